@@ -1,0 +1,73 @@
+# bmad-mcp: every target installs what it needs into .venv, from the locked dependencies.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8770
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lint types imports soak bench lock wheel demo clean python-found
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+run: $(VENV)/run.ok ## start the server at http://127.0.0.1:8770 with a sample project (PORT=… for another port)
+	@$(BIN)/bmad-mcp import bmad_mcp/sample --project tidepool
+	@exec $(BIN)/bmad-mcp --project tidepool serve --http --port $(PORT)
+
+demo: $(VENV)/run.ok ## watch four agents play a sprint over real MCP connections
+	@$(BIN)/bmad-mcp demo
+
+test: $(VENV)/dev.ok ## run the tests on a real PostgreSQL (the embedded one, or BMAD_TEST_DATABASE_URL)
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/dev.ok lint types imports test ## format, lint, types, import contract and tests
+
+lint: $(VENV)/dev.ok
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+format: $(VENV)/dev.ok ## format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+types: $(VENV)/dev.ok
+	@$(BIN)/mypy
+
+imports: $(VENV)/dev.ok
+	@$(BIN)/lint-imports --no-cache
+
+soak: $(VENV)/dev.ok ## run the slow fault and endurance tests
+	@$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/dev.ok ## measure this server beside the bare SDK
+	@$(BIN)/python -m bench
+
+wheel: $(VENV)/dev.ok ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --no-isolation
+
+lock: ## renew the locked dependencies (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		pyproject.toml --extra dev -o requirements-dev.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		pyproject.toml requirements-build.in -c requirements-dev.lock -o requirements.lock
+
+clean: ## remove the environment and what the tools left behind
+	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+python-found:
+	@test -n "$(PYTHON)" || { echo "bmad-mcp needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+
+# An environment that a stopped install left half made is made again.
+$(VENV)/run.ok: requirements.lock pyproject.toml | python-found
+	@test -x $(BIN)/python && $(BIN)/python -c pass 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the locked dependencies into $(VENV) (once; about half a minute) …"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.ok: requirements-dev.lock $(VENV)/run.ok
+	@echo "Installing the locked development tools into $(VENV) (once) …"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,19 @@
+"""Writes the trail: one row for each change, in the change's own transaction."""
+
+from typing import Any
+
+from bmad_mcp.call import Call
+
+# For the CTEs of hot paths: $-parameters are the caller's to number.
+COLUMNS = "(project_id, operation, subject, agent, principal, call_id, detail)"
+
+RECORD = f"""
+INSERT INTO bmad_agent_activity {COLUMNS}
+VALUES (bmad_project(), $1, $2, $3, $4, $5, $6)
+"""
+
+
+async def record(call: Call, subject: str, *, agent: str | None = None, **detail: Any) -> None:
+    """Add a row: the subject is a key with its noun, such as `task T-41`; the detail is small JSON, no long texts."""
+    kept = {name: value for name, value in detail.items() if value is not None}
+    await call.db.execute(RECORD, call.operation, subject, agent, call.caller.principal, call.id, kept)

@@ -1,0 +1,220 @@
+"""The composition root: settings → database → workspace; the one lifespan."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import asyncpg
+
+from bmad_mcp.call import OpenProject
+from bmad_mcp.db import open_pool
+from bmad_mcp.embedded.cluster import Cluster
+from bmad_mcp.errors import BmadError, Unavailable
+from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.projects.open import open_project
+from bmad_mcp.settings import Settings
+
+logger = logging.getLogger("bmad_mcp.app")
+
+REVISION = "SELECT version_num FROM bmad_alembic_version"
+# The app's role is neither owner nor superuser; who may become it does.
+APP_ROLE = """
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bmad_app') AND current_user <> 'bmad_app'
+   AND pg_has_role(current_user, 'bmad_app', 'SET')
+"""
+BYPASSES = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """asyncpg.connect arguments, for the app and for the owner who migrates."""
+
+    app: dict[str, Any]
+    owner: dict[str, Any]
+
+
+class Database:
+    """The database of this process: embedded or external, started and migrated on first need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres")
+
+    async def connections(self) -> Connections:
+        """Where to connect; starts the embedded cluster when it does not run."""
+        if self.cluster is not None:
+            endpoints = await asyncio.to_thread(self.cluster.start)
+            return Connections(
+                endpoints.connect_args(endpoints.app_role), endpoints.connect_args(endpoints.owner_role)
+            )
+        assert self.settings.database_url is not None
+        url = self.settings.database_url.get_secret_value()
+        direct = self.settings.database_direct_url or self.settings.database_url
+        return Connections(await _as_app_role(url), {"dsn": direct.get_secret_value()})
+
+    async def migrated(self) -> Connections:
+        """Where to connect, with the schema at this version. An external database is migrated by `db upgrade` only."""
+        found = await self.connections()
+        revision = await _revision(found.app)
+        if revision == newest_revision():
+            return found
+        if self.cluster is None:
+            state = f"at revision {revision}" if revision else "empty"
+            raise Unavailable(
+                f"The database is {state}; this version needs revision {newest_revision()}."
+                " Run `bmad-mcp db upgrade` with BMAD_DATABASE_URL of the schema's owner."
+            )
+        if revision is not None and revision > newest_revision():
+            raise Unavailable(
+                f"The database is at revision {revision}, newer than this version of bmad-mcp."
+                " Upgrade bmad-mcp, or set BMAD_DATA_DIR to another folder."
+            )
+        await upgrade(found.owner)
+        return found
+
+    async def close(self) -> None:
+        """Leave the cluster; the last process out stops it."""
+        if self.cluster is not None:
+            await asyncio.to_thread(self.cluster.stop)
+
+
+async def upgrade(owner: dict[str, Any]) -> None:
+    """Bring the schema to this version; two processes at once: one does."""
+    # SQLAlchemy and Alembic cost a third of a start, and most starts find the schema up to date.
+    migrate = import_module("bmad_mcp.migrate")
+    connect = dict(owner)
+    url = connect.pop("dsn", "postgresql://")
+    await asyncio.to_thread(lambda: migrate.upgrade(url, **connect))
+
+
+async def _as_app_role(url: str) -> dict[str, Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        if await connection.fetchval(APP_ROLE):
+            return {"dsn": url, "server_settings": {"role": "bmad_app"}}
+        if await connection.fetchval(BYPASSES):
+            raise Unavailable(
+                "BMAD_DATABASE_URL names a role that row-level security does not bind (superuser or BYPASSRLS)."
+                " Run `bmad-mcp db upgrade` once as that role: it makes the role bmad_app, which the server then uses."
+            )
+        return {"dsn": url}
+    finally:
+        await connection.close()
+
+
+async def _revision(connect: dict[str, Any]) -> str | None:
+    connection = await asyncpg.connect(**connect)
+    try:
+        revision: str | None = await connection.fetchval(REVISION)
+        return revision
+    except asyncpg.UndefinedTableError:
+        return None
+    finally:
+        await connection.close()
+
+
+class ProjectWorkspace:
+    """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings)
+        self._opening: asyncio.Task[OpenProject] | None = None
+        self._mending = asyncio.Lock()
+
+    def open(self) -> None:
+        """Begin to open in the background; calls wait for it."""
+        if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_note_failure)
+
+    async def project(self) -> OpenProject:
+        """The project, once it is ready; raises Unavailable with what to do when it cannot be."""
+        if self._opening is None or self._opening.done() and self._opening.exception() is not None:
+            self.open()
+        assert self._opening is not None
+        # A caller that goes away must not take the opening with it.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> OpenProject:
+        try:
+            connections = await self.database.migrated()
+            pool = await open_pool(**connections.app)
+        except BmadError:
+            raise
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise Unavailable(
+                f"The database cannot be reached: {error}. `bmad-mcp doctor` checks it and says how to mend it."
+            ) from error
+        try:
+            async with pool.acquire() as connection:
+                project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
+                opened = OpenProject(project_id, self.settings.project, pool)
+            if is_new or not await _has_definitions(opened):
+                # Reading definitions needs YAML; only a new project pays for that.
+                await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
+        except BaseException:
+            pool.terminate()
+            raise
+        return opened
+
+    async def mend(self) -> bool:
+        """After a lost connection: bring the embedded cluster back and drop what the pool still holds."""
+        async with self._mending:
+            if self._opening is None or not self._opening.done() or self._opening.exception() is not None:
+                return False
+            opened = self._opening.result()
+            try:
+                if self.database.cluster is not None:
+                    await asyncio.to_thread(self.database.cluster.ensure_running)
+                await opened.pool.expire_connections()
+                async with opened.pool.acquire(timeout=10) as connection:
+                    await connection.fetchval("SELECT 1")
+            except (BmadError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                logger.warning("The database is still away: %s", error)
+                return False
+            return True
+
+    async def close(self) -> None:
+        """Close the connections and leave the cluster."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            if not opening.done():
+                opening.cancel()
+            opened = (await asyncio.gather(opening, return_exceptions=True))[0]
+            if isinstance(opened, OpenProject):
+                try:
+                    await asyncio.wait_for(opened.pool.close(), 5)
+                except TimeoutError:
+                    opened.pool.terminate()
+        await self.database.close()
+
+
+HAS_DEFINITIONS = "SELECT EXISTS (SELECT FROM bmad_agents WHERE project_id = $1)"
+
+
+async def _has_definitions(opened: OpenProject) -> bool:
+    async with opened.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT set_config('app.project', $1, true)", str(opened.id))
+        found: bool = await connection.fetchval(HAS_DEFINITIONS, opened.id)
+        return found
+
+
+def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        logger.error("The project cannot be opened: %s", error)
+
+
+@asynccontextmanager
+async def open_workspace(settings: Settings) -> AsyncIterator[ProjectWorkspace]:
+    """A workspace that opens in the background and is closed at the end."""
+    workspace = ProjectWorkspace(settings)
+    workspace.open()
+    try:
+        yield workspace
+    finally:
+        await asyncio.shield(workspace.close())

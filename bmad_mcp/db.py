@@ -1,0 +1,112 @@
+"""The asyncpg pool, and transactions that see one project only."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import from_json, to_json
+
+from bmad_mcp.errors import Unavailable
+
+logger = logging.getLogger("bmad_mcp.db")
+
+POOL_SIZE = 5
+STATEMENT_TIMEOUT_SECONDS = 30.0
+
+
+def uuid7() -> UUID:
+    """A time-ordered UUID (RFC 9562, version 7): new rows land at the end of each index."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64
+    value |= 0b10 << 62 | (random & ((1 << 62) - 1))
+    return UUID(int=value)
+
+
+async def _prepare_connection(connection: asyncpg.Connection) -> None:
+    for type_name in ("jsonb", "json"):
+        await connection.set_type_codec(
+            type_name, schema="pg_catalog", encoder=lambda value: to_json(value).decode(), decoder=from_json
+        )
+
+
+async def _keep_connection(connection: asyncpg.Connection) -> None:
+    """Replaces asyncpg's reset round trip: nothing that outlives a transaction is ever set on a connection."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One transaction on one project, opened by its first statement; statements run in order, never at once."""
+
+    pool: asyncpg.Pool
+    project_id: UUID
+    _connection: Any = field(default=None, init=False)
+
+    async def _open(self) -> Any:
+        if self._connection is None:
+            self._connection = await self.pool.acquire(timeout=10)
+            # One round trip for both; the value is a UUID, so nothing can be injected.
+            await self._connection.execute(
+                f"BEGIN; SELECT set_config('app.project', '{UUID(str(self.project_id))}', true)"
+            )
+        return self._connection
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]:
+        """All rows."""
+        return await (self._connection or await self._open()).fetch(sql, *values)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, sql: str, *values: Any) -> Any:
+        """The first row, or None."""
+        return await (self._connection or await self._open()).fetchrow(sql, *values)
+
+    async def fetchval(self, sql: str, *values: Any) -> Any:
+        """The first column of the first row, or None."""
+        return await (self._connection or await self._open()).fetchval(sql, *values)
+
+    async def execute(self, sql: str, *values: Any) -> str:
+        """The command tag, such as `UPDATE 1`."""
+        return await (self._connection or await self._open()).execute(sql, *values)  # type: ignore[no-any-return]
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """One statement for many rows, in one batch."""
+        await (self._connection or await self._open()).executemany(sql, rows)
+
+    async def end(self, verb: str) -> None:
+        """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            tag = await connection.execute(verb)
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            await self.pool.release(connection)
+        if verb == "COMMIT" and tag != "COMMIT":
+            raise Unavailable("The database rolled the change back. Nothing was written; call again.")
+
+
+async def open_pool(**connect: Any) -> asyncpg.Pool:
+    """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`."""
+    settings = {
+        "application_name": "bmad-mcp",
+        "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
+        "lock_timeout": "10000",
+        "idle_in_transaction_session_timeout": "60000",
+        **connect.pop("server_settings", {}),
+    }
+    return await asyncpg.create_pool(
+        min_size=1,
+        max_size=POOL_SIZE,
+        init=_prepare_connection,
+        reset=_keep_connection,
+        server_settings=settings,
+        **connect,
+    )

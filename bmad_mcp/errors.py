@@ -1,0 +1,77 @@
+"""The errors that an operation may raise, each with a stable code and an HTTP status.
+
+BmadError
+├─ NotFound         404  nothing by that key in this project
+├─ Conflict         409  the state does not allow it now
+│  ├─ InvalidMove        the status table has no such move
+│  ├─ LeaseLost          the lease number is not the current one
+│  └─ VersionConflict    somebody changed it since it was read
+├─ Invalid          422  the input is wrong or contradicts itself
+├─ Forbidden        403  this caller may not
+└─ Unavailable      503  a part this needs does not answer
+"""
+
+
+class BmadError(Exception):
+    """A failure the caller can understand: the text says what, why and what to do next."""
+
+    code = "error"
+    http_status = 500
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class NotFound(BmadError):
+    """Nothing by that key exists in this project."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(BmadError):
+    """The state does not allow the operation now."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class InvalidMove(Conflict):
+    """The status table has no such move."""
+
+    code = "invalid_move"
+
+
+class LeaseLost(Conflict):
+    """The caller does not hold the task any more."""
+
+    code = "lease_lost"
+
+
+class VersionConflict(Conflict):
+    """The row changed since the caller read it."""
+
+    code = "version_conflict"
+
+
+class Invalid(BmadError):
+    """The input is wrong or contradicts itself."""
+
+    code = "invalid"
+    http_status = 422
+
+
+class Forbidden(BmadError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class Unavailable(BmadError):
+    """A part that the operation needs does not answer."""
+
+    code = "unavailable"
+    http_status = 503

@@ -1,0 +1,55 @@
+"""The built-in memory, and the record of every look-up and delivery."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from bmad_mcp.schema import EMPTY_ARRAY, EMPTY_OBJECT, NEW_ID, NOW, Base, InProject
+
+
+class Memory(Base):
+    """A remembered text with its provenance."""
+
+    __tablename__ = "mcp_memories"
+    __table_args__ = (
+        Index(None, "project_id", "category", "created_at"),
+        Index(None, "project_id", "agent", "created_at"),
+        Index(None, "search", postgresql_using="gin"),
+        Index(None, "identifiers", postgresql_using="gin"),
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence_in_range"),
+    )
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    text: Mapped[str]
+    category: Mapped[str]
+    agent: Mapped[str | None]
+    author_kind: Mapped[str]
+    principal: Mapped[str]
+    confidence: Mapped[float] = mapped_column(server_default=text("0.7"))
+    identifiers: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
+    search: Mapped[Any] = mapped_column(TSVECTOR, Computed("to_tsvector('english', text)", persisted=True))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class MemoryIntegration(InProject, Base):
+    """One look-up or delivery: which provider, how long it took, how it ended."""
+
+    __tablename__ = "bmad_memory_integrations"
+    __table_args__ = (
+        Index(None, "project_id", "created_at"),
+        CheckConstraint("direction IN ('recall', 'store')", name="direction_word"),
+    )
+
+    direction: Mapped[str]
+    provider: Mapped[str]
+    category: Mapped[str | None]
+    agent: Mapped[str | None]
+    outcome: Mapped[str]
+    items: Mapped[int] = mapped_column(server_default=text("0"))
+    latency_ms: Mapped[float | None]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)

@@ -1,0 +1,211 @@
+"""Operation: a plain async function and where it is reachable; perform() runs one for every surface."""
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, get_type_hints
+
+import asyncpg
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import to_json
+
+from bmad_mcp.call import Call, Caller, Workspace, open_call
+from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Unavailable
+from bmad_mcp.shapes import unstorable
+
+logger = logging.getLogger("bmad_mcp.operation")
+
+Toolset = Literal["core", "planning", "quality", "memory", "analytics"]
+Scope = Literal["read", "write", "admin"]
+TOOLSETS: tuple[Toolset, ...] = ("core", "planning", "quality", "memory", "analytics")
+
+RETRIES = 5
+IDEMPOTENCY_FIELD = "idempotency_key"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A function `(call, **input) -> Out` and where it is reachable.
+
+    `route` is the REST verb and path, `toolset` None keeps it off the tool list, `resource` is its `bmad://` address,
+    `markdown` renders the result for that resource (JSON without it), `also` names further REST routes.
+    """
+
+    run: Callable[..., Awaitable[BaseModel]]
+    route: str
+    toolset: Toolset | None = "core"
+    resource: str | None = None
+    markdown: Callable[[Any], str] | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The tool's name, the operationId and the name in logs and activity."""
+        return self.run.__name__
+
+    @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return self.name.replace("_", " ").capitalize()
+
+    @property
+    def description(self) -> str:
+        """What the operation does, from its docstring, on one line."""
+        return " ".join((inspect.getdoc(self.run) or "").split())
+
+    @property
+    def verb(self) -> str:
+        return self.route.split(" ", 1)[0]
+
+    @property
+    def scope(self) -> Scope:
+        """`read` for GET, `write` for the rest."""
+        return "read" if self.verb == "GET" else "write"
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """The model of the input: unknown arguments are refused, writes also take an idempotency key."""
+        hints = get_type_hints(self.run, include_extras=True)
+        fields: dict[str, Any] = {
+            parameter.name: (
+                hints[parameter.name],
+                ... if parameter.default is inspect.Parameter.empty else parameter.default,
+            )
+            for parameter in list(inspect.signature(self.run).parameters.values())[1:]
+        }
+        if self.scope != "read":
+            fields[IDEMPOTENCY_FIELD] = (Annotated[str | None, Field(min_length=1, max_length=200)], None)
+        return create_model(f"{self.name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+
+    @cached_property
+    def result(self) -> type[BaseModel]:
+        """The model of the output."""
+        model: type[BaseModel] = get_type_hints(self.run)["return"]
+        return model
+
+    def check(self, raw: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """The input for the function, and the idempotency key; raises Invalid naming each wrong field."""
+        if found := unstorable(raw):
+            field = found[0].strip(".") or "the arguments"
+            raise Invalid(f"`{field}` {found[1]}. Remove it and call {self.name} again.", field=field)
+        try:
+            checked = self.arguments.model_validate(dict(raw))
+        except ValidationError as error:
+            raise Invalid(
+                self._explain(error), field=".".join(str(part) for part in error.errors()[0]["loc"])
+            ) from None
+        values = {name: getattr(checked, name) for name in self.arguments.model_fields}
+        return values, values.pop(IDEMPOTENCY_FIELD, None)
+
+    def _explain(self, error: ValidationError) -> str:
+        sentences = []
+        for fault in error.errors(include_url=False)[:5]:
+            field = ".".join(str(part) for part in fault["loc"])
+            match fault["type"]:
+                case "missing":
+                    sentences.append(f"`{field}` is missing")
+                case "extra_forbidden":
+                    sentences.append(f"`{field}` is not an argument of {self.name}")
+                case "value_error":
+                    sentences.append(f"`{field}` {fault['ctx']['error']}")
+                case _:
+                    sentences.append(f"`{field}`: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+        takes = ", ".join(
+            name if field.is_required() else f"{name}?" for name, field in self.arguments.model_fields.items()
+        )
+        return f"{'; '.join(sentences)}. {self.name} takes {takes or 'no arguments'}."
+
+
+async def perform(
+    operation: Operation, arguments: Mapping[str, Any], caller: Caller, workspace: Workspace
+) -> BaseModel:
+    """Check the input, run the operation in one transaction and return its result.
+
+    A transaction that lost a race in the database runs again, at most five times. Every failure is a BmadError;
+    an unforeseen one is logged with the call's id and told as Unavailable without its text.
+    """
+    values, key = operation.check(arguments)
+    for attempt in range(1, RETRIES + 1):
+        try:
+            async with open_call(workspace, caller, operation.name) as call:
+                if key is None:
+                    return await operation.run(call, **values)
+                return await _once(call, operation, values, key)
+        except BmadError:
+            raise
+        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
+            if attempt == RETRIES:
+                raise Conflict(
+                    "Many agents changed the same thing at once. Nothing was written; call again."
+                ) from error
+            await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
+        except (ConnectionError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+            # Only a read may run again: whether a write was committed is not known here.
+            if operation.scope == "read" and attempt < RETRIES and await workspace.mend():
+                continue
+            await workspace.mend()
+            raise Unavailable(
+                "The connection to the database was lost and the outcome is not known. Read the state, then call again."
+                if operation.scope != "read"
+                else "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
+            ) from error
+        except Exception as error:
+            raise _translate(error, operation) from error
+    raise AssertionError("unreachable")
+
+
+def _translate(error: Exception, operation: Operation) -> BmadError:
+    match error:
+        case asyncpg.QueryCanceledError() | asyncpg.LockNotAvailableError() | TimeoutError():
+            return Unavailable("The database took too long. Nothing was written; call again in a few seconds.")
+        case asyncpg.InsufficientPrivilegeError() | asyncpg.ReadOnlySQLTransactionError():
+            return Forbidden("This server may not write to its database. Nothing was written.")
+        case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError():
+            return Unavailable("The database is not ready. Nothing was written; call again in a few seconds.")
+        case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
+            return Unavailable("The database has no room left. Nothing was written; free disk space, then call again.")
+        case asyncpg.UniqueViolationError():
+            return Conflict("Another agent wrote the same key just now. Nothing was written; read it and call again.")
+        case asyncpg.IntegrityConstraintViolationError() | asyncpg.DataError():
+            logger.warning("%s: the database refused the values: %s", operation.name, type(error).__name__)
+            return Invalid("The database refused a value as out of range. Nothing was written; check the numbers.")
+        case _:
+            logger.error("%s failed", operation.name, exc_info=error)
+            return Unavailable(f"{operation.name} failed inside the server; nothing was written. Its log tells why.")
+
+
+REMEMBER = """
+INSERT INTO mcp_idempotency (project_id, principal, operation, key, request_hash)
+VALUES (bmad_project(), $1, $2, $3, $4)
+ON CONFLICT DO NOTHING RETURNING true
+"""
+REMEMBERED = """
+SELECT request_hash, result FROM mcp_idempotency
+WHERE project_id = bmad_project() AND principal = $1 AND operation = $2 AND key = $3
+"""
+KEEP_RESULT = """
+UPDATE mcp_idempotency SET result = $4
+WHERE project_id = bmad_project() AND principal = $1 AND operation = $2 AND key = $3
+"""
+
+
+async def _once(call: Call, operation: Operation, values: dict[str, Any], key: str) -> BaseModel:
+    owner = (call.caller.principal, operation.name, key)
+    request_hash = hashlib.sha256(to_json(values)).hexdigest()
+    if await call.db.fetchval(REMEMBER, *owner, request_hash) is None:
+        earlier = await call.db.fetchrow(REMEMBERED, *owner)
+        if earlier["request_hash"] != request_hash:
+            raise Conflict(
+                f"`{IDEMPOTENCY_FIELD}` {key!r} was used for {operation.name} with other arguments."
+                " Use a new key for a new call.",
+                field=IDEMPOTENCY_FIELD,
+            )
+        return operation.result.model_validate(earlier["result"])
+    result = await operation.run(call, **values)
+    await call.db.execute(KEEP_RESULT, *owner, result.model_dump(mode="json", exclude_unset=True))
+    return result

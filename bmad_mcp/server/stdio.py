@@ -1,0 +1,207 @@
+"""MCP over stdin and stdout: every line is answered, and nothing but JSON-RPC reaches stdout."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+from mcp.server.lowlevel import Server
+from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream, create_context_streams
+from mcp.shared.message import SessionMessage
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, jsonrpc_message_adapter
+from pydantic import ValidationError
+
+LINE_CAP = 4 * 1024 * 1024
+CHUNK = 256 * 1024
+
+
+class UnusableLine(Exception):
+    """A line that is not a JSON-RPC message: the code, the sentence, and the request's id where it can be told."""
+
+    def __init__(self, code: int, message: str, request_id: str | int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+
+    def reply(self) -> bytes:
+        """The JSON-RPC error to send."""
+        error = {"code": self.code, "message": self.message}
+        return json.dumps({"jsonrpc": "2.0", "id": self.request_id, "error": error}).encode()
+
+
+def read_message(line: bytes) -> SessionMessage:
+    """The message on a line; raises UnusableLine."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnusableLine(PARSE_ERROR, f"The message is not UTF-8 (byte {error.start}). Send it again as UTF-8.") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+    except _Repeated as error:
+        raise UnusableLine(INVALID_REQUEST, str(error), _id_of(text)) from None
+    except RecursionError:
+        raise UnusableLine(PARSE_ERROR, "The message is nested too deeply.") from None
+    except ValueError as error:
+        raise UnusableLine(PARSE_ERROR, f"The message is not JSON: {error}.") from None
+    request_id = _own_id(value)
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValidationError as error:
+        if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False, include_url=False)):
+            raise UnusableLine(
+                INVALID_REQUEST, "The message holds half of a surrogate pair, which is not a character.", request_id
+            ) from None
+        raise UnusableLine(
+            INVALID_REQUEST, "The message is not a JSON-RPC 2.0 request, notification or response.", request_id
+        ) from None
+
+
+class _Repeated(ValueError):
+    pass
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise _Repeated(f"The message has the name {repeated[:100]!r} twice in one object.")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _own_id(value: Any) -> str | int | None:
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def _id_of(text: str) -> str | int | None:
+    try:
+        return _own_id(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+async def lines(source: int) -> AsyncIterator[bytes | UnusableLine]:
+    """The lines of a descriptor; one over the cap is dropped whole and told as UnusableLine."""
+    async with AsyncExitStack() as stack:
+        read = await _reader(source, stack)
+        held, dropping = bytearray(), False
+        while chunk := await read():
+            *ended, rest = chunk.split(b"\n")
+            for part in ended:
+                line, held = bytes(held) + part, bytearray()
+                if dropping or len(line) > LINE_CAP:
+                    dropping = False
+                    yield _too_long()
+                elif line.strip():
+                    yield line
+            if not dropping:
+                held += rest
+            if len(held) > LINE_CAP:
+                held, dropping = bytearray(), True
+        if held.strip() and not dropping:
+            yield bytes(held)
+
+
+def _too_long() -> UnusableLine:
+    return UnusableLine(INVALID_REQUEST, "The message is over 4 MiB. Send less text, in several calls.")
+
+
+def _is_stream(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+async def _reader(source: int, stack: AsyncExitStack) -> Any:
+    if not _is_stream(source):
+        return lambda: anyio.to_thread.run_sync(os.read, source, CHUNK, abandon_on_cancel=True)
+    stream = asyncio.StreamReader(limit=CHUNK)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(source, "rb", closefd=False)
+    )
+    stack.callback(transport.close)
+    return lambda: stream.read(CHUNK)
+
+
+def claim_wire() -> tuple[int, int]:
+    """Take stdin and stdout for the protocol: afterwards prints of any code, and of children, go to stderr."""
+    sys.stdout.flush()
+    wire_in, wire_out = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return wire_in, wire_out
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class Wire:
+    """Writes whole lines; a host that reads slowly is waited for on a thread, never on the event loop."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = anyio.Lock()
+        self._quick = _is_stream(descriptor)
+
+    async def send(self, line: bytes) -> None:
+        async with self._lock:
+            # Up to PIPE_BUF bytes fit in a pipe that poll calls writable; more may block.
+            if self._quick and len(line) < 4096 and _writable(self._descriptor):
+                os.write(self._descriptor, line + b"\n")
+            else:
+                await anyio.to_thread.run_sync(_write_all, self._descriptor, line + b"\n")
+
+
+def _writable(descriptor: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+async def serve_stdio(server: Server[Any]) -> None:
+    """Serve until the host closes stdin."""
+    wire_in, wire_out = claim_wire()
+    wire = Wire(wire_out)
+    incoming, read_stream = create_context_streams[SessionMessage | Exception](0)
+    write_stream, outgoing = create_context_streams[SessionMessage](0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_receive, wire_in, wire, incoming)
+        tasks.start_soon(_send, outgoing, wire)
+        await server.run(read_stream, write_stream, server.create_initialization_options())
+        tasks.cancel_scope.cancel()
+
+
+async def _receive(source: int, wire: Wire, incoming: ContextSendStream[SessionMessage | Exception]) -> None:
+    async with incoming:
+        async for line in lines(source):
+            try:
+                if isinstance(line, UnusableLine):
+                    raise line
+                message = read_message(line)
+            except UnusableLine as unusable:
+                await wire.send(unusable.reply())
+                continue
+            await incoming.send(message)
+
+
+async def _send(outgoing: ContextReceiveStream[SessionMessage], wire: Wire) -> None:
+    async with outgoing:
+        async for message in outgoing:
+            await wire.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())

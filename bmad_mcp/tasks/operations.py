@@ -1,0 +1,254 @@
+"""What can be done with tasks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bmad_mcp.activity.record import record
+from bmad_mcp.agents.lookup import agent_name
+from bmad_mcp.artifacts.outputs import add_outputs
+from bmad_mcp.call import Call
+from bmad_mcp.db import uuid7
+from bmad_mcp.errors import Invalid, NotFound, VersionConflict
+from bmad_mcp.lifecycles import TaskPriority, TaskStatus
+from bmad_mcp.operation import Operation
+from bmad_mcp.shapes import (
+    AgentName,
+    Cursor,
+    Limit,
+    Line,
+    LongText,
+    StoryKey,
+    TaskKey,
+    Title,
+    WorkflowKey,
+    decode_cursor,
+    encode_cursor,
+    number_of,
+)
+from bmad_mcp.tasks import queries
+from bmad_mcp.tasks.dependencies import replace_dependencies, wait_for
+from bmad_mcp.tasks.leases import claim_best, claim_named, refuse_holder
+from bmad_mcp.tasks.schemas import (
+    Heartbeat,
+    StoryProgress,
+    TaskBrief,
+    TaskClaim,
+    TaskCompletion,
+    TaskOut,
+    TaskPage,
+)
+
+LeaseSeconds = Annotated[int, Field(ge=5, le=86_400)]
+Priority = Literal["low", "medium", "high", "critical"]
+
+
+async def task_create(
+    call: Call,
+    title: Title,
+    description: LongText = "",
+    story: StoryKey | None = None,
+    workflow: WorkflowKey | None = None,
+    agent: Annotated[AgentName | None, Field(description="Role that should do it; none = any.")] = None,
+    priority: Priority = "medium",
+    depends_on: Annotated[tuple[TaskKey, ...], Field(max_length=50, description="Tasks it waits for.")] = (),
+) -> TaskOut:
+    """Add a task, optionally to a story or workflow."""
+    task_id, story_id, workflow_id, story_open = uuid7(), None, None, True
+    if story is not None:
+        row = await call.db.fetchrow(queries.STORY_FOR_TASK, story)
+        if row is None:
+            raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+        story_id, story_open = row["id"], row["open"]
+    if workflow is not None:
+        workflow_id = await call.db.fetchval(queries.WORKFLOW_FOR_TASK, number_of(workflow))
+        if workflow_id is None:
+            raise NotFound(f"There is no workflow {workflow}. workflow_list shows them.", field="workflow")
+    role = await agent_name(call, agent) if agent else ""
+    found = await wait_for(call, depends_on)
+    row = await call.db.fetchrow(
+        queries.CREATE,
+        task_id,
+        title,
+        description,
+        priority,
+        role,
+        story_id,
+        workflow_id,
+        sum(not dependency.closed for dependency in found),
+        story_open,
+        role or None,
+        call.caller.principal,
+        call.id,
+    )
+    if found:
+        await call.db.execute(
+            queries.ADD_DEPENDENCIES, task_id, [dependency.id for dependency in found]
+        )
+    return TaskOut.of(row, workflow=workflow, depends_on=list(depends_on) or None, lease=None)
+
+
+async def task_list(
+    call: Call,
+    status: Literal[tuple(TaskStatus)] | None = None,  # type: ignore[valid-type]
+    agent: AgentName | None = None,
+    story: StoryKey | None = None,
+    ready: Annotated[bool | None, Field(description="True: only what can be claimed now.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> TaskPage:
+    """List tasks in the order they were made."""
+    sql, values = queries.LIST, []
+    if status is not None:
+        values.append(status)
+        sql += f" AND t.status = ${len(values)}::text::bmad_task_status"
+    if agent is not None:
+        values.append(await agent_name(call, agent))
+        sql += f" AND t.agent = ${len(values)}"
+    if story is not None:
+        values.append(story)
+        sql += (
+            " AND t.story_id = (SELECT x.id FROM bmad_stories x"
+            f" WHERE x.project_id = bmad_project() AND x.key = ${len(values)})"
+        )
+    if ready:
+        sql += queries.LIST_READY
+    if cursor is not None:
+        values.extend(decode_cursor(cursor, int))
+        sql += f" AND t.number > ${len(values)}"
+    rows = await call.db.fetch(f"{sql} ORDER BY t.number LIMIT {limit + 1}", *values)
+    page = rows[:limit]
+    following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
+    return TaskPage(items=[TaskBrief.of(row) for row in page], next_cursor=following)
+
+
+async def task_get(call: Call, task: TaskKey) -> TaskOut:
+    """Read a task with its dependencies, lease and latest history."""
+    row = await call.db.fetchrow(queries.GET, number_of(task))
+    if row is None:
+        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
+    lease = row["lease"] if row["held_by"] and row["lease_until"] else None
+    return TaskOut.of(row, lease=lease)
+
+
+async def task_claim(
+    call: Call,
+    agent: AgentName,
+    task: Annotated[TaskKey | None, Field(description="Leave out for the best ready one.")] = None,
+    lease_seconds: LeaseSeconds = 900,
+) -> TaskClaim:
+    """Take a task for yourself. Keep its lease number: heartbeat, update and complete need it."""
+    holder = await agent_name(call, agent)
+    if task is not None:
+        return await claim_named(call, number_of(task), holder, lease_seconds, TaskStatus.ACTIVE)
+    return await claim_best(call, holder, lease_seconds)
+
+
+async def task_start(
+    call: Call,
+    task: TaskKey,
+    agent: AgentName,
+    lease: Annotated[int | None, Field(ge=1, description="If you hold it already.")] = None,
+    lease_seconds: LeaseSeconds = 900,
+) -> TaskClaim:
+    """Claim this task and set it in progress."""
+    holder = await agent_name(call, agent)
+    return await claim_named(call, number_of(task), holder, lease_seconds, TaskStatus.IN_PROGRESS, lease)
+
+
+async def task_heartbeat(call: Call, task: TaskKey, lease: int) -> Heartbeat:
+    """Keep the lease of a task you hold; call well before lease_until."""
+    until = await call.db.fetchval(queries.HEARTBEAT, number_of(task), _int4(lease))
+    if until is None:
+        await refuse_holder(call, task, lease, TaskStatus.ACTIVE)
+    return Heartbeat(lease_until=until)
+
+
+async def task_update(
+    call: Call,
+    task: TaskKey,
+    lease: Annotated[int | None, Field(description="Needed while the task is held.")] = None,
+    expected_version: int | None = None,
+    status: Literal["pending", "in_progress", "review", "blocked", "cancelled"] | None = None,
+    note: Line | None = None,
+    title: Title | None = None,
+    priority: Priority | None = None,
+    depends_on: Annotated[tuple[TaskKey, ...] | None, Field(max_length=50)] = None,
+) -> TaskOut:
+    """Change a task: send to review, block, release (pending), cancel, or edit. task_complete finishes it."""
+    before = await call.db.fetchrow(queries.STATE, number_of(task))
+    if before is None:
+        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
+    if (status, note, title, priority, depends_on) == (None,) * 5:
+        raise Invalid("task_update needs something to change: status, note, title, priority or depends_on.")
+    if depends_on is not None:
+        await replace_dependencies(call, task, before["id"], depends_on)
+    row = await call.db.fetchrow(
+        queries.UPDATE,
+        number_of(task),
+        status,
+        note,
+        title,
+        priority,
+        _int4(expected_version),
+        _int4(lease),
+    )
+    if row is None:
+        if expected_version is not None and before["version"] != expected_version:
+            raise VersionConflict(
+                f"Task {task} is at version {before['version']}, not {expected_version}: somebody changed it."
+                " Read it with task_get and try again.",
+                field="expected_version",
+            )
+        await refuse_holder(call, task, lease, TaskStatus(status) if status else None)
+    was_closed, is_closed = before["status"] in ("completed", "cancelled"), row["status"] == "cancelled"
+    if is_closed and not was_closed:
+        await call.db.fetch(queries.UNBLOCK, row["id"], row["story_id"])
+    elif was_closed and not is_closed:
+        await call.db.execute(queries.BLOCK_AGAIN, row["id"])
+    await record(call, f"task {task}", agent=before["lease_agent"], status=status, note=(note or "")[:300] or None)
+    return await task_get(call, task)
+
+
+async def task_complete(
+    call: Call,
+    task: TaskKey,
+    lease: Annotated[int, Field(description="The number task_claim gave you.")],
+    summary: Annotated[str, Field(max_length=4000)] = "",
+    quality: Annotated[int | None, Field(ge=0, le=100)] = None,
+    artifacts: Annotated[tuple[Line, ...], Field(max_length=50, description="Paths or titles of what came out.")] = (),
+) -> TaskCompletion:
+    """Finish a task you hold, release its lease and unblock what waited for it."""
+    row = await call.db.fetchrow(
+        queries.COMPLETE, number_of(task), _int4(lease), summary, quality, call.caller.principal, call.id
+    )
+    if row is None:
+        await refuse_holder(call, task, lease, TaskStatus.COMPLETED)
+    freed = await call.db.fetch(queries.UNBLOCK, row["id"], row["story_id"])
+    if artifacts:
+        await add_outputs(
+            call, artifacts, agent=row["held_by"], task_id=row["id"], story_id=row["story_id"]
+        )
+    progress = await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"]) if row["story_id"] else None
+    return TaskCompletion(
+        task=TaskBrief.of(row, held_by=None),
+        unblocked=[f"T-{one['number']}" for one in freed if one["ready"]],
+        **({"story": StoryProgress.of(progress)} if progress else {}),
+    )
+
+
+def _int4(value: int | None) -> int | None:
+    """A number PostgreSQL can compare; no lease or version is ever as large as what is cut off."""
+    return None if value is None else max(-(2**31), min(value, 2**31 - 1))
+
+
+OPERATIONS = (
+    Operation(task_create, "POST /tasks/create"),
+    Operation(task_list, "GET /tasks", also=("GET /agents/{agent}/tasks",)),
+    Operation(task_get, "GET /tasks/{task}", resource="bmad://tasks/{task}"),
+    Operation(task_claim, "POST /tasks/claim"),
+    Operation(task_start, "POST /tasks/{task}/start"),
+    Operation(task_heartbeat, "POST /tasks/{task}/heartbeat"),
+    Operation(task_update, "PATCH /tasks/{task}"),
+    Operation(task_complete, "POST /tasks/{task}/complete"),
+)

@@ -1,0 +1,243 @@
+"""SQL of tasks: the hot paths change, audit and return in one statement."""
+
+from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.lifecycles import STORY, TASK, StoryStatus, TaskStatus
+
+OPEN = "status NOT IN ('completed', 'cancelled')"
+# The statement's clock and not the transaction's: a write that waited for a row lock sees the time it really is.
+LEASE_PASSED = "t.lease_until <= clock_timestamp()"
+HELD_STILL = "t.lease_until > clock_timestamp()"
+
+TASK_FIELDS = """
+    'T-' || t.number AS key, t.title, t.status::text AS status, t.priority::text AS priority, t.agent,
+    t.version, t.description, t.lease, t.lease_until, t.lease_agent AS held_by, t.note, t.summary, t.quality,
+    (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
+"""
+
+CREATE = f"""
+WITH counter AS (
+    INSERT INTO mcp_counters AS c (project_id, kind, value) VALUES (bmad_project(), 'task', 1)
+    ON CONFLICT (project_id, kind) DO UPDATE SET value = c.value + 1
+    RETURNING value
+), t AS (
+    INSERT INTO bmad_tasks (project_id, id, number, title, description, priority, agent, story_id, workflow_id,
+        open_dependencies, story_open, source)
+    SELECT bmad_project(), $1, counter.value, $2, $3, $4::text::bmad_task_priority, $5, $6, $7, $8, $9, 'tool'
+    FROM counter
+    RETURNING *
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT t.project_id, 'task_create', 'task T-' || t.number, $10, $11, $12, jsonb_build_object('title', t.title)
+    FROM t
+)
+SELECT {TASK_FIELDS} FROM t
+"""
+
+# FOR SHARE: a dependency that is being completed right now is waited for, then counted as what it became.
+DEPENDENCIES_LOCKED = """
+SELECT t.id, 'T-' || t.number AS key, t.status IN ('completed', 'cancelled') AS closed
+FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = ANY($1::int[])
+ORDER BY t.id FOR SHARE
+"""
+ADD_DEPENDENCIES = """
+INSERT INTO bmad_task_dependencies (project_id, task_id, depends_on_id)
+SELECT bmad_project(), $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING
+"""
+CLEAR_DEPENDENCIES = "DELETE FROM bmad_task_dependencies WHERE project_id = bmad_project() AND task_id = $1"
+
+# Two edits at once could each close half of a cycle; they take turns.
+LOCK_DEPENDENCIES = "SELECT pg_advisory_xact_lock(hashtextextended('bmad dependencies ' || bmad_project(), 0))"
+CYCLE = """
+WITH RECURSIVE reached(id, path) AS (
+    SELECT d.id, ARRAY[d.number] FROM bmad_tasks d
+    WHERE d.project_id = bmad_project() AND d.id = ANY($2::uuid[])
+    UNION
+    SELECT n.id, r.path || n.number FROM reached r
+    JOIN bmad_task_dependencies e ON e.project_id = bmad_project() AND e.task_id = r.id
+    JOIN bmad_tasks n ON n.project_id = bmad_project() AND n.id = e.depends_on_id
+    WHERE NOT n.number = ANY(r.path)
+)
+SELECT path FROM reached WHERE id = $1 LIMIT 1
+"""
+
+STORY_FOR_TASK = """
+SELECT id, status::text AS status, status IN ('ready', 'in_progress', 'review') AS open FROM bmad_stories
+WHERE project_id = bmad_project() AND key = $1 FOR SHARE
+"""
+WORKFLOW_FOR_TASK = "SELECT id FROM bmad_workflows WHERE project_id = bmad_project() AND number = $1"
+
+GET = f"""
+SELECT t.id, {TASK_FIELDS}, t.created_at,
+    (t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open) AS ready,
+    (SELECT 'W-' || w.number FROM bmad_workflows w
+     WHERE w.project_id = t.project_id AND w.id = t.workflow_id) AS workflow,
+    (SELECT array_agg('T-' || d.number ORDER BY d.number) FROM bmad_task_dependencies e
+     JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
+     WHERE e.project_id = t.project_id AND e.task_id = t.id) AS depends_on,
+    (SELECT array_agg('T-' || d.number ORDER BY d.number) FROM bmad_task_dependencies e
+     JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
+     WHERE e.project_id = t.project_id AND e.task_id = t.id AND d.{OPEN}) AS waits_for,
+    (SELECT jsonb_agg(jsonb_build_object('at', h.at, 'operation', h.operation, 'agent', h.agent,
+        'note', h.detail ->> 'note') ORDER BY h.id)
+     FROM (SELECT a.id, a.at, a.operation, a.agent, a.detail FROM bmad_agent_activity a
+           WHERE a.project_id = t.project_id AND a.subject = 'task T-' || t.number
+           ORDER BY a.id DESC LIMIT 10) h) AS history
+FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
+"""
+
+# The best ready tasks of the role, of no role, and those whose holder let the lease pass; the first that nobody
+# else is claiming this very moment is taken. Reading 64 of each keeps the choice right for as many claimers.
+CANDIDATE = "t.id, t.priority, t.number FROM bmad_tasks t WHERE t.project_id = bmad_project()"
+CLAIM = f"""
+WITH candidate AS (
+    (SELECT {CANDIDATE} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open AND t.agent = $1::text
+     ORDER BY t.priority DESC, t.number LIMIT 64)
+    UNION ALL
+    (SELECT {CANDIDATE} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open AND t.agent = ''
+     ORDER BY t.priority DESC, t.number LIMIT 64)
+    UNION ALL
+    (SELECT {CANDIDATE} AND t.status IN ('active', 'in_progress') AND {LEASE_PASSED} AND t.agent IN ($1::text, '')
+     ORDER BY t.lease_until LIMIT 64)
+), chosen AS (
+    SELECT t.id FROM bmad_tasks t
+    WHERE t.project_id = bmad_project() AND t.id IN (SELECT id FROM candidate)
+      AND ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
+        OR (t.status IN ('active', 'in_progress') AND {LEASE_PASSED}))
+    ORDER BY t.priority DESC, t.number
+    LIMIT 1 FOR UPDATE SKIP LOCKED
+), t AS (
+    UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.ACTIVE)}, lease = t.lease + 1, lease_agent = $1::text,
+        lease_seconds = $2::int, lease_until = clock_timestamp() + make_interval(secs => $2::int),
+        started_at = coalesce(t.started_at, now()), updated_at = now(), version = t.version + 1
+    FROM chosen WHERE t.project_id = bmad_project() AND t.id = chosen.id
+      AND {TASK.may_sql(TaskStatus.ACTIVE, "t.status")}
+    RETURNING t.*
+), story AS (
+    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = s.version + 1
+    FROM t WHERE s.project_id = t.project_id AND s.id = t.story_id AND s.status = 'ready'
+      AND {STORY.may_sql(StoryStatus.IN_PROGRESS, "s.status")}
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT t.project_id, $3::text, 'task T-' || t.number, $1::text, $4::text, $5::text, jsonb_build_object('lease', t.lease) FROM t
+)
+SELECT (SELECT count(*) FROM candidate) AS candidates, taken.*
+FROM (SELECT 1) AS one LEFT JOIN (SELECT {TASK_FIELDS} FROM t) AS taken ON true
+"""
+
+CLAIM_ONE = f"""
+WITH t AS (
+    UPDATE bmad_tasks AS t SET {TASK.set_from_parameter_sql("$6")}, lease = t.lease + 1, lease_agent = $2::text,
+        lease_seconds = $3::int, lease_until = clock_timestamp() + make_interval(secs => $3::int),
+        started_at = coalesce(t.started_at, now()), updated_at = now(), version = t.version + 1
+    WHERE t.project_id = bmad_project() AND t.number = $1::int AND {TASK.may_from_parameter_sql("$6", "t.status")}
+      AND t.open_dependencies = 0 AND t.story_open
+      AND (t.status = 'pending' OR t.lease_until IS NULL OR {LEASE_PASSED}
+           OR ($6::text = 'in_progress' AND t.lease_agent = $2::text AND t.lease = $8::int))
+    RETURNING t.*
+), story AS (
+    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = s.version + 1
+    FROM t WHERE s.project_id = t.project_id AND s.id = t.story_id AND s.status = 'ready'
+      AND {STORY.may_sql(StoryStatus.IN_PROGRESS, "s.status")}
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT t.project_id, $4::text, 'task T-' || t.number, $2::text, $5::text, $7::text, jsonb_build_object('lease', t.lease) FROM t
+)
+SELECT {TASK_FIELDS} FROM t
+"""
+
+HEARTBEAT = f"""
+UPDATE bmad_tasks AS t SET lease_until = clock_timestamp() + make_interval(secs => t.lease_seconds)
+WHERE t.project_id = bmad_project() AND t.number = $1::int AND t.lease = $2::int AND {HELD_STILL}
+  AND t.status IN ('active', 'in_progress', 'review')
+RETURNING t.lease_until
+"""
+
+COMPLETE = f"""
+WITH t AS (
+    UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.COMPLETED)}, summary = nullif($3::text, ''), quality = $4::int,
+        lease_until = NULL, completed_at = now(), updated_at = now(), version = t.version + 1
+    WHERE t.project_id = bmad_project() AND t.number = $1::int AND t.lease = $2::int AND {HELD_STILL}
+      AND {TASK.may_sql(TaskStatus.COMPLETED, "t.status")}
+    RETURNING t.*
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT t.project_id, 'task_complete', 'task T-' || t.number, t.lease_agent, $5::text, $6::text,
+        jsonb_strip_nulls(jsonb_build_object('note', left(nullif($3::text, ''), 300), 'quality', $4::int, 'lease', t.lease))
+    FROM t
+)
+SELECT t.id, t.story_id, {TASK_FIELDS} FROM t
+"""
+
+# A statement of its own: only a snapshot taken after the row lock sees a dependent that was added meanwhile. It also
+# locks the story, so that of two last tasks finished at once the second counts the first.
+UNBLOCK = """
+WITH freed AS (
+    UPDATE bmad_tasks AS t SET open_dependencies = t.open_dependencies - 1, updated_at = now(), version = t.version + 1
+    FROM bmad_task_dependencies e
+    WHERE e.project_id = bmad_project() AND e.depends_on_id = $1
+      AND t.project_id = e.project_id AND t.id = e.task_id AND t.open_dependencies > 0
+    RETURNING t.number, t.open_dependencies = 0 AND t.status = 'pending' AND t.story_open AS ready
+), locked AS (
+    SELECT s.id FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.id = $2 FOR UPDATE
+)
+SELECT freed.number, freed.ready FROM (SELECT count(*) FROM locked) AS one LEFT JOIN freed ON true
+"""
+BLOCK_AGAIN = """
+UPDATE bmad_tasks AS t SET open_dependencies = t.open_dependencies + 1, updated_at = now(), version = t.version + 1
+FROM bmad_task_dependencies e
+WHERE e.project_id = bmad_project() AND e.depends_on_id = $1 AND t.project_id = e.project_id AND t.id = e.task_id
+"""
+
+# The last open task of a story in progress takes the story to review.
+STORY_PROGRESS = f"""
+WITH counted AS (
+    SELECT count(*) FILTER (WHERE status = 'completed') AS tasks_done,
+        count(*) FILTER (WHERE status <> 'cancelled') AS tasks_total,
+        count(*) FILTER (WHERE {OPEN}) AS tasks_open
+    FROM bmad_tasks WHERE project_id = bmad_project() AND story_id = $1
+), moved AS (
+    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.REVIEW)}, updated_at = now(), version = s.version + 1
+    FROM counted WHERE s.project_id = bmad_project() AND s.id = $1 AND counted.tasks_open = 0
+      AND {STORY.may_sql(StoryStatus.REVIEW, "s.status")}
+    RETURNING s.status::text AS status
+)
+SELECT s.key, coalesce((SELECT status FROM moved), s.status::text) AS status, counted.tasks_done, counted.tasks_total
+FROM bmad_stories s, counted WHERE s.project_id = bmad_project() AND s.id = $1
+"""
+
+UPDATE = f"""
+UPDATE bmad_tasks AS t SET
+    {TASK.set_from_parameter_sql("coalesce($2::text, t.status::text)")},
+    note = coalesce($3::text, t.note), title = coalesce($4::text, t.title),
+    priority = coalesce($5::text::bmad_task_priority, t.priority),
+    lease_until = CASE WHEN $2::text IN ('pending', 'blocked', 'cancelled', 'completed') THEN NULL ELSE t.lease_until END,
+    lease_agent = CASE WHEN $2::text IN ('pending', 'blocked', 'cancelled') THEN NULL ELSE t.lease_agent END,
+    updated_at = now(), version = t.version + 1
+WHERE t.project_id = bmad_project() AND t.number = $1
+  AND ($2::text IS NULL OR {TASK.may_from_parameter_sql("$2", "t.status")})
+  AND ($6::int IS NULL OR t.version = $6::int)
+  AND (t.lease_until IS NULL OR {LEASE_PASSED} OR t.lease = $7::int)
+  AND ($7::int IS NULL OR (t.lease = $7::int AND {HELD_STILL}))
+RETURNING t.id, t.story_id, {TASK_FIELDS}
+"""
+SET_OPEN_DEPENDENCIES = """
+UPDATE bmad_tasks SET open_dependencies = $2 WHERE project_id = bmad_project() AND id = $1
+"""
+STATE = """
+SELECT t.id, t.status::text AS status, t.version, t.lease, t.lease_agent, t.lease_until, t.open_dependencies,
+    t.story_open, t.lease_until > clock_timestamp() AS held, t.updated_at,
+    (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
+FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
+"""
+
+LIST = f"""
+SELECT t.number, 'T-' || t.number AS key, t.title, t.status::text AS status, t.priority::text AS priority, t.agent,
+    s.key AS story, CASE WHEN {HELD_STILL} THEN t.lease_agent END AS held_by
+FROM bmad_tasks t
+LEFT JOIN bmad_stories s ON s.project_id = t.project_id AND s.id = t.story_id
+WHERE t.project_id = bmad_project()
+"""
+LIST_READY = f"""
+  AND ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
+    OR (t.status IN ('active', 'in_progress') AND {LEASE_PASSED}))
+"""

@@ -1,0 +1,249 @@
+"""The schema: up and down, beside another application, by two at once, and equal to the models."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from bmad_mcp import migrate
+from bmad_mcp.embedded.binaries import find_binaries
+from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.tables import METADATA
+from conftest import TestDatabase
+
+NEIGHBOUR = Path(__file__).parent / "data" / "custom-gpt-adapter.sql"
+FIFTEEN = {
+    "bmad_projects",
+    "bmad_agents",
+    "bmad_agent_sessions",
+    "bmad_agent_activity",
+    "bmad_agent_collaborations",
+    "bmad_workflows",
+    "bmad_workflow_stages",
+    "bmad_tasks",
+    "bmad_task_dependencies",
+    "bmad_epics",
+    "bmad_stories",
+    "bmad_checklists",
+    "bmad_templates",
+    "bmad_artifacts",
+    "bmad_memory_integrations",
+}
+ENUMS = {
+    "bmad_agent_status",
+    "bmad_workflow_status",
+    "bmad_task_status",
+    "bmad_task_priority",
+    "bmad_story_status",
+    "bmad_workflow_type",
+}
+TABLES = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+TYPES = "SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype = 'e'"
+FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+
+
+def downgrade(database: TestDatabase) -> None:
+    connect = dict(database.owner)
+    migrate.downgrade(connect.pop("dsn", "postgresql://"), **connect)
+
+
+async def names(database: TestDatabase, sql: str) -> set[str]:
+    connection = await asyncpg.connect(**database.admin)
+    try:
+        return {row[0] for row in await connection.fetch(sql)}
+    finally:
+        await connection.close()
+
+
+def test_an_empty_database_gets_fifteen_tables_and_six_enum_types_and_loses_them_again(scratch_database):
+    scratch_database.migrate()
+    tables = asyncio.run(names(scratch_database, TABLES))
+    assert {name for name in tables if name.startswith("bmad_")} == FIFTEEN | {"bmad_alembic_version"}
+    assert asyncio.run(names(scratch_database, TYPES)) == ENUMS
+    downgrade(scratch_database)
+    assert asyncio.run(names(scratch_database, TABLES)) == {"bmad_alembic_version"}
+    assert not asyncio.run(names(scratch_database, TYPES))
+    assert not asyncio.run(names(scratch_database, FUNCTIONS))
+    scratch_database.migrate()
+    assert asyncio.run(names(scratch_database, TABLES)) >= FIFTEEN
+
+
+def pg_dump(database: TestDatabase, *options: str) -> str:
+    found = find_binaries()
+    admin = database.admin
+    if "dsn" in admin:
+        where = ["--dbname", f"{admin['dsn'].rpartition('/')[0]}/{admin['database']}"]
+    else:
+        where = ["-h", admin["host"], "-p", str(admin["port"]), "-U", admin["user"], admin["database"]]
+    done = subprocess.run(
+        [found.bin_dir / "pg_dump", "--no-owner", *options, *where], capture_output=True, text=True, check=True
+    )
+    # pg_dump 18 guards its output with a key that differs each time.
+    return "\n".join(line for line in done.stdout.splitlines() if not re.match(r"\\(un)?restrict ", line))
+
+
+async def load(database: TestDatabase, sql: str) -> None:
+    connection = await asyncpg.connect(**database.admin)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+def test_another_applications_tables_stay_exactly_as_they_are(scratch_database):
+    without_owners = re.sub(r"(?m)^ALTER .* OWNER TO \w+;$", "", NEIGHBOUR.read_text())
+    asyncio.run(load(scratch_database, without_owners))
+    asyncio.run(
+        load(
+            scratch_database,
+            "INSERT INTO public.alembic_version VALUES ('abc123');"
+            "INSERT INTO public.custom_gpt_applications (id, name, client_id, client_secret)"
+            " VALUES (gen_random_uuid(), 'it''s one', 'c', 's');",
+        )
+    )
+    before = pg_dump(scratch_database)
+    scratch_database.migrate()
+    theirs = ("-t", "custom_gpt_*", "-t", "alembic_version")
+    beside_ours = pg_dump(scratch_database, *theirs)
+    assert "it's one" in beside_ours
+    downgrade(scratch_database)
+    asyncio.run(load(scratch_database, "DROP TABLE bmad_alembic_version"))
+    assert pg_dump(scratch_database) == before
+    assert pg_dump(scratch_database, *theirs) == beside_ours
+
+
+def test_two_processes_that_migrate_at_once_leave_one_schema(scratch_database, tmp_path):
+    script = tmp_path / "migrate_once.py"
+    script.write_text(
+        "import json, sys\nfrom bmad_mcp import migrate\n"
+        "connect = json.loads(sys.argv[1])\nmigrate.upgrade(connect.pop('dsn', 'postgresql://'), **connect)\n"
+    )
+    command = [sys.executable, str(script), json.dumps(scratch_database.owner)]
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: subprocess.run(command, capture_output=True, text=True), range(4)))
+    assert [one.returncode for one in done] == [0] * 4, done[0].stderr + done[1].stderr
+    assert asyncio.run(names(scratch_database, "SELECT version_num FROM bmad_alembic_version")) == {newest_revision()}
+
+
+def _differences(connection: Connection) -> list[Any]:
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        return kind != "table" or (
+            name is not None
+            and name.startswith(("bmad_", "mcp_"))
+            and not re.match(r"bmad_agent_activity_(\d{4}_\d{2}|other)$", name)
+            and name != "bmad_alembic_version"
+        )
+
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True, "include_name": is_ours}
+    )
+    return list(compare_metadata(context, METADATA))
+
+
+async def _compare(database: TestDatabase) -> list[Any]:
+    connect = dict(database.owner)
+    url = connect.pop("dsn", "postgresql://").replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=connect)
+    async with engine.connect() as connection:
+        found = await connection.run_sync(_differences)
+    await engine.dispose()
+    return found
+
+
+def test_autogenerate_finds_no_difference_to_the_models(database):
+    assert asyncio.run(_compare(database)) == []
+
+
+async def test_every_project_table_has_row_level_security_enabled_and_forced(database):
+    open_tables = await names(
+        database,
+        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'project_id'"
+        " WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)",
+    )
+    assert open_tables == set()
+
+
+async def test_every_key_and_foreign_key_leads_with_the_project(database):
+    connection = await asyncpg.connect(**database.admin)
+    rows = await connection.fetch(
+        "SELECT conrelid::regclass::text AS name, conname, (SELECT attname FROM pg_attribute a"
+        " WHERE a.attrelid = conrelid AND a.attnum = conkey[1]) AS first FROM pg_constraint"
+        " WHERE contype IN ('p', 'u', 'f') AND connamespace = 'public'::regnamespace"
+        " AND conrelid::regclass::text ~ '^(bmad|mcp)_'"
+    )
+    await connection.close()
+    late = [row["conname"] for row in rows if row["first"] != "project_id"]
+    assert sorted(late) == ["bmad_alembic_version_pkc", "pk_bmad_projects", "uq_bmad_projects_key"]
+
+
+async def test_the_app_role_sees_no_row_of_another_project_and_cannot_write_one(workspace, database, call):
+    await call.db.execute("INSERT INTO bmad_epics (project_id, key, number, title) VALUES (bmad_project(), '1', 1, 'x')")
+    app = await asyncpg.connect(**database.app)
+    try:
+        for table in await app.fetch(TABLES):
+            if table["relname"] == "bmad_alembic_version":
+                continue
+            assert await app.fetchval(f"SELECT count(*) FROM {table['relname']}") == 0, table["relname"]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await app.execute(
+                "INSERT INTO bmad_epics (project_id, key, number, title) VALUES ($1, '7', 7, 'x')", call.project_id
+            )
+    finally:
+        await app.close()
+
+
+async def test_the_trail_can_be_written_and_never_changed(call, database):
+    await call.db.execute(
+        "INSERT INTO bmad_agent_activity (project_id, operation, subject, principal, call_id)"
+        " VALUES (bmad_project(), 'x', 'task T-1', 'local', 'c')"
+    )
+    for change in ("UPDATE bmad_agent_activity SET operation = 'y'", "DELETE FROM bmad_agent_activity"):
+        await call.db.execute("SAVEPOINT before")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await call.db.execute(change)
+        await call.db.execute("ROLLBACK TO before")
+    owner = await asyncpg.connect(**database.owner)
+    try:
+        async with owner.transaction():
+            await owner.execute("SELECT set_config('app.project', $1, true)", str(call.project_id))
+            await owner.execute(
+                "INSERT INTO bmad_agent_activity (project_id, operation, subject, principal, call_id)"
+                " VALUES (bmad_project(), 'x', 'task T-1', 'local', 'c')"
+            )
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+                async with owner.transaction():
+                    await owner.execute("UPDATE bmad_agent_activity SET operation = 'y'")
+    finally:
+        await owner.close()
+
+
+async def test_activity_lands_in_the_partition_of_its_month(call):
+    await call.db.execute(
+        "INSERT INTO bmad_agent_activity (project_id, operation, subject, principal, call_id)"
+        " VALUES (bmad_project(), 'x', 'task T-1', 'local', 'c')"
+    )
+    home = await call.db.fetchval("SELECT tableoid::regclass::text FROM bmad_agent_activity WHERE operation = 'x'")
+    assert re.fullmatch(r"bmad_agent_activity_\d{4}_\d{2}", home)
+
+
+def test_months_follow_each_other_over_the_years_end():
+    assert migrate.month_bounds(datetime(2026, 11, 23), 2) == [
+        ("2026_11", "2026-11-01", "2026-12-01"),
+        ("2026_12", "2026-12-01", "2027-01-01"),
+        ("2027_01", "2027-01-01", "2027-02-01"),
+    ]
