@@ -53,7 +53,7 @@ def sections(text: str) -> tuple[Section, ...]:
     """Each heading with the text up to the next one, in order."""
     lines = body_lines(text)
     found = headings(lines)
-    ends = [heading.line for heading in found[1:]] + [len(lines)]
+    ends = [heading.line for heading in [*found, Heading(0, "", len(lines))][1:]]
     return tuple(
         Section(heading.title, heading.level, "\n".join(lines[heading.line + 1 : end]).strip("\n"))
         for heading, end in zip(found, ends, strict=True)

@@ -12,9 +12,9 @@ from bmad_mcp.bmad_files.values import Generation
 OUTPUT = "_bmad-output"
 _TRACKER = re.compile(r"(^|/)sprint-status\.ya?ml$")
 _KINDS = (
-    (re.compile(r"(^|/)epics?(-[\w.-]+)?\.md$|/epics/[^/]+\.md$"), "epics"),
     (re.compile(r"epic-\d+-retro[\w.-]*\.md$"), "retro"),
     (re.compile(r"epic-\d+-context\.md$"), "context"),
+    (re.compile(r"(^|/)epics?(-[\w.-]+)?\.md$|/epics/[^/]+\.md$"), "epics"),
     (re.compile(r"(^|/)spec-[\w.-]+\.md$|/SPEC\.md$|(^|/)stories\.ya?ml$"), "spec"),
     (re.compile(r"deferred-work\.md$"), "deferred-work"),
     (re.compile(r"(^|/)prd[\w.-]*\.md$|/prds/"), "prd"),

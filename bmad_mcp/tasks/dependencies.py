@@ -31,9 +31,13 @@ async def wait_for(call: Call, keys: Sequence[str]) -> list[Dependency]:
     return [Dependency(row["id"], row["closed"]) for row in rows]
 
 
-async def replace_dependencies(call: Call, task: str, task_id: UUID, keys: Sequence[str]) -> None:
-    """Make the task wait for exactly these; raises Conflict with the circle if there would be one."""
+async def lock_dependencies(call: Call) -> None:
+    """Take turns with other edits of dependencies; before any row is locked, so that no two wait for each other."""
     await call.db.execute(queries.LOCK_DEPENDENCIES)
+
+
+async def replace_dependencies(call: Call, task: str, task_id: UUID, keys: Sequence[str]) -> None:
+    """Make the task wait for exactly these, under `lock_dependencies`; raises Conflict with the circle if one closes."""
     found = await wait_for(call, keys)
     ids = [dependency.id for dependency in found]
     if circle := await call.db.fetchval(queries.CYCLE, task_id, ids):

@@ -27,7 +27,7 @@ from bmad_mcp.shapes import (
     number_of,
 )
 from bmad_mcp.tasks import queries
-from bmad_mcp.tasks.dependencies import replace_dependencies, wait_for
+from bmad_mcp.tasks.dependencies import lock_dependencies, replace_dependencies, wait_for
 from bmad_mcp.tasks.leases import claim_best, claim_named, refuse_holder
 from bmad_mcp.tasks.schemas import (
     Heartbeat,
@@ -176,11 +176,13 @@ async def task_update(
     depends_on: Annotated[tuple[TaskKey, ...] | None, Field(max_length=50)] = None,
 ) -> TaskOut:
     """Change a task: send to review, block, release (pending), cancel, or edit. task_complete finishes it."""
-    before = await call.db.fetchrow(queries.STATE, number_of(task))
-    if before is None:
-        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     if (status, note, title, priority, depends_on) == (None,) * 5:
         raise Invalid("task_update needs something to change: status, note, title, priority or depends_on.")
+    if depends_on is not None:
+        await lock_dependencies(call)
+    before = await call.db.fetchrow(queries.STATE_LOCKED, number_of(task))
+    if before is None:
+        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     if depends_on is not None:
         await replace_dependencies(call, task, before["id"], depends_on)
     row = await call.db.fetchrow(

@@ -229,6 +229,7 @@ SELECT t.id, t.status::text AS status, t.version, t.lease, t.lease_agent, t.leas
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
 FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
 """
+STATE_LOCKED = f"{STATE} FOR UPDATE OF t"
 
 LIST = f"""
 SELECT t.number, 'T-' || t.number AS key, t.title, t.status::text AS status, t.priority::text AS priority, t.agent,
