@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -33,6 +34,7 @@ class TestDatabase:
     admin: dict[str, Any]
     owner: dict[str, Any]
     app: dict[str, Any]
+    data_dir: Path | None = None
 
     def named(self, name: str) -> "TestDatabase":
         """The same for another database of the cluster."""
@@ -72,11 +74,25 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatabase]:
     if EXTERNAL:
         yield asyncio.run(_external(EXTERNAL))
         return
-    with Cluster(tmp_path_factory.mktemp("postgres")) as endpoints:
+    data_dir = tmp_path_factory.mktemp("data")
+    with Cluster(data_dir / "postgres") as endpoints:
         connect = endpoints.connect_args
         yield TestDatabase(
-            connect(ADMIN_ROLE) | {"database": "postgres"}, connect(endpoints.owner_role), connect(endpoints.app_role)
+            connect(ADMIN_ROLE) | {"database": "postgres"}, connect(endpoints.owner_role), connect(endpoints.app_role),
+            data_dir,
         )
+
+
+@pytest.fixture(scope="session")
+def server_env(cluster: TestDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment for server processes: the embedded PostgreSQL of this run, or a database of the external one."""
+    quiet = {"PYTHONWARNINGS": "ignore", "BMAD_LOG_LEVEL": "error"}
+    if not EXTERNAL:
+        yield quiet | {"BMAD_DATA_DIR": str(cluster.data_dir)}
+        return
+    with _scratch(cluster) as found:
+        found.migrate()
+        yield quiet | {"BMAD_DATABASE_URL": f"{EXTERNAL.rpartition('/')[0]}/{found.admin['database']}"}
 
 
 @pytest.fixture(scope="session")

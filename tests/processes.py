@@ -1,0 +1,57 @@
+"""Real server processes and real clients of the SDK, for journeys and races."""
+
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+COMMAND = [sys.executable, "-m", "bmad_mcp"]
+
+
+def fresh_key(name: str = "p") -> str:
+    """A project key that no other test has."""
+    return f"{name}-{uuid.uuid4().hex[:10]}"
+
+
+class Refused(Exception):
+    """A tool's refusal, as the model reads it."""
+
+
+class Assistant:
+    """A client that calls tools the way a host does."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def __call__(self, tool: str, /, **arguments: Any) -> Any:
+        """The structured result; raises Refused with the text of a refusal."""
+        result = await self.client.call_tool(tool, arguments)
+        if result.is_error:
+            raise Refused(result.content[0].text)
+        return result.structured_content
+
+    async def read(self, uri: str) -> str:
+        """The text of a resource."""
+        text: str = (await self.client.read_resource(uri)).contents[0].text
+        return text
+
+
+@asynccontextmanager
+async def assistant(
+    env: Mapping[str, str], project: str, *options: str, mode: str = "auto", errors: Path | None = None
+) -> AsyncIterator[Assistant]:
+    """A server process of its own over stdio, with a client on it."""
+    server = StdioServerParameters(
+        command=COMMAND[0],
+        args=[*COMMAND[1:], "serve", "--project", project, *options],
+        env={**os.environ, **env},
+    )
+    with open(errors or os.devnull, "w") as errlog:
+        async with Client(stdio_client(server, errlog=errlog), mode=mode) as client:
+            yield Assistant(client)
