@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -69,22 +71,25 @@ async def _external(url: str) -> TestDatabase:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatabase]:
+def cluster() -> Iterator[TestDatabase]:
     """A PostgreSQL to make databases in: the one of BMAD_TEST_DATABASE_URL, or an embedded one of its own."""
     if EXTERNAL:
         yield asyncio.run(_external(EXTERNAL))
         return
-    data_dir = tmp_path_factory.mktemp("data")
+    # Not below pytest's own folder: run as root, PostgreSQL's own user must be able to enter.
+    data_dir = Path(tempfile.mkdtemp(prefix="bmad-test-"))
+    data_dir.chmod(0o711)
     with Cluster(data_dir / "postgres") as endpoints:
         connect = endpoints.connect_args
         yield TestDatabase(
             connect(ADMIN_ROLE) | {"database": "postgres"}, connect(endpoints.owner_role), connect(endpoints.app_role),
             data_dir,
         )
+    shutil.rmtree(data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def server_env(cluster: TestDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def server_env(cluster: TestDatabase) -> Iterator[dict[str, str]]:
     """The environment for server processes: the embedded PostgreSQL of this run, or a database of the external one."""
     quiet = {"PYTHONWARNINGS": "ignore", "BMAD_LOG_LEVEL": "error"}
     if not EXTERNAL:

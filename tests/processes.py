@@ -1,10 +1,11 @@
 """Real server processes and real clients of the SDK, for journeys and races."""
 
+import asyncio
 import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,31 @@ COMMAND = [sys.executable, "-m", "bmad_mcp"]
 def fresh_key(name: str = "p") -> str:
     """A project key that no other test has."""
     return f"{name}-{uuid.uuid4().hex[:10]}"
+
+
+@asynccontextmanager
+async def held(context: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    """Enter and leave a context in one task of its own, as a fixture's two halves run in different tasks."""
+    entered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    leave = asyncio.Event()
+
+    async def hold() -> None:
+        try:
+            async with context as value:
+                entered.set_result(value)
+                await leave.wait()
+        except BaseException as error:
+            if not entered.done():
+                entered.set_exception(error)
+                return
+            raise
+
+    task = asyncio.create_task(hold())
+    try:
+        yield await entered
+    finally:
+        leave.set()
+        await task
 
 
 class Refused(Exception):

@@ -1,13 +1,14 @@
 """Eight server processes on one project: nothing lost, nothing held twice, no errors."""
 
 import asyncio
+import os
 import random
 import signal
 from contextlib import AsyncExitStack
 
 import pytest
 from bench.wire import Child
-from processes import COMMAND, Refused, assistant, fresh_key
+from processes import COMMAND, Refused, assistant, fresh_key, held
 
 PROCESSES = 8
 CREATES = 50
@@ -18,7 +19,7 @@ async def crowd(server_env):
     """Eight assistants, each with a server process of its own."""
     project = fresh_key("race")
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(assistant(server_env, project)) for _ in range(PROCESSES)]
+        yield [await stack.enter_async_context(held(assistant(server_env, project))) for _ in range(PROCESSES)]
 
 
 async def all_tasks(call, **filters):
@@ -85,8 +86,6 @@ def one_call(child: Child, generator: random.Random, known: list[str]) -> tuple[
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_else_is_half_there(server_env, seed):
-    import os
-
     generator = random.Random(seed)
     env = {**os.environ, **server_env}
     command = [*COMMAND, "serve", "--project", fresh_key("kill")]

