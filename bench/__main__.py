@@ -44,7 +44,7 @@ def latencies(env: dict[str, str], rounds: int) -> dict[str, list[float]]:
         found["no-op"].append(timed(lambda: noop.call("noop"))[0])
         seconds, task = timed(lambda: ours.call("task_create", title=f"Task {number}", agent="dev"))  # noqa: B023
         found["create"].append(seconds)
-        key = task["key"]
+        key = task["task"]["key"]
         found["get"].append(timed(lambda: ours.call("task_get", task=key))[0])  # noqa: B023
         found["list"].append(timed(lambda: ours.call("task_list"))[0])
         seconds, claim = timed(lambda: ours.call("task_claim", agent="dev"))

@@ -98,6 +98,17 @@ STORY_MOVES: Mapping[StoryStatus, frozenset[StoryStatus]] = {
 }
 
 
+# Epics use the words of stories; people close them, also without a review.
+EPIC_MOVES: Mapping[StoryStatus, frozenset[StoryStatus]] = {
+    StoryStatus.DRAFT: frozenset({StoryStatus.READY, StoryStatus.IN_PROGRESS, StoryStatus.CANCELLED}),
+    StoryStatus.READY: frozenset({StoryStatus.IN_PROGRESS, StoryStatus.DRAFT, StoryStatus.CANCELLED}),
+    StoryStatus.IN_PROGRESS: frozenset({StoryStatus.REVIEW, StoryStatus.DONE, StoryStatus.CANCELLED}),
+    StoryStatus.REVIEW: frozenset({StoryStatus.DONE, StoryStatus.IN_PROGRESS, StoryStatus.CANCELLED}),
+    StoryStatus.DONE: frozenset(),
+    StoryStatus.CANCELLED: frozenset({StoryStatus.DRAFT}),
+}
+
+
 class WorkflowType(StrEnum):
     GREENFIELD_FULLSTACK = "greenfield-fullstack"
     GREENFIELD_SERVICE = "greenfield-service"
@@ -197,9 +208,10 @@ AGENT = Lifecycle("agent", "bmad_agents", "bmad_agent_status", AGENT_MOVES)
 WORKFLOW = Lifecycle("workflow", "bmad_workflows", "bmad_workflow_status", WORKFLOW_MOVES)
 TASK = Lifecycle("task", "bmad_tasks", "bmad_task_status", TASK_MOVES)
 STORY = Lifecycle("story", "bmad_stories", "bmad_story_status", STORY_MOVES)
+EPIC = Lifecycle("epic", "bmad_epics", "bmad_story_status", EPIC_MOVES)
 STAGE = Lifecycle("stage", "bmad_workflow_stages", "text", STAGE_MOVES)
 HANDOFF = Lifecycle("handoff", "bmad_agent_collaborations", "text", HANDOFF_MOVES)
-LIFECYCLES = (AGENT, WORKFLOW, TASK, STORY, STAGE, HANDOFF)
+LIFECYCLES = (AGENT, WORKFLOW, TASK, EPIC, STORY, STAGE, HANDOFF)
 
 
 async def move(

@@ -71,7 +71,7 @@ def sql_constants():
                 yield pytest.param(value, id=f"{found.name.removeprefix('bmad_mcp.')}.{name}")
 
 
-@pytest.mark.parametrize("statement", sql_constants())
+@pytest.mark.parametrize("statement", list(sql_constants()))
 async def test_every_statement_is_accepted_by_the_schema(statement, database):
     connection = await asyncpg.connect(**database.app)
     try:

@@ -32,6 +32,7 @@ from bmad_mcp.tasks.leases import claim_best, claim_named, refuse_holder
 from bmad_mcp.tasks.schemas import (
     Heartbeat,
     StoryProgress,
+    TaskAnswer,
     TaskBrief,
     TaskClaim,
     TaskCompletion,
@@ -52,7 +53,7 @@ async def task_create(
     agent: Annotated[AgentName | None, Field(description="Role that should do it; none = any.")] = None,
     priority: Priority = "medium",
     depends_on: Annotated[tuple[TaskKey, ...], Field(max_length=50, description="Tasks it waits for.")] = (),
-) -> TaskOut:
+) -> TaskAnswer:
     """Add a task, optionally to a story or workflow."""
     task_id, story_id, workflow_id, story_open = uuid7(), None, None, True
     if story is not None:
@@ -85,7 +86,7 @@ async def task_create(
         await call.db.execute(
             queries.ADD_DEPENDENCIES, task_id, [dependency.id for dependency in found]
         )
-    return TaskOut.of(row, workflow=workflow, depends_on=list(depends_on) or None, lease=None)
+    return TaskAnswer(task=TaskOut.of(row, workflow=workflow, depends_on=list(depends_on) or None, lease=None))
 
 
 async def task_list(
@@ -122,13 +123,13 @@ async def task_list(
     return TaskPage(items=[TaskBrief.of(row) for row in page], next_cursor=following)
 
 
-async def task_get(call: Call, task: TaskKey) -> TaskOut:
+async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
     """Read a task with its dependencies, lease and latest history."""
     row = await call.db.fetchrow(queries.GET, number_of(task))
     if row is None:
         raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     lease = row["lease"] if row["held_by"] and row["lease_until"] else None
-    return TaskOut.of(row, lease=lease)
+    return TaskAnswer(task=TaskOut.of(row, lease=lease))
 
 
 async def task_claim(
@@ -174,7 +175,7 @@ async def task_update(
     title: Title | None = None,
     priority: Priority | None = None,
     depends_on: Annotated[tuple[TaskKey, ...] | None, Field(max_length=50)] = None,
-) -> TaskOut:
+) -> TaskAnswer:
     """Change a task: send to review, block, release (pending), cancel, or edit. task_complete finishes it."""
     if (status, note, title, priority, depends_on) == (None,) * 5:
         raise Invalid("task_update needs something to change: status, note, title, priority or depends_on.")

@@ -1,7 +1,7 @@
 """SQL of tasks: the hot paths change, audit and return in one statement."""
 
 from bmad_mcp.activity.record import COLUMNS
-from bmad_mcp.lifecycles import STORY, TASK, StoryStatus, TaskStatus
+from bmad_mcp.lifecycles import EPIC, STORY, TASK, StoryStatus, TaskStatus
 
 OPEN = "status NOT IN ('completed', 'cancelled')"
 # The statement's clock and not the transaction's: a write that waited for a row lock sees the time it really is.
@@ -88,6 +88,17 @@ FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
 # The best ready tasks of the role, of no role, and those whose holder let the lease pass; the first that nobody
 # else is claiming this very moment is taken. Reading 64 of each keeps the choice right for as many claimers.
 CANDIDATE = "t.id, t.priority, t.number FROM bmad_tasks t WHERE t.project_id = bmad_project()"
+# The first claim of a ready story's task starts the story, and with it the epic.
+STARTS_STORY = f"""story AS (
+    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = s.version + 1
+    FROM t WHERE s.project_id = t.project_id AND s.id = t.story_id AND s.status = 'ready'
+      AND {STORY.may_sql(StoryStatus.IN_PROGRESS, "s.status")}
+    RETURNING s.project_id, s.epic_id
+), epic AS (
+    UPDATE bmad_epics AS e SET {EPIC.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = e.version + 1
+    FROM story WHERE e.project_id = story.project_id AND e.id = story.epic_id AND e.status IN ('draft', 'ready')
+      AND {EPIC.may_sql(StoryStatus.IN_PROGRESS, "e.status")}
+)"""
 CLAIM = f"""
 WITH candidate AS (
     (SELECT {CANDIDATE} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open AND t.agent = $1::text
@@ -112,11 +123,7 @@ WITH candidate AS (
     FROM chosen WHERE t.project_id = bmad_project() AND t.id = chosen.id
       AND {TASK.may_sql(TaskStatus.ACTIVE, "t.status")}
     RETURNING t.*
-), story AS (
-    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = s.version + 1
-    FROM t WHERE s.project_id = t.project_id AND s.id = t.story_id AND s.status = 'ready'
-      AND {STORY.may_sql(StoryStatus.IN_PROGRESS, "s.status")}
-), audit AS (
+), {STARTS_STORY}, audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT t.project_id, $3::text, 'task T-' || t.number, $1::text, $4::text, $5::text, jsonb_build_object('lease', t.lease) FROM t
 )
@@ -134,11 +141,7 @@ WITH t AS (
       AND (t.status = 'pending' OR t.lease_until IS NULL OR {LEASE_PASSED}
            OR ($6::text = 'in_progress' AND t.lease_agent = $2::text AND t.lease = $8::int))
     RETURNING t.*
-), story AS (
-    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = s.version + 1
-    FROM t WHERE s.project_id = t.project_id AND s.id = t.story_id AND s.status = 'ready'
-      AND {STORY.may_sql(StoryStatus.IN_PROGRESS, "s.status")}
-), audit AS (
+), {STARTS_STORY}, audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT t.project_id, $4::text, 'task T-' || t.number, $2::text, $5::text, $7::text, jsonb_build_object('lease', t.lease) FROM t
 )

@@ -43,6 +43,12 @@ class TaskOut(TaskBrief):
     history: list[TaskEvent] | None = None
 
 
+class TaskAnswer(Out):
+    """The task that was asked for or changed."""
+
+    task: TaskOut
+
+
 class TaskPage(Out):
     """A page of tasks."""
 

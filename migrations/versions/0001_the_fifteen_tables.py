@@ -357,6 +357,7 @@ def create_tables() -> None:
     op.create_index(op.f('ix_bmad_stories_project_id_epic_id_number_suffix'), 'bmad_stories', ['project_id', 'epic_id', 'number', 'suffix'], unique=False)
     op.create_index(op.f('ix_bmad_stories_project_id_epic_number_number_suffix'), 'bmad_stories', ['project_id', 'epic_number', 'number', 'suffix'], unique=False)
     op.create_index(op.f('ix_bmad_stories_project_id_status_epic_number_number_suffix'), 'bmad_stories', ['project_id', 'status', 'epic_number', 'number', 'suffix'], unique=False)
+    op.create_index('ix_bmad_stories_open', 'bmad_stories', ['project_id', 'epic_number', 'number', 'suffix'], unique=False, postgresql_where=sa.text("status IN ('ready', 'in_progress', 'review')"))
     op.create_index(op.f('ix_bmad_stories_search'), 'bmad_stories', ['search'], unique=False, postgresql_using='gin')
     op.create_table('bmad_workflows',
     sa.Column('project_id', sa.Uuid(), nullable=False),

@@ -65,7 +65,7 @@ async def test_a_real_project_from_import_to_handoff_and_after_a_restart(
         await call("agent_activate", agent="qa")
         accepted = await call("handoff_accept", handoff=offered["handoff"]["key"])
         assert accepted["handoff"]["status"] == "accepted"
-        assert (await call("task_get", task=key))["summary"] == "Done with tests."
+        assert (await call("task_get", task=key))["task"]["summary"] == "Done with tests."
         assert await call("story_get", story=story) == before
         assert story in await call.read(f"bmad://stories/{story}")
 

@@ -34,7 +34,7 @@ async def all_tasks(call, **filters):
 
 async def test_eight_processes_lose_no_create_and_hold_no_task_twice(crowd):
     async def create(number, call):
-        return [(await call("task_create", title=f"Task {number}.{one}", agent="dev"))["key"] for one in range(CREATES)]
+        return [(await call("task_create", title=f"Task {number}.{one}", agent="dev"))["task"]["key"] for one in range(CREATES)]
 
     made = [key for keys in await asyncio.gather(*(create(*one) for one in enumerate(crowd))) for key in keys]
     assert len(made) == len(set(made)) == PROCESSES * CREATES
@@ -78,10 +78,10 @@ def one_call(child: Child, generator: random.Random, known: list[str]) -> tuple[
     """A random change; returns what the server acknowledged."""
     if not known or generator.random() < 0.5:
         made = child.call("task_create", title=f"T{generator.random()}", description="x" * generator.randint(0, 2000))
-        known.append(made["key"])
-        return "created", made
+        known.append(made["task"]["key"])
+        return "created", made["task"]
     key = generator.choice(known)
-    return "noted", child.call("task_update", task=key, note=f"note {generator.random()}")
+    return "noted", child.call("task_update", task=key, note=f"note {generator.random()}")["task"]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -109,7 +109,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_else_is_half_t
     again = Child(command, env)
     again.hello()
     for key, told in acknowledged.items():
-        found = again.call("task_get", task=key)
+        found = again.call("task_get", task=key)["task"]
         assert found["title"] == told["title"]
         assert found.get("note") == told.get("note")
         assert found["version"] == told["version"]
@@ -119,5 +119,5 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_else_is_half_t
     unknown = [item for item in rest if item["key"] not in acknowledged]
     assert [item["title"] for item in unknown] in ([], ["Unanswered"])
     for item in unknown:
-        assert [event["operation"] for event in again.call("task_get", task=item["key"])["history"]] == ["task_create"]
+        assert [event["operation"] for event in again.call("task_get", task=item["key"])["task"]["history"]] == ["task_create"]
     again.close()

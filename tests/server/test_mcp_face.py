@@ -56,7 +56,7 @@ async def test_a_call_answers_compact_text_and_the_same_structure(client):
     result = await client.call_tool("task_create", {"title": "First"})
     assert not result.is_error
     assert json.loads(result.content[0].text) == result.structured_content
-    assert result.structured_content["key"] == "T-1"
+    assert result.structured_content["task"]["key"] == "T-1"
     assert ": " not in result.content[0].text
 
 
@@ -129,7 +129,7 @@ async def test_resources_and_templates_are_listed_with_their_kind(client):
 
 async def test_a_resource_is_the_same_function_as_the_tool(client):
     made = await client.call_tool("task_create", {"title": "First"})
-    key = made.structured_content["key"]
+    key = made.structured_content["task"]["key"]
     read = await client.read_resource(f"bmad://tasks/{key}")
     tool = await client.call_tool("task_get", {"task": key})
     assert json.loads(read.contents[0].text) == tool.structured_content

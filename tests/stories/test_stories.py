@@ -219,3 +219,13 @@ async def test_a_story_as_markdown_tells_the_database_first_and_keeps_each_secti
     assert text.startswith("# Story 1.1: Log in\n\nStatus: draft · Epic: 1 Signing in · Priority: medium · Points: 3")
     assert "- T-1 pending: Write # the form (dev)\n" in text
     assert text.endswith("\n## Story\n\nText\n\n### Testing\n\nDeep\n")
+
+
+async def test_a_page_stays_small_however_long_the_titles_are(run):
+    await run("epic_create", title="One")
+    for number in range(20):
+        await run("story_create", epic=1, title=f"{number} " + "long " * 59)
+    page = await run("story_list")
+    assert len(page.items) == 20
+    assert len(page.model_dump_json(exclude_unset=True)) < 1200 * 4
+    assert (await run("story_get", story="1.1")).title == "0 " + " ".join(["long"] * 59)

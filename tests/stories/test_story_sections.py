@@ -112,6 +112,13 @@ def test_testing_on_the_top_level_is_testing():
     assert governing([section("Dev Notes"), section("Testing")], 1) == "Testing"
 
 
+def test_under_a_title_sections_are_their_own_and_custom_ones_are_part_of_it():
+    sections = [section("User Story", 1), section("Dev Agent Record"), section("File List", 3), section("Background")]
+    assert [governing(sections, at) for at in range(4)] == ["Story", "Dev Agent Record", "File List", "Story"]
+    with pytest.raises(Invalid, match="would end the section User Story"):
+        set_text(sections, "User Story", "## QA Results\nAll fine.")
+
+
 def test_an_edit_keeps_sub_sections_and_whatever_the_import_stored_beside_the_text():
     before = [{**section("Dev Notes", text="\r\n\r\nold\r\n"), "line": 7}, section("References", 3, "\n[1]\n")]
     after = set_text(before, "Dev Notes", "new\nlines")

@@ -160,15 +160,15 @@ async def test_the_agent_in_session_is_the_one_that_this_connection_activated_la
 
 
 async def test_a_named_agent_must_be_in_session_in_this_project(run, story, session, sql):
-    edit = {"story": "1.1", "section": "Dev Notes", "text": "x"}
-    with pytest.raises(Forbidden, match="sm is not in session"):
-        await run("story_update", expected_version=1, agent="sm", **edit)
+    edit = {"story": "1.1", "section": "File List", "text": "x"}
+    with pytest.raises(Forbidden, match="dev is not in session"):
+        await run("story_update", expected_version=1, agent="dev", **edit)
     with pytest.raises(NotFound, match="no agent 'nobody'"):
         await run("story_update", expected_version=1, agent="nobody", **edit)
-    await session("sm", "another connection")
-    await run("story_update", expected_version=1, agent="bmad-agent-sm", **edit)
+    await session("dev", "another connection")
+    await run("story_update", expected_version=1, agent="DEV", **edit)
     [row] = await sql("SELECT agent, detail FROM bmad_agent_activity WHERE operation = 'story_update'")
-    assert (row["agent"], row["detail"]) == ("sm", {"section": "Dev Notes"})
+    assert (row["agent"], row["detail"]) == ("dev", {"section": "File List"})
 
 
 async def test_a_session_in_another_project_gives_no_rights(run, story, session, elsewhere, sql):
@@ -304,3 +304,12 @@ async def test_the_same_key_changes_once(run, story):
     first, second = await run("story_update", **once), await run("story_update", **once)
     assert first == second
     assert (await run("story_get", story="1.1")).version == 2
+
+
+async def test_activating_an_agent_gives_its_rights_and_ending_its_session_takes_them(run, story):
+    edit = {"story": "1.1", "section": "File List", "text": "app.py"}
+    await run("agent_activate", agent="dev")
+    assert (await run("story_update", expected_version=1, **edit)).story.version == 2
+    await run("agent_deactivate", agent="dev")
+    with pytest.raises(Forbidden, match="none is"):
+        await run("story_update", expected_version=2, **edit)

@@ -28,9 +28,9 @@ async def let_the_lease_pass(workspace, key: str) -> None:
 
 
 async def test_a_task_is_made_with_a_short_key_and_found_again(run):
-    made = await run("task_create", title="Write the parser", description="All of it", agent="dev", priority="high")
+    made = (await run("task_create", title="Write the parser", description="All of it", agent="dev", priority="high")).task
     assert (made.key, made.status, made.priority, made.version) == ("T-1", "pending", "high", 1)
-    found = await run("task_get", task="T-1")
+    found = (await run("task_get", task="T-1")).task
     assert (found.title, found.description, found.agent, found.ready) == ("Write the parser", "All of it", "dev", True)
     assert [event.operation for event in found.history] == ["task_create"]
 
@@ -38,7 +38,7 @@ async def test_a_task_is_made_with_a_short_key_and_found_again(run):
 @pytest.mark.parametrize("written", ["T-1", "t-1", "1", " T-1 ", 1])
 async def test_a_key_may_be_written_as_people_write_it(run, written):
     await run("task_create", title="One")
-    assert (await run("task_get", task=written)).key == "T-1"
+    assert (await run("task_get", task=written)).task.key == "T-1"
 
 
 async def test_an_unknown_task_is_told_with_what_to_do(run):
@@ -127,8 +127,8 @@ async def test_completion_frees_what_waited_and_only_when_all_is_done(run):
     assert (done.task.status, done.unblocked) == ("completed", [])
     second = await run("task_claim", agent="dev", task="T-2")
     assert (await run("task_complete", task="T-2", lease=second.lease)).unblocked == ["T-3"]
-    assert (await run("task_get", task="T-3")).ready is True
-    finished = await run("task_get", task="T-1")
+    assert (await run("task_get", task="T-3")).task.ready is True
+    finished = (await run("task_get", task="T-1")).task
     assert (finished.summary, finished.quality) == ("ok", 90)
 
 
@@ -137,16 +137,16 @@ async def test_a_task_made_to_wait_for_a_finished_one_is_ready(run):
     claim = await run("task_claim", agent="dev")
     await run("task_complete", task="T-1", lease=claim.lease)
     await run("task_create", title="b", depends_on=["T-1"])
-    assert (await run("task_get", task="T-2")).ready is True
+    assert (await run("task_get", task="T-2")).task.ready is True
 
 
 async def test_a_cancelled_dependency_frees_and_a_reopened_one_holds_again(run):
     await run("task_create", title="a")
     await run("task_create", title="b", depends_on=["T-1"])
     await run("task_update", task="T-1", status="cancelled")
-    assert (await run("task_get", task="T-2")).ready is True
+    assert (await run("task_get", task="T-2")).task.ready is True
     await run("task_update", task="T-1", status="pending")
-    assert (await run("task_get", task="T-2")).waits_for == ["T-1"]
+    assert (await run("task_get", task="T-2")).task.waits_for == ["T-1"]
 
 
 async def test_circles_are_refused_and_shown(run):
@@ -157,12 +157,12 @@ async def test_circles_are_refused_and_shown(run):
         await run("task_update", task="T-1", depends_on=["T-3"])
     with pytest.raises(Conflict, match="circle"):
         await run("task_update", task="T-1", depends_on=["T-1"])
-    assert (await run("task_get", task="T-1")).depends_on is None
+    assert (await run("task_get", task="T-1")).task.depends_on is None
 
 
 async def test_two_edits_at_once_cannot_close_a_circle(run):
     for _ in range(5):
-        a, b = (await run("task_create", title="a")).key, (await run("task_create", title="b")).key
+        a, b = (await run("task_create", title="a")).task.key, (await run("task_create", title="b")).task.key
         both = await asyncio.gather(
             run("task_update", task=a, depends_on=[b]),
             run("task_update", task=b, depends_on=[a]),
@@ -199,10 +199,10 @@ async def test_a_write_after_the_lease_passed_is_refused_even_if_nobody_took_the
     claim = await run("task_claim", agent="dev")
     await let_the_lease_pass(workspace, "T-1")
     name, arguments = write
-    before = await run("task_get", task="T-1")
+    before = (await run("task_get", task="T-1")).task
     with pytest.raises(LeaseLost, match="Your lease 1 of T-1 passed"):
         await run(name, task="T-1", lease=claim.lease, **arguments)
-    assert await run("task_get", task="T-1") == before
+    assert (await run("task_get", task="T-1")).task == before
 
 
 @pytest.mark.parametrize("name", ["task_complete", "task_heartbeat", "task_update"])
@@ -223,8 +223,8 @@ async def test_only_the_holder_changes_a_held_task(run):
     lease = (await run("task_claim", agent="dev")).lease
     with pytest.raises(LeaseLost, match="held by dev"):
         await run("task_update", task="T-1", note="mine now")
-    assert (await run("task_update", task="T-1", lease=lease, status="in_progress", note="half")).note == "half"
-    released = await run("task_update", task="T-1", lease=lease, status="pending")
+    assert (await run("task_update", task="T-1", lease=lease, status="in_progress", note="half")).task.note == "half"
+    released = (await run("task_update", task="T-1", lease=lease, status="pending")).task
     assert (released.status, released.ready) == ("pending", True)
 
 
@@ -245,7 +245,7 @@ async def test_an_edit_on_an_old_version_is_refused(run):
     await run("task_update", task="T-1", expected_version=1, title="b")
     with pytest.raises(VersionConflict, match="at version 2, not 1"):
         await run("task_update", task="T-1", expected_version=1, title="c")
-    assert (await run("task_get", task="T-1")).title == "b"
+    assert (await run("task_get", task="T-1")).task.title == "b"
 
 
 async def test_an_update_without_a_change_is_refused(run):
@@ -260,7 +260,7 @@ async def test_many_writers_lose_no_update(run):
     async def writer(number: int) -> int:
         done = 0
         while done < 5:
-            version = (await run("task_get", task="T-1")).version
+            version = (await run("task_get", task="T-1")).task.version
             try:
                 await run("task_update", task="T-1", expected_version=version, note=f"{number}.{done}")
                 done += 1
@@ -269,7 +269,7 @@ async def test_many_writers_lose_no_update(run):
         return done
 
     written = await asyncio.gather(*(writer(number) for number in range(4)))
-    assert (await run("task_get", task="T-1")).version == 1 + sum(written)
+    assert (await run("task_get", task="T-1")).task.version == 1 + sum(written)
 
 
 async def test_claims_at_once_give_each_task_to_one_agent(run):
@@ -282,23 +282,23 @@ async def test_claims_at_once_give_each_task_to_one_agent(run):
 
 async def test_a_dependent_added_while_its_dependency_is_finished_is_never_stuck(run):
     for _ in range(10):
-        key = (await run("task_create", title="first")).key
+        key = (await run("task_create", title="first")).task.key
         lease = (await run("task_claim", agent="dev", task=key)).lease
         _, made = await asyncio.gather(
             run("task_complete", task=key, lease=lease), run("task_create", title="second", depends_on=[key])
         )
-        assert (await run("task_get", task=made.key)).ready is True
+        assert (await run("task_get", task=made.task.key)).task.ready is True
 
 
 async def test_two_last_dependencies_finished_at_once_free_the_task(run):
     for _ in range(10):
-        pair = [(await run("task_create", title="x")).key for _ in range(2)]
-        waiting = (await run("task_create", title="y", depends_on=pair)).key
+        pair = [(await run("task_create", title="x")).task.key for _ in range(2)]
+        waiting = (await run("task_create", title="y", depends_on=pair)).task.key
         leases = [(await run("task_claim", agent="dev", task=key)).lease for key in pair]
         await asyncio.gather(
             *(run("task_complete", task=key, lease=lease) for key, lease in zip(pair, leases, strict=True))
         )
-        assert (await run("task_get", task=waiting)).ready is True
+        assert (await run("task_get", task=waiting)).task.ready is True
 
 
 async def test_the_same_idempotency_key_answers_the_first_result_again(run):
@@ -312,13 +312,13 @@ async def test_the_same_idempotency_key_answers_the_first_result_again(run):
 
 async def test_twenty_calls_at_once_with_one_key_do_one_thing(run):
     results = await asyncio.gather(*(run("task_create", title="once", idempotency_key="k") for _ in range(20)))
-    assert {one.key for one in results} == {"T-1"}
+    assert {one.task.key for one in results} == {"T-1"}
 
 
 async def test_a_refused_call_leaves_its_idempotency_key_free(run):
     with pytest.raises(NotFound):
         await run("task_create", title="a", depends_on=["T-5"], idempotency_key="k")
-    assert (await run("task_create", title="a", idempotency_key="k")).key == "T-1"
+    assert (await run("task_create", title="a", idempotency_key="k")).task.key == "T-1"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""What can be asked of the project as a whole."""
+
+from bmad_mcp.analytics import queries
+from bmad_mcp.analytics.drift import find_drift
+from bmad_mcp.analytics.next_actions import next_actions
+from bmad_mcp.analytics.schemas import (
+    Board,
+    Card,
+    Claim,
+    Column,
+    HandoffWaiting,
+    LeaseEnding,
+    ProjectName,
+    ProjectStatus,
+)
+from bmad_mcp.call import Call
+from bmad_mcp.lifecycles import AgentStatus, StoryStatus
+from bmad_mcp.operation import Operation
+
+
+async def project_status(call: Call) -> ProjectStatus:
+    """The project at a glance: counts, what to do next, and where files and database differ."""
+    row = await call.db.fetchrow(queries.STATUS)
+    agents: dict[str, int] = {}
+    for agent in row["agents"] or []:
+        # Derived here, so that no status has to follow each claim and each lease that passes.
+        busy = agent["holds"] and agent["status"] == AgentStatus.ACTIVE
+        status = AgentStatus.BUSY if busy else agent["status"]
+        agents[status] = agents.get(status, 0) + 1
+    return ProjectStatus.of(
+        {},
+        project=ProjectName(key=row["key"], name=row["name"]),
+        workflows=row["workflows"] or {},
+        stories={status: one["count"] for status, one in (row["stories"] or {}).items()},
+        tasks=row["tasks"] or {},
+        agents=agents,
+        next=next_actions(row),
+        drift=find_drift(row["words"] or []),
+        leases=[LeaseEnding(**lease) for lease in row["leases"] or []] or None,
+        handoffs=[HandoffWaiting(**handoff) for handoff in row["handoffs"] or []] or None,
+    )
+
+
+async def project_board(call: Call) -> Board:
+    """Stories by status, with their tasks and who holds them now."""
+    counts = {row["status"]: row["count"] for row in await call.db.fetch(queries.COUNTS)}
+    rows = await call.db.fetch(queries.BOARD)
+    return Board(
+        project=call.project_key,
+        columns=[
+            Column(
+                status=status,
+                count=counts.get(status, 0),
+                stories=[
+                    Card.of(row, claims=[Claim(**claim) for claim in row["claims"]] if row["claims"] else None)
+                    for row in rows
+                    if row["status"] == status
+                ],
+            )
+            for status in StoryStatus
+        ],
+    )
+
+
+OPERATIONS = (
+    Operation(project_status, "GET /status", resource="bmad://project"),
+    Operation(project_board, "GET /board", toolset=None, resource="bmad://project/board"),
+)

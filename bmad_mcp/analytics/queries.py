@@ -1,0 +1,88 @@
+"""SQL of the project at a glance and of its board."""
+
+SHOWN = 5
+LEASE_SOON_SECONDS = 120
+BOARD_COLUMN = 50
+
+HELD = "t.status IN ('active', 'in_progress')"
+PROJECT = "project_id = bmad_project()"
+# The lowest key of a group in one pass; a suffix is one letter at most.
+LOWEST = "min(ARRAY[s.epic_number, s.number, ascii(s.suffix)])"
+
+
+def _key(low: str) -> str:
+    return f"{low}[1] || '.' || {low}[2] || CASE WHEN {low}[3] > 0 THEN chr({low}[3]) ELSE '' END"
+
+
+def _counts(table: str) -> str:
+    return f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (
+        SELECT status, count(*) AS rows FROM {table} WHERE {PROJECT} GROUP BY status) c)"""
+
+
+# One statement and one snapshot: the numbers agree with each other.
+STATUS = f"""
+SELECT p.key, p.name,
+    {_counts("bmad_workflows")} AS workflows,
+    {_counts("bmad_tasks")} AS tasks,
+    (SELECT jsonb_object_agg(c.status, jsonb_build_object('count', c.rows,
+        'first', {_key("c.low")}))
+     FROM (SELECT s.status, count(*) AS rows, {LOWEST} AS low FROM bmad_stories s
+           WHERE s.{PROJECT} GROUP BY s.status) c) AS stories,
+    (SELECT jsonb_agg(jsonb_build_object('name', a.name, 'status', a.status, 'holds', EXISTS (
+        SELECT FROM bmad_tasks t WHERE t.{PROJECT} AND t.lease_agent = a.name AND {HELD}
+          AND t.lease_until > clock_timestamp())) ORDER BY a.name)
+     FROM bmad_agents a WHERE a.{PROJECT}) AS agents,
+    (SELECT jsonb_object_agg(c.agent, c.rows) FROM (
+        SELECT t.agent, count(*) AS rows FROM bmad_tasks t
+        WHERE t.{PROJECT} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open
+        GROUP BY t.agent) c) AS ready,
+    (SELECT jsonb_agg(jsonb_build_object('task', 'T-' || h.number, 'agent', h.lease_agent, 'until', h.lease_until,
+        'passed', h.lease_until <= clock_timestamp()) ORDER BY h.lease_until)
+     FROM (SELECT t.number, t.lease_agent, t.lease_until FROM bmad_tasks t
+           WHERE t.{PROJECT} AND {HELD}
+             AND t.lease_until < clock_timestamp() + make_interval(secs => {LEASE_SOON_SECONDS})
+           ORDER BY t.lease_until LIMIT {SHOWN}) h) AS leases,
+    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('handoff', 'H-' || w.number, 'from_agent', w.from_agent,
+        'to', w.to_agent, 'task', 'T-' || t.number, 'story', s.key)) ORDER BY w.number)
+     FROM (SELECT * FROM bmad_agent_collaborations h WHERE h.{PROJECT} AND h.status = 'offered'
+           ORDER BY h.number LIMIT {SHOWN}) w
+     LEFT JOIN bmad_tasks t ON t.project_id = w.project_id AND t.id = w.task_id
+     LEFT JOIN bmad_stories s ON s.project_id = w.project_id AND s.id = w.story_id) AS handoffs,
+    (SELECT jsonb_agg(jsonb_build_object('workflow', 'W-' || w.number, 'agent', w.agent) ORDER BY w.number)
+     FROM (SELECT f.number, g.agent FROM bmad_workflow_stages g
+           JOIN bmad_workflows f ON f.project_id = g.project_id AND f.id = g.workflow_id
+           WHERE g.{PROJECT} AND g.status = 'active' AND f.status = 'active'
+           ORDER BY f.number LIMIT {SHOWN}) w) AS waiting,
+    (SELECT count(*) FROM bmad_epics e WHERE e.{PROJECT}) AS epics,
+    (SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.tracker, 'status', d.status, 'count', d.count,
+        'first', {_key("d.low")}) ORDER BY d.low)
+     FROM (SELECT left(s.raw_status, 80) AS file, left(s.tracker_status, 80) AS tracker, s.status,
+               count(*) AS count, {LOWEST} AS low
+           FROM bmad_stories s
+           WHERE s.{PROJECT} AND (s.raw_status IS NOT NULL OR s.tracker_status IS NOT NULL)
+           GROUP BY 1, 2, 3) d) AS words
+FROM bmad_projects p WHERE p.id = bmad_project()
+"""
+
+CARD = f"""
+    s.key, s.title, s.points, s.epic_number, s.number, s.suffix,
+    (SELECT nullif(count(*) FILTER (WHERE t.status = 'completed') || '/' || count(*), '0/0') FROM bmad_tasks t
+     WHERE t.{PROJECT} AND t.story_id = s.id AND t.status <> 'cancelled') AS tasks,
+    (SELECT jsonb_agg(jsonb_build_object('task', 'T-' || t.number, 'agent', t.lease_agent, 'until', t.lease_until)
+        ORDER BY t.number)
+     FROM bmad_tasks t WHERE t.{PROJECT} AND t.story_id = s.id AND {HELD}
+       AND t.lease_until > clock_timestamp()) AS claims
+"""
+COUNTS = f"SELECT status::text AS status, count(*) AS count FROM bmad_stories WHERE {PROJECT} GROUP BY status"
+# Open columns show what comes first, closed ones what came last.
+BOARD = f"""
+SELECT c.status, card.* FROM unnest(ARRAY['draft', 'ready', 'in_progress', 'review']) AS c(status)
+CROSS JOIN LATERAL (
+    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status
+    ORDER BY s.epic_number, s.number, s.suffix LIMIT {BOARD_COLUMN}) card
+UNION ALL
+SELECT c.status, card.* FROM unnest(ARRAY['done', 'cancelled']) AS c(status)
+CROSS JOIN LATERAL (
+    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status
+    ORDER BY s.epic_number DESC, s.number DESC, s.suffix DESC LIMIT {BOARD_COLUMN}) card
+"""

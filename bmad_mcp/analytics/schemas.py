@@ -1,0 +1,100 @@
+"""What goes out about the project as a whole."""
+
+from datetime import datetime
+
+from bmad_mcp.shapes import Out
+
+
+class ProjectName(Out):
+    """The project's key and its name."""
+
+    key: str
+    name: str
+
+
+class LeaseEnding(Out):
+    """A held task whose lease ends soon, or ended without completion."""
+
+    task: str
+    agent: str
+    until: datetime
+    passed: bool | None = None
+
+
+class HandoffWaiting(Out):
+    """A handoff that nobody accepted yet."""
+
+    handoff: str
+    from_agent: str
+    to: str
+    task: str | None = None
+    story: str | None = None
+
+
+class DriftItem(Out):
+    """Stories whose words disagree in the same way: how many there are, and the first of them.
+
+    `between` is `file and tracker` (their words mean different statuses) or `database and files` (the status here is
+    none that the files have).
+    """
+
+    between: str
+    first: str
+    count: int
+    file: str | None = None
+    tracker: str | None = None
+    database: str
+
+
+class Drift(Out):
+    """How many stories drift, and the first groups of them."""
+
+    count: int
+    items: list[DriftItem]
+
+
+class ProjectStatus(Out):
+    """The project at a glance: counts by status without the zeros, what to do next, and what drifts."""
+
+    project: ProjectName
+    workflows: dict[str, int]
+    stories: dict[str, int]
+    tasks: dict[str, int]
+    agents: dict[str, int]
+    next: list[str]
+    drift: Drift
+    leases: list[LeaseEnding] | None = None
+    handoffs: list[HandoffWaiting] | None = None
+
+
+class Claim(Out):
+    """A task that an agent holds now."""
+
+    task: str
+    agent: str
+    until: datetime
+
+
+class Card(Out):
+    """A story on the board; `tasks` is done/all."""
+
+    key: str
+    title: str
+    points: int | None = None
+    tasks: str | None = None
+    claims: list[Claim] | None = None
+
+
+class Column(Out):
+    """A status, how many stories have it, and the first of them (the last ones when closed)."""
+
+    status: str
+    count: int
+    stories: list[Card]
+
+
+class Board(Out):
+    """Stories by status."""
+
+    project: str
+    columns: list[Column]

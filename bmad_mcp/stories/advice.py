@@ -1,0 +1,75 @@
+"""Why a story is the next one, and what to call now; sentences made of keys only, never of stored texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bmad_mcp.stories.rights import PLANNERS
+from bmad_mcp.stories.schemas import StoryTask
+
+DRAFT_RANK = 8
+WHY = {
+    1: "It waits for review, and {agent} looks at reviews first.",
+    2: "{agent} holds a task of it.",
+    3: "It is in progress and has tasks ready for {agent}.",
+    4: "It is in progress and has open tasks.",
+    5: "It is in progress.",
+    6: "Nothing is in progress; it is the first ready story.",
+    7: "Only stories in review are left. qa decides about it.",
+    DRAFT_RANK: "All open stories are drafts. sm or po must make one ready before work starts.",
+}
+
+
+def why(rank: int, agent: str | None) -> str:
+    """Why the story of this rank comes first."""
+    return WHY[rank].format(agent=agent or "anybody")
+
+
+def next_call(agent: str | None, story: dict[str, Any], tasks: Sequence[StoryTask]) -> str:
+    """What the agent calls next for its story; `story` has key, status and version."""
+    move = f"story_update story={story['key']} expected_version={story['version']} status="
+    match story["status"]:
+        case "draft" if agent in PLANNERS:
+            return f"Complete it with story_update, then {move}ready."
+        case "draft":
+            return f"agent_activate agent=sm, complete it, then {move}ready."
+        case "review" if agent == "qa":
+            return f"Review it, add to the section QA Results with story_update, then {move}done or in_progress."
+        case "review":
+            return "agent_activate agent=qa, or handoff_offer to=qa."
+    if agent is None:
+        role = next((task.agent for task in tasks if task.ready and task.agent), "dev")
+        return f"agent_activate agent={role}, then story_next again."
+    return _work(agent, story["status"], move, tasks, story["key"])
+
+
+def _work(agent: str, status: str, move: str, tasks: Sequence[StoryTask], key: str) -> str:
+    mine = next((task.key for task in tasks if task.held_by == agent), None)
+    ready = next((task.key for task in tasks if task.ready and task.agent in (None, agent)), None)
+    if mine:
+        return f"You hold {mine}: go on, task_heartbeat in time, then task_complete."
+    if ready:
+        return f"task_claim agent={agent} task={ready}, and keep its lease number."
+    if others := sorted({task.agent for task in tasks if task.ready and task.agent}):
+        return f"Its ready tasks are for {', '.join(others)}: handoff_offer to={others[0]}, or agent_activate it."
+    if holders := sorted({task.held_by for task in tasks if task.held_by}):
+        return f"Its tasks are held by {', '.join(holders)}. story_list status=ready shows other stories."
+    if tasks:
+        return f"Its open tasks cannot be claimed now: task_get task={tasks[0].key} says what it waits for."
+    begin = f"{move}in_progress and do it" if status == "ready" else f"Do it, then {move}review"
+    return f"It has no open task. {begin}; task_create story={key} splits it up."
+
+
+def nothing_to_do(epics: int, stories: int) -> tuple[str, str]:
+    """Why there is no story, and what to do about it."""
+    if stories:
+        return (
+            f"All {stories} stories are done or cancelled.",
+            "story_create adds one to an epic; project_status shows the rest of the project.",
+        )
+    if epics:
+        return "There is no story yet.", "story_create adds one; its `epic` is the epic's number, such as 1."
+    return (
+        "There is no epic and no story yet.",
+        "Make an epic with epic_create (toolset planning) and stories with story_create, or bring them in with"
+        " `bmad-mcp import PATH`.",
+    )

@@ -1,0 +1,260 @@
+"""What can be done with stories."""
+
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import Field
+
+from bmad_mcp.activity.record import record
+from bmad_mcp.call import Call
+from bmad_mcp.db import uuid7
+from bmad_mcp.errors import Invalid, NotFound, VersionConflict
+from bmad_mcp.lifecycles import STORY, StoryStatus
+from bmad_mcp.operation import Operation
+from bmad_mcp.shapes import (
+    AgentName,
+    Cursor,
+    EpicKey,
+    Limit,
+    Line,
+    LongText,
+    StoryKey,
+    Title,
+    decode_cursor,
+    encode_cursor,
+)
+from bmad_mcp.stories import advice, queries
+from bmad_mcp.stories.acting import acting_agent
+from bmad_mcp.stories.context import TITLE, brief, compact, cut
+from bmad_mcp.stories.epics import epic_create, epic_get, epic_list, refuse_epic
+from bmad_mcp.stories.markdown import story_markdown
+from bmad_mcp.stories.rights import check_edit, check_move
+from bmad_mcp.stories.schemas import (
+    EpicState,
+    SectionOut,
+    StoryChange,
+    StoryInHand,
+    StoryNext,
+    StoryOut,
+    StoryPage,
+    StoryState,
+    StoryTask,
+)
+from bmad_mcp.stories.sections import Section, bare, name_for, text_of, with_text
+from bmad_mcp.stories.wording import one_line, read_acceptance, read_story_sentence, sections_of, tidy
+
+STARTED = frozenset({StoryStatus.IN_PROGRESS, StoryStatus.REVIEW, StoryStatus.DONE})
+WORKABLE = frozenset({StoryStatus.READY, StoryStatus.IN_PROGRESS, StoryStatus.REVIEW})
+
+
+async def story_create(
+    call: Call,
+    epic: EpicKey,
+    title: Title,
+    role: Line = "",
+    want: Line = "",
+    benefit: Line = "",
+    acceptance: Annotated[tuple[Line, ...], Field(max_length=100)] = (),
+    points: Annotated[int | None, Field(ge=0, le=1000)] = None,
+    priority: Literal["low", "medium", "high", "critical"] = "medium",
+) -> StoryChange:
+    """Add a draft story to an epic: as a `role`, I want `want`, so that `benefit`."""
+    found = await call.db.fetchrow(queries.LOCK_EPIC, epic)
+    if found is None:
+        await refuse_epic(call, epic)
+    criteria = [text for text in map(tidy, acceptance) if text]
+    sentence = one_line(role), one_line(want), one_line(benefit)
+    row = await call.db.fetchrow(
+        queries.CREATE,
+        uuid7(),
+        found["id"],
+        found["number"],
+        one_line(title),
+        *sentence,
+        criteria,
+        sections_of(*sentence, criteria),
+        points,
+        priority,
+        await acting_agent(call),
+        call.caller.principal,
+        call.id,
+    )
+    return StoryChange(story=StoryState.of(row))
+
+
+async def story_list(
+    call: Call,
+    status: Literal[tuple(StoryStatus)] | None = None,  # type: ignore[valid-type]
+    epic: EpicKey | None = None,
+    query: Annotated[str | None, Field(max_length=300, description="Words, or the start of a key.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> StoryPage:
+    """List or search stories in the order of their keys."""
+    sql, values = queries.LIST, []
+    if status is not None:
+        values.append(status)
+        sql += f" AND s.status = ${len(values)}::text::bmad_story_status"
+    if epic is not None:
+        values.append(epic)
+        sql += (
+            " AND s.epic_id = (SELECT e.id FROM bmad_epics e"
+            f" WHERE e.project_id = bmad_project() AND e.key = ${len(values)})"
+        )
+    if query is not None and query.strip():
+        escaped = query.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        values += [_any_word(query), f"{escaped}%", f"%{escaped}%"]
+        sql += (
+            f" AND (s.search @@ websearch_to_tsquery('english', ${len(values) - 2})"
+            f" OR s.key LIKE ${len(values) - 1} OR s.title ILIKE ${len(values)})"
+        )
+    if cursor is not None:
+        values += decode_cursor(cursor, int, int, str)
+        sql += (
+            " AND (s.epic_number, s.number, s.suffix)"
+            f" > (${len(values) - 2}::int, ${len(values) - 1}::int, ${len(values)}::text)"
+        )
+    rows = await call.db.fetch(f"{sql} ORDER BY s.epic_number, s.number, s.suffix LIMIT {limit + 1}", *values)
+    if not rows and epic is not None and await call.db.fetchrow(queries.GET_EPIC, epic) is None:
+        await refuse_epic(call, epic)
+    page = rows[:limit]
+    last = page[-1] if len(rows) > limit else None
+    following = encode_cursor(last["epic_number"], last["number"], last["suffix"]) if last else None
+    return StoryPage(items=[brief(row) for row in page], next_cursor=following)
+
+
+async def story_get(call: Call, story: StoryKey) -> StoryOut:
+    """Read a whole story: sections, acceptance criteria, tasks, gate and version."""
+    row = await call.db.fetchrow(queries.GET, story)
+    if row is None:
+        raise _unknown(story)
+    found = StoryOut.of(
+        row,
+        sections=[SectionOut.of({**one, "text": bare(one["text"])}) for one in row["sections"]],
+        tasks=[StoryTask(**task) for task in row["tasks"] or []],
+    )
+    # Told as null when there is none.
+    return found.model_copy(update={"gate": row["gate"], "file": row["file"]})
+
+
+async def story_update(
+    call: Call,
+    story: StoryKey,
+    expected_version: Annotated[int, Field(description="The version you read.")],
+    status: Literal[tuple(StoryStatus)] | None = None,  # type: ignore[valid-type]
+    section: Annotated[str | None, Field(max_length=1000, description="Heading, such as Dev Notes.")] = None,
+    text: Annotated[LongText | None, Field(description="The section's whole new text.")] = None,
+    agent: Annotated[AgentName | None, Field(description="Default: the one you activated last.")] = None,
+) -> StoryChange:
+    """Move a story's status or set one section, as the agent in session may."""
+    if (section is None) != (text is None):
+        raise Invalid("`section` and `text` go together: the heading and its whole new text.", field="section")
+    if status is None and section is None:
+        raise Invalid("story_update needs something to change: status, or section with text.")
+    before = await call.db.fetchrow(queries.STATE, story)
+    if before is None:
+        raise _unknown(story)
+    if before["version"] != expected_version:
+        raise _changed_meanwhile(before, expected_version)
+    acting = await acting_agent(call, agent)
+    name, changed = None, {}
+    if section is not None and text is not None:
+        name, governs = name_for(before["sections"], section)
+        check_edit(acting, name, governs)
+        changed = _edited(with_text(before["sections"], name, text, governs), governs)
+    if status is not None:
+        check_move(acting, story, before["status"], status)
+        await call.db.execute(queries.LOCK_TASKS, before["id"])
+    fields = ("sections", "acceptance", "role", "want", "benefit")
+    row = await call.db.fetchrow(queries.UPDATE, story, expected_version, status, *map(changed.get, fields))
+    if row is None:
+        await _refuse_update(call, story, expected_version, status)
+    await record(call, f"story {story}", agent=acting, status=status, was=status and before["status"], section=name)
+    epic = await _after_move(call, row, acting) if status is not None else None
+    more: dict[str, Any] = {"section": name, "epic": epic}
+    return StoryChange(story=StoryState.of(row), **{field: one for field, one in more.items() if one is not None})
+
+
+def _edited(sections: list[Section], governs: str | None) -> dict[str, Any]:
+    """The columns that an edit of a section changes."""
+    changed: dict[str, Any] = {"sections": sections}
+    if governs == "Acceptance Criteria":
+        changed["acceptance"] = read_acceptance(text_of(sections, governs))
+    elif governs == "Story" and (sentence := read_story_sentence(text_of(sections, governs))):
+        changed |= dict(zip(("role", "want", "benefit"), sentence, strict=True))
+    return changed
+
+
+async def _after_move(call: Call, row: Any, agent: str | None) -> EpicState | None:
+    await call.db.execute(queries.TASKS_FOLLOW, row["id"], row["status"] in WORKABLE)
+    if row["status"] not in STARTED:
+        return None
+    epic = await call.db.fetchrow(queries.EPIC_STARTS, row["epic_id"])
+    if epic is None:
+        return None
+    await record(call, f"epic {epic['key']}", agent=agent, status=epic["status"])
+    return EpicState.of(epic)
+
+
+async def _refuse_update(call: Call, story: str, expected: int, status: str | None) -> NoReturn:
+    now = await call.db.fetchrow(queries.STATE, story)
+    if now is None:
+        raise _unknown(story)
+    if now["version"] != expected or status is None:
+        raise _changed_meanwhile(now, expected)
+    raise STORY.refuse(story, now["status"], status)
+
+
+def _changed_meanwhile(now: Any, expected: int) -> VersionConflict:
+    when = f"at {now['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
+    # A claimed task takes its story along and is told under the task.
+    known = now["told_at"] == now["updated_at"]
+    who = f"{now['told_by']} changed it {when} ({now['told_operation']})" if known else f"it changed {when}"
+    return VersionConflict(
+        f"Story {now['key']} is at version {now['version']}, not {expected}: {who}."
+        " Read it with story_get and try again with that version.",
+        field="expected_version",
+    )
+
+
+async def story_next(call: Call) -> StoryNext:
+    """The story to work on now, why, the context to do it, and what to call next."""
+    agent = await acting_agent(call)
+    chosen = await call.db.fetchrow(queries.CHOOSE, agent)
+    key, rank = (chosen["key"], chosen["rank"]) if chosen else (None, advice.DRAFT_RANK)
+    if key is None:
+        key = await call.db.fetchval(queries.FIRST_DRAFT)
+    row = key and await call.db.fetchrow(queries.IN_HAND, key, agent)
+    if not row:
+        reason, then = advice.nothing_to_do(**await call.db.fetchrow(queries.HOW_MUCH))
+        return StoryNext(story=None, why=reason, next=then)
+    tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
+    return StoryNext(
+        story=StoryInHand.of(row, epic=cut(row["epic"], TITLE)),
+        why=advice.why(rank, agent),
+        context=compact(row),
+        tasks=tasks,
+        next=advice.next_call(agent, dict(row), tasks),
+    )
+
+
+def _any_word(query: str) -> str:
+    """A web search that any of the words satisfies, unless the caller uses its signs."""
+    words = query.split()
+    signs = '"' in query or any(word.startswith("-") for word in words)
+    return query if signs else " or ".join(words)
+
+
+def _unknown(story: str) -> NotFound:
+    return NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+
+
+OPERATIONS = (
+    Operation(epic_create, "POST /epics", toolset="planning"),
+    Operation(epic_list, "GET /epics", toolset="planning"),
+    Operation(epic_get, "GET /epics/{epic}", toolset="planning", resource="bmad://epics/{epic}"),
+    Operation(story_create, "POST /stories"),
+    Operation(story_list, "GET /stories", resource="bmad://stories"),
+    Operation(story_next, "GET /stories/next"),
+    Operation(story_get, "GET /stories/{story}", resource="bmad://stories/{story}", markdown=story_markdown),
+    Operation(story_update, "PATCH /stories/{story}"),
+)

@@ -1,0 +1,188 @@
+"""SQL of epics and stories; tasks and sessions are read where a story shows them."""
+
+from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.lifecycles import EPIC, STORY, StoryStatus
+
+AGENT_IN_SESSION = """
+SELECT a.name FROM bmad_agent_sessions x
+JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
+WHERE x.project_id = bmad_project() AND x.caller = $1 AND x.ended_at IS NULL
+ORDER BY x.started_at DESC, x.id DESC LIMIT 1
+"""
+HAS_SESSION = """
+SELECT EXISTS (
+    SELECT FROM bmad_agents a
+    JOIN bmad_agent_sessions x ON x.project_id = a.project_id AND x.agent_id = a.id
+    WHERE a.project_id = bmad_project() AND a.name = $1 AND x.ended_at IS NULL
+)
+"""
+
+# Two epics made at once would both take the next number.
+LOCK_EPICS = "SELECT pg_advisory_xact_lock(hashtextextended('bmad epics ' || bmad_project(), 0))"
+CREATE_EPIC = f"""
+WITH e AS (
+    INSERT INTO bmad_epics (project_id, key, number, title, goal)
+    SELECT bmad_project(), n.number::text, n.number, $1, $2
+    FROM (SELECT coalesce(max(x.number), 0) + 1 AS number FROM bmad_epics x WHERE x.project_id = bmad_project()) n
+    RETURNING *
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT e.project_id, 'epic_create', 'epic ' || e.key, $3, $4, $5, jsonb_build_object('title', e.title) FROM e
+)
+SELECT e.key, e.title, e.goal, e.status::text AS status, e.version FROM e
+"""
+STORY_COUNTS = """
+    (SELECT jsonb_object_agg(c.status, c.stories) FROM (
+        SELECT s.status::text AS status, count(*) AS stories FROM bmad_stories s
+        WHERE s.project_id = bmad_project() AND s.epic_id = e.id GROUP BY s.status) c) AS stories
+"""
+LIST_EPICS = f"""
+SELECT e.number, e.key, e.title, e.status::text AS status, {STORY_COUNTS}
+FROM bmad_epics e WHERE e.project_id = bmad_project()
+"""
+GET_EPIC = """
+SELECT e.id, e.key, e.title, e.goal, e.status::text AS status, e.version, e.source_path AS file
+FROM bmad_epics e WHERE e.project_id = bmad_project() AND e.key = $1
+"""
+EPIC_KEYS = """
+SELECT array_agg(e.key ORDER BY e.number, e.key) FROM (
+    SELECT x.key, x.number FROM bmad_epics x WHERE x.project_id = bmad_project() ORDER BY x.number, x.key LIMIT 51) e
+"""
+
+# The lock makes the next number ours; the number is read by the next statement, whose snapshot is fresh.
+LOCK_EPIC = (
+    "SELECT e.id, e.number FROM bmad_epics e WHERE e.project_id = bmad_project() AND e.key = $1 FOR NO KEY UPDATE"
+)
+CREATE = f"""
+WITH s AS (
+    INSERT INTO bmad_stories (project_id, id, epic_id, key, epic_number, number, title, role, want, benefit,
+        acceptance, sections, points, priority)
+    SELECT bmad_project(), $1::uuid, $2::uuid, $3::int || '.' || n.number, $3::int, n.number, $4, $5, $6, $7,
+        $8::jsonb, $9::jsonb, $10::int, $11::text::bmad_task_priority
+    FROM (SELECT coalesce(max(x.number), 0) + 1 AS number FROM bmad_stories x
+          WHERE x.project_id = bmad_project() AND x.epic_number = $3::int) n
+    RETURNING *
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT s.project_id, 'story_create', 'story ' || s.key, $12, $13, $14, jsonb_build_object('title', s.title) FROM s
+)
+SELECT s.key, s.title, s.status::text AS status, s.version FROM s
+"""
+
+# Tasks belong to a higher feature; a story shows how many of its own are done.
+TASK_PROGRESS = """
+    (SELECT nullif(count(*) FILTER (WHERE t.status = 'completed') || '/' || count(*), '0/0') FROM bmad_tasks t
+     WHERE t.project_id = s.project_id AND t.story_id = s.id AND t.status <> 'cancelled') AS tasks
+"""
+LIST = f"""
+SELECT s.epic_number, s.number, s.suffix, s.key, s.title, s.status::text AS status, s.points, {TASK_PROGRESS}
+FROM bmad_stories s WHERE s.project_id = bmad_project()
+"""
+HELD_BY = """
+    CASE WHEN t.status IN ('active', 'in_progress', 'review') AND t.lease_until > clock_timestamp()
+         THEN t.lease_agent END
+"""
+GET = f"""
+SELECT s.id, s.key, s.title, s.status::text AS status, s.version, s.role, s.want, s.benefit, s.acceptance, s.sections,
+    s.points, s.priority::text AS priority, s.gate, s.source_path AS file, s.raw_status AS file_status,
+    s.tracker_status, s.updated_at, s.completed_at, e.key AS epic, e.title AS epic_title,
+    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('key', 'T-' || t.number, 'title', t.title,
+        'status', t.status, 'agent', nullif(t.agent, ''), 'held_by', {HELD_BY})) ORDER BY t.number)
+     FROM bmad_tasks t WHERE t.project_id = s.project_id AND t.story_id = s.id) AS tasks
+FROM bmad_stories s
+JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
+WHERE s.project_id = bmad_project() AND s.key = $1
+"""
+
+STATE = """
+SELECT s.id, s.key, s.status::text AS status, s.version, s.sections, s.updated_at,
+    a.at AS told_at, coalesce(a.agent, a.principal) AS told_by, a.operation AS told_operation
+FROM bmad_stories s
+LEFT JOIN LATERAL (
+    SELECT x.at, x.agent, x.principal, x.operation FROM bmad_agent_activity x
+    WHERE x.project_id = s.project_id AND x.subject = 'story ' || s.key ORDER BY x.id DESC LIMIT 1
+) a ON true
+WHERE s.project_id = bmad_project() AND s.key = $1
+"""
+# Claims lock a task and then its story; a move of the story takes the same order.
+LOCK_TASKS = """
+SELECT count(*) FROM (
+    SELECT t.id FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = $1
+    ORDER BY t.id FOR NO KEY UPDATE) locked
+"""
+UPDATE = f"""
+UPDATE bmad_stories AS s SET
+    {STORY.set_from_parameter_sql("coalesce($3::text, s.status::text)")},
+    sections = coalesce($4::jsonb, s.sections), acceptance = coalesce($5::jsonb, s.acceptance),
+    role = coalesce($6::text, s.role), want = coalesce($7::text, s.want), benefit = coalesce($8::text, s.benefit),
+    completed_at = CASE WHEN $3::text = 'done' THEN now() ELSE s.completed_at END,
+    updated_at = now(), version = s.version + 1
+WHERE s.project_id = bmad_project() AND s.key = $1 AND s.version = $2::int
+  AND ($3::text IS NULL OR {STORY.may_from_parameter_sql("$3", "s.status")})
+RETURNING s.id, s.epic_id, s.key, s.title, s.status::text AS status, s.version
+"""
+# A statement of its own: only its fresh snapshot sees a task that was added while the story's row was waited for.
+TASKS_FOLLOW = """
+UPDATE bmad_tasks AS t SET story_open = $2::boolean, updated_at = now(), version = t.version + 1
+WHERE t.project_id = bmad_project() AND t.story_id = $1 AND t.story_open <> $2::boolean
+"""
+# An epic has no moves of its own: it starts with its first story, from wherever it waits.
+EPIC_STARTS = f"""
+UPDATE bmad_epics AS e SET {EPIC.set_sql(StoryStatus.IN_PROGRESS)}, updated_at = now(), version = e.version + 1
+WHERE e.project_id = bmad_project() AND e.id = $1 AND e.status IN ('draft', 'ready')
+  AND {EPIC.may_sql(StoryStatus.IN_PROGRESS, "e.status")}
+RETURNING e.key, e.status::text AS status
+"""
+
+CLAIMABLE = """
+    ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
+     OR (t.status IN ('active', 'in_progress') AND t.lease_until <= clock_timestamp()))
+"""
+HELD = "t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"
+OF_STORY = "FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = s.id"
+# Row security keeps a condition on an enum out of the index's conditions, so the open stories are found in one pass
+# over the index alone, which is why `o` asks for nothing that is not in it.
+# The ranks are told in `advice.py`. $1 is the agent in session or null.
+CHOOSE = f"""
+WITH o AS MATERIALIZED (
+    SELECT s.status, s.epic_number, s.number, s.suffix FROM bmad_stories s
+    WHERE s.project_id = bmad_project() AND s.status IN ('ready', 'in_progress', 'review')
+), ranked AS (
+    SELECT s.key, o.*, CASE
+        WHEN o.status = 'review' THEN CASE WHEN $1::text = 'qa' THEN 1 ELSE 7 END
+        WHEN o.status = 'ready' THEN 6
+        WHEN EXISTS (SELECT {OF_STORY} AND {HELD} AND t.lease_agent = $1::text) THEN 2
+        WHEN EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND t.agent IN ($1::text, '')) THEN 3
+        WHEN EXISTS (SELECT {OF_STORY} AND ({HELD} OR {CLAIMABLE})) THEN 4
+        ELSE 5 END AS rank
+    FROM o
+    JOIN bmad_stories s ON s.project_id = bmad_project() AND s.epic_number = o.epic_number AND s.number = o.number
+      AND s.suffix = o.suffix
+)
+SELECT key, rank FROM ranked ORDER BY rank, epic_number, number, suffix LIMIT 1
+"""
+FIRST_DRAFT = """
+SELECT s.key FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.status = 'draft'
+ORDER BY s.epic_number, s.number, s.suffix LIMIT 1
+"""
+HOW_MUCH = """
+SELECT (SELECT count(*) FROM bmad_epics WHERE project_id = bmad_project()) AS epics,
+    (SELECT count(*) FROM bmad_stories WHERE project_id = bmad_project()) AS stories
+"""
+IN_HAND = f"""
+SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.title AS epic,
+    s.role, s.want, s.benefit, s.acceptance, s.sections, s.gate ->> 'gate' AS gate, {TASK_PROGRESS},
+    (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(o) - 'place' - 'priority' - 'number') ORDER BY
+        o.place, o.priority DESC, o.number)
+     FROM (SELECT t.number, t.priority, 'T-' || t.number AS key, t.title, t.status::text AS status,
+               nullif(t.agent, '') AS agent, {HELD_BY} AS held_by,
+               CASE WHEN {CLAIMABLE} THEN true END AS ready,
+               CASE WHEN {CLAIMABLE} AND t.agent IN ($2::text, '') THEN 1 WHEN {CLAIMABLE} THEN 2
+                    WHEN {HELD} AND t.lease_agent = $2::text THEN 3 WHEN {HELD} THEN 4 ELSE 5 END AS place
+           FROM bmad_tasks t
+           WHERE t.project_id = s.project_id AND t.story_id = s.id AND t.status NOT IN ('completed', 'cancelled')
+           ORDER BY place, t.priority DESC, t.number LIMIT 10) o) AS open_tasks
+FROM bmad_stories s
+JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
+WHERE s.project_id = bmad_project() AND s.key = $1
+"""
