@@ -48,9 +48,7 @@ class Database:
         """Where to connect; starts the embedded cluster when it does not run."""
         if self.cluster is not None:
             endpoints = await asyncio.to_thread(self.cluster.start)
-            return Connections(
-                endpoints.connect_args(endpoints.app_role), endpoints.connect_args(endpoints.owner_role)
-            )
+            return Connections(endpoints.app_connect(), endpoints.owner_connect())
         assert self.settings.database_url is not None
         url = self.settings.database_url.get_secret_value()
         direct = self.settings.database_direct_url or self.settings.database_url

@@ -1,17 +1,26 @@
-"""PROVISIONAL: seeds bare agents so that feature tests can run; the import helper replaces this with the real thing."""
+"""Gives a new project the definitions that come with this program, by the same way as an import."""
 
-from bmad_mcp.call import OpenProject
-from bmad_mcp.db import Transaction
+import asyncio
+from functools import cache
+from uuid import UUID
 
-NAMES = {"analyst": "Analyst", "pm": "Product manager", "architect": "Architect", "sm": "Scrum master",
-         "dev": "Developer", "qa": "QA", "po": "Product owner", "ux": "UX expert"}
+from bmad_mcp.bmad_files.importing import carry_out
+from bmad_mcp.bmad_files.reader import read_project
+from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
+from bmad_mcp.builtin import FOLDER
+from bmad_mcp.call import Caller, OpenProject
+
+# Definitions have no rows whose ids come from the project's.
+_NO_PROJECT = UUID(int=0)
 
 
-async def seed_builtins(project: OpenProject) -> None:
-    db = Transaction(project.pool, project.id)
-    await db.executemany(
-        "INSERT INTO bmad_agents (project_id, name, display_name, title, aliases)"
-        " VALUES (bmad_project(), $1, $2, $2, $3) ON CONFLICT DO NOTHING",
-        [(name, title, [f"bmad-agent-{name}"] + (["ux-expert"] if name == "ux" else [])) for name, title in NAMES.items()],
-    )
-    await db.end("COMMIT")
+@cache
+def builtin_rows() -> Wanted:
+    """The rows of the built-in agents, workflows, templates and checklists; read once in a process."""
+    return wanted_rows(read_project(FOLDER), _NO_PROJECT, "builtin")
+
+
+async def seed_builtins(opened: OpenProject) -> None:
+    """Add the built-in definitions that the project lacks, in one transaction; what was imported is left alone."""
+    wanted = await asyncio.to_thread(builtin_rows)
+    await carry_out(opened, wanted, dry_run=False, progress=lambda _: None, caller=Caller())

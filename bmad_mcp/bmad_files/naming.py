@@ -1,13 +1,19 @@
 """Gives every definition a name of its own: who keeps the plain one when two generations or packs use it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from bmad_mcp.bmad_files.definitions import ROLES
 from bmad_mcp.bmad_files.storable import NAME_LIMIT, Storable, name_of
 from bmad_mcp.bmad_files.values import AgentDefinition
 
 _GENERATIONS = ("v4", "v6", "v6-alpha", "v7", "project")
+# What the roles are called in other generations; a built-in agent answers to these until an import brings that agent.
+FOREIGN_NAMES: Mapping[str, frozenset[str]] = {
+    "ux": frozenset({"ux-expert", "ux-designer", "bmad-agent-ux-designer"}),
+    **{role: frozenset({f"bmad-agent-{role}"}) for role in ROLES if role != "ux"},
+}
 _CORE_MODULES = ("core", "bmm", "")
 
 
@@ -33,16 +39,25 @@ def precedence(definition: Definition) -> tuple[int, bool]:
 
 
 def settle_names(
-    definitions: Iterable[AnyDefinition], space: Callable[[AnyDefinition], str], noun: str, clean: Storable
+    definitions: Iterable[AnyDefinition],
+    space: Callable[[AnyDefinition], str],
+    content: Callable[[AnyDefinition], str],
+    noun: str,
+    clean: Storable,
 ) -> list[tuple[str, AnyDefinition]]:
-    """Each definition with its name, unique in its space; one whose plain name is taken gets its origin behind it."""
-    taken: set[tuple[str, str]] = set()
+    """Each definition with its name, unique in its space; one whose plain name is taken gets its origin behind it.
+
+    A copy of the one that has the name, with the same `content` hash, is left out.
+    """
+    taken: dict[tuple[str, str], str] = {}
     settled = []
     for one in sorted(definitions, key=precedence):
         plain = name_of(one.id) or name_of(one.path)
+        if taken.get((space(one), plain)) == content(one):
+            continue
         options = [plain, f"{plain}-{name_of(one.module)}", f"{plain}-{one.generation}"]
         name = _first_free(options, lambda option, one=one: (space(one), option) in taken)  # type: ignore[misc]
-        taken.add((space(one), name))
+        taken[space(one), name] = content(one)
         if name != plain:
             _note_taken(clean, one, noun, plain, name)
         settled.append((name, one))

@@ -1,6 +1,6 @@
 """SQL of the import: what is stored, and one statement for all rows of a kind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bmad_mcp.activity.record import COLUMNS
@@ -39,8 +39,11 @@ class Bulk:
             f" FROM unnest({arrays}) AS v({names}){again}"
         )
 
-    def update_sql(self, more: Callable[[], str] = str) -> str:
-        """An UPDATE of many rows by id and the version they were read at; returns the ids that it changed."""
+    def update_sql(self, *more: str) -> str:
+        """An UPDATE of many rows by id and the version they were read at; returns the ids that it changed.
+
+        `more` are further assignments.
+        """
         names = self.changing
         arrays = _arrays((self.columns[name] for name in names), first=3)
         assignments = [
@@ -49,8 +52,9 @@ class Bulk:
             else f"{name} = {_value(name, self.columns[name])}"
             for name in names
         ]
+        assignments += [*more, "updated_at = now()", "version = t.version + 1"]
         return (
-            f"UPDATE {self.table} AS t SET {', '.join(assignments)}{more()}, updated_at = now(), version = t.version + 1"
+            f"UPDATE {self.table} AS t SET {', '.join(assignments)}"
             f" FROM unnest($1::uuid[], $2::int[], {arrays}) AS v(id, expected, {', '.join(names)})"
             " WHERE t.project_id = bmad_project() AND t.id = v.id AND t.version = v.expected RETURNING t.id"
         )
@@ -199,15 +203,14 @@ ADD_EPICS = EPICS.insert_sql()
 CHANGE_EPICS = EPICS.update_sql()
 ADD_STORIES = STORIES.insert_sql()
 CHANGE_STORIES = STORIES.update_sql(
-    lambda: ", completed_at = CASE WHEN v.status = 'done' AND t.status <> 'done' THEN now() ELSE t.completed_at END"
+    "completed_at = CASE WHEN v.status = 'done' AND t.status <> 'done' THEN now() ELSE t.completed_at END"
 )
 ADD_TASKS = TASKS.insert_sql()
 # A task that the files close is held by nobody.
 CHANGE_TASKS = TASKS.update_sql(
-    lambda: (
-        ", completed_at = CASE WHEN v.status = 'completed' AND t.status <> 'completed' THEN now() ELSE t.completed_at END"
-        ", lease_until = CASE WHEN v.status IN ('completed', 'cancelled') THEN NULL ELSE t.lease_until END"
-    )
+    """completed_at = CASE WHEN v.status = 'completed' AND t.status <> 'completed' THEN now()
+        ELSE t.completed_at END""",
+    "lease_until = CASE WHEN v.status IN ('completed', 'cancelled') THEN NULL ELSE t.lease_until END",
 )
 ADD_ARTIFACTS = ARTIFACTS.insert_sql()
 CHANGE_ARTIFACTS = ARTIFACTS.update_sql()
@@ -275,7 +278,9 @@ FROM bmad_epics WHERE project_id = bmad_project() ORDER BY number, key
 # Long columns only of the stories whose files say something new: $1 are keys, $2 the fingerprints they have now.
 STORED_STORIES = """
 SELECT s.id, s.version, s.key, s.status::text AS status, s.source_path, s.extra -> 'imported' AS imported,
-    f.fresh, CASE WHEN f.fresh THEN to_jsonb(s) - 'search' END AS row
+    f.fresh, CASE WHEN f.fresh THEN to_jsonb(s) - 'search' END AS row,
+    (SELECT count(*) FROM bmad_tasks t
+     WHERE t.project_id = s.project_id AND t.story_id = s.id AND t.source = 'import') AS tasks
 FROM bmad_stories s
 LEFT JOIN unnest($1::text[], $2::text[]) AS v(key, fingerprint) ON v.key = s.key
 CROSS JOIN LATERAL (
@@ -294,4 +299,6 @@ SELECT id, version, number, path, kind, title, encoding, content_hash, generatio
 FROM bmad_artifacts WHERE project_id = bmad_project() AND path IS NOT NULL ORDER BY path
 """
 STORED_MEMORIES = "SELECT id FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
-STORED_PROJECT = "SELECT settings -> 'bmad' AS settings, imported_at IS NOT NULL AS imported FROM bmad_projects WHERE id = bmad_project()"
+STORED_PROJECT = """
+SELECT settings -> 'bmad' AS settings, imported_at IS NOT NULL AS imported FROM bmad_projects WHERE id = bmad_project()
+"""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from bmad_mcp.bmad_files.naming import name_agents, settle_names
+from bmad_mcp.bmad_files.definitions import ROLES
+from bmad_mcp.bmad_files.naming import FOREIGN_NAMES, Definition, name_agents, settle_names
 from bmad_mcp.bmad_files.steps import Kind
 from bmad_mcp.bmad_files.storable import LINE_LIMIT, TEXT_LIMIT, TITLE_LIMIT, Storable, name_of
 from bmad_mcp.bmad_files.story_rows import EpicRow, StoryRow, epic_rows, story_rows
@@ -18,6 +19,8 @@ from bmad_mcp.bmad_files.values import (
     TemplateDefinition,
     WorkflowDefinition,
 )
+from bmad_mcp.memory.categories import category_of
+from bmad_mcp.memory.identifiers import identifiers_of
 
 Source = Literal["import", "builtin"]
 
@@ -43,7 +46,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """All rows that a folder asks for, and every deviation met on the way."""
+    """All rows that a folder asks for, and every deviation met on the way.
+
+    `unreadable` are files that were kept and say nothing, so that what they said before stands.
+    """
 
     name: str
     source: Source
@@ -57,6 +63,8 @@ class Wanted:
     memories: tuple[Row, ...]
     settings: Mapping[str, Any]
     deviations: tuple[Deviation, ...]
+    unreadable: frozenset[str]
+    has_broken_tracker: bool
 
 
 def wanted_rows(project: BmadProject, project_id: UUID, source: Source) -> Wanted:
@@ -78,9 +86,23 @@ def wanted_rows(project: BmadProject, project_id: UUID, source: Source) -> Wante
         memories=tuple(_memories(project, project_id, clean)) if is_import else (),
         settings=_settings(project, clean) if is_import else {},
         deviations=(),
+        unreadable=_unreadable(project, clean),
+        has_broken_tracker=len(project.trackers) < sum(file.kind == "tracker" for file in project.files),
     )
     told = [_storable_deviation(one, clean) for one in project.deviations]
     return _with_deviations(wanted, tuple(told) + tuple(clean.deviations))
+
+
+def _unreadable(project: BmadProject, clean: Storable) -> frozenset[str]:
+    blank = [file for file in project.files if file.kind == "story" and file.text is not None and not file.text.strip()]
+    for file in blank:
+        clean.note(
+            file.path,
+            "empty-story",
+            "The story file is empty; what was imported of it earlier stays.",
+            "Restore the file, or remove it.",
+        )
+    return frozenset(clean.path(file.path) for file in [*blank, *(one for one in project.files if one.text is None)])
 
 
 def _with_deviations(wanted: Wanted, deviations: tuple[Deviation, ...]) -> Wanted:
@@ -100,6 +122,10 @@ class _Origin:
     files: Mapping[str, SourceFile]
     clean: Storable
 
+    def hash_of(self, definition: Definition) -> str:
+        file = self.files.get(definition.path)
+        return file.sha256 if file else definition.path
+
     def columns(self, path: str) -> dict[str, Any]:
         file = self.files.get(path)
         return {
@@ -114,9 +140,10 @@ def _agents(project: BmadProject, origin: _Origin) -> Iterator[Row]:
     clean = origin.clean
     for named in name_agents(project.agents, clean):
         agent, path = named.agent, named.agent.path
+        foreign = FOREIGN_NAMES.get(named.name, frozenset()) if origin.source == "builtin" else frozenset()
         values = {
             "name": named.name,
-            "aliases": sorted(named.aliases),
+            "aliases": sorted(named.aliases | foreign),
             "display_name": clean.line(agent.name, path, "name", TITLE_LIMIT) or named.name,
             "title": clean.line(agent.title, path, "title", TITLE_LIMIT) or named.name,
             "icon": clean.line(agent.icon, path, "icon", 40),
@@ -146,7 +173,7 @@ def _persona(agent: AgentDefinition, clean: Storable) -> dict[str, Any]:
 def _templates(project: BmadProject, origin: _Origin) -> Iterator[Row]:
     clean = origin.clean
     definitions: list[WorkflowDefinition | TemplateDefinition] = [*project.workflows, *project.templates]
-    for name, one in settle_names(definitions, _template_kind, "definition", clean):
+    for name, one in settle_names(definitions, _template_kind, origin.hash_of, "definition", clean):
         kind = _template_kind(one)
         title = one.name if isinstance(one, WorkflowDefinition) else one.title
         body = _workflow_body(one) if isinstance(one, WorkflowDefinition) else _template_body(one)
@@ -195,7 +222,7 @@ def _template_body(one: TemplateDefinition) -> dict[str, Any]:
 
 def _checklists(project: BmadProject, origin: _Origin) -> Iterator[Row]:
     clean = origin.clean
-    for name, one in settle_names(project.checklists, lambda _: "checklist", "checklist", clean):
+    for name, one in settle_names(project.checklists, lambda _: "", origin.hash_of, "checklist", clean):
         items = [{"section": item.section, "text": item.text, "mark": item.mark} for item in one.items]
         values = {
             "name": name,
@@ -213,7 +240,10 @@ def _artifacts(project: BmadProject, clean: Storable) -> Iterator[Row]:
         path = clean.path(file.path)
         if path != file.path:
             clean.note(
-                file.path, "name-changed", "The file's name cannot be stored as it is.", "Give it a shorter name in UTF-8."
+                file.path,
+                "name-changed",
+                "The file's name cannot be stored as it is.",
+                "Give it a shorter name in UTF-8.",
             )
         # Only what comes back as the same bytes is stored as text.
         is_text = file.text is not None and "\x00" not in file.text and file.text.encode() == file.raw
@@ -232,10 +262,14 @@ def _artifacts(project: BmadProject, clean: Storable) -> Iterator[Row]:
 
 
 def _memories(project: BmadProject, project_id: UUID, clean: Storable) -> Iterator[Row]:
-    agents = {alias: one.name for one in name_agents(project.agents, Storable()) for alias in (one.name, *one.aliases)}
+    agents = {role: role for role in ROLES}
+    for one in name_agents(project.agents, Storable()):
+        agents |= dict.fromkeys((one.name, *one.aliases), one.name)
     seen: dict[str, int] = {}
     for note in project.notes:
-        text = clean.text(note.text, note.path, "memory note")
+        text = clean.text(note.text.strip(), note.path, "memory note")
+        if not text:
+            continue
         who = name_of(note.who)
         same = f"{note.path}\n{note.type}\n{who}\n{text}"
         seen[same] = seen.get(same, 0) + 1
@@ -244,11 +278,11 @@ def _memories(project: BmadProject, project_id: UUID, clean: Storable) -> Iterat
         values = {
             "id": note_id,
             "text": text,
-            "category": note.type,
+            "category": category_of(f"{note.type}: {text}").category.value,
             "agent": agents.get(who),
             "author_kind": "import",
             "principal": "local",
-            "identifiers": [],
+            "identifiers": identifiers_of(text),
         }
         yield Row("memory", str(note_id), text[:60], values)
 

@@ -1,0 +1,175 @@
+"""What can be done with agents: who there is, and working as one."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bmad_mcp.agents import queries
+from bmad_mcp.agents.lookup import agent_name
+from bmad_mcp.agents.markdown import context_markdown
+from bmad_mcp.agents.persona import compact
+from bmad_mcp.agents.schemas import (
+    Activation,
+    AgentBrief,
+    AgentContext,
+    AgentItem,
+    AgentOut,
+    AgentPage,
+    Deactivation,
+    Definition,
+    EndedSession,
+    Session,
+)
+from bmad_mcp.agents.work import held_tasks, next_step, work_of
+from bmad_mcp.call import Call
+from bmad_mcp.db import uuid7
+from bmad_mcp.errors import Conflict
+from bmad_mcp.lifecycles import AGENT, AgentStatus
+from bmad_mcp.memory.categories import MemoryCategory
+from bmad_mcp.memory.provider import Question
+from bmad_mcp.memory.recall import note_recall, recall_within_budget
+from bmad_mcp.memory.remember import remember
+from bmad_mcp.memory.schemas import MemoryFound
+from bmad_mcp.operation import Operation
+from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encode_cursor
+
+# How many memories a session begins with, and how much of each.
+MEMORIES = 5
+MEMORY_CHARACTERS = 400
+
+
+async def agent_list(
+    call: Call,
+    status: Literal[tuple(AgentStatus)] | None = None,  # type: ignore[valid-type]
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> AgentPage:
+    """List the agents and what they do; busy = active and holding a task."""
+    after = decode_cursor(cursor, str)[0] if cursor is not None else None
+    rows = await call.db.fetch(queries.LIST, status, after, limit + 1)
+    page = rows[:limit]
+    return AgentPage(
+        items=[AgentItem(**row) for row in page],
+        next_cursor=encode_cursor(page[-1]["agent"]) if len(rows) > limit else None,
+    )
+
+
+async def agent_get(call: Call, agent: AgentName) -> AgentOut:
+    """Read an agent: persona, commands, definition, status and work."""
+    row = await _with_work(call, agent)
+    return AgentOut.of(
+        row,
+        aliases=row["aliases"] or None,
+        definition=Definition.of(
+            row, path=row["source_path"], dependencies=row["dependencies"] or None, text=row["content"]
+        ),
+        work=work_of(row),
+    )
+
+
+async def agent_context(call: Call, agent: AgentName, focus: Line = "") -> AgentContext:
+    """Read what an agent would begin with; activates nothing."""
+    row = await _with_work(call, agent)
+    found = await recall_within_budget(call, Question(focus, agent=row["agent"], limit=MEMORIES))
+    return AgentContext(
+        agent=AgentBrief.of(row),
+        persona=compact(row["agent"], row["persona"], row["commands"]),
+        memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
+        work=work_of(row),
+    )
+
+
+async def agent_activate(
+    call: Call,
+    agent: AgentName,
+    focus: Annotated[Line, Field(description="What the session is about; finds the fitting memories.")] = "",
+) -> Activation:
+    """Begin to work as an agent: its persona, memory and work, and what to call next."""
+    row = await _with_work(call, agent)
+    name = row["agent"]
+    found = await recall_within_budget(call, Question(focus, agent=name, limit=MEMORIES))
+    session_id = uuid7()
+    await call.db.execute(queries.LOCK_SESSIONS)
+    started_at = await call.db.fetchval(
+        queries.ACTIVATE, row["id"], session_id, call.caller.connection, focus, call.caller.principal, call.id
+    )
+    if started_at is None:
+        raise AGENT.refuse(name, row["status"], AgentStatus.ACTIVE)
+    await note_recall(call, found, agent=name)
+    work = work_of(row)
+    return Activation(
+        agent=AgentBrief.of(row, status=AgentStatus.BUSY if work.held else AgentStatus.ACTIVE),
+        persona=compact(name, row["persona"], row["commands"]),
+        memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
+        work=work,
+        session=Session(id=session_id.hex[-8:], started_at=started_at),
+        next=next_step(name, work),
+    )
+
+
+async def agent_deactivate(
+    call: Call,
+    agent: AgentName,
+    summary: Annotated[str, Field(max_length=3000, description="What the next session should know.")] = "",
+) -> Deactivation:
+    """End your session as an agent; what was done is remembered."""
+    await call.db.execute(queries.LOCK_SESSIONS)
+    row = await call.db.fetchrow(
+        queries.DEACTIVATE, agent, call.caller.connection, summary.strip(), call.caller.principal, call.id
+    )
+    if row is None:
+        name = await agent_name(call, agent)
+        raise Conflict(f"{name} has no open session to end. agent_activate opens one.", field="agent")
+    done = row["done"] or {}
+    memory = None
+    if text := _session_text(row, summary.strip()):
+        memory = (await remember(call, text, MemoryCategory.AGENT_SESSIONS, agent=row["agent"], confidence=0.8)).ref
+    held = held_tasks(row)
+    return Deactivation(
+        agent=AgentBrief.of(row),
+        session=EndedSession.of(
+            row, id=row["id"].hex[-8:], done=done, completed=row["completed"] or None, memory=memory
+        ),
+        **({"held": held} if held else {}),
+        next=_after_session(row["agent"], [task.key for task in held]),
+    )
+
+
+def _session_text(row: Mapping[str, Any], summary: str) -> str:
+    """What is remembered of a session: its summary and its facts; empty when there is neither."""
+    done = row["done"] or {}
+    facts = ", ".join(f"{times} × {operation}" for operation, times in sorted(done.items()))
+    completed = f"; completed {', '.join(row['completed'])}" if row["completed"] else ""
+    told = f"Session of {row['agent']} on {row['started_at']:%Y-%m-%d %H:%M} UTC: {facts}{completed}." if facts else ""
+    return "\n".join(part for part in (summary, told) if part)[:4000]
+
+
+def _after_session(agent: str, held: list[str]) -> str:
+    if not held:
+        return "The session is over; agent_activate begins another."
+    return (
+        f"{agent} still holds {', '.join(held)}: task_complete or task_update(status='pending') frees it at once, else"
+        " anybody may claim it once the lease has passed."
+    )
+
+
+async def _with_work(call: Call, agent: str) -> Any:
+    """The agent's row with its work; raises NotFound naming the agents there are."""
+    row = await call.db.fetchrow(queries.WITH_WORK, agent)
+    return row or await call.db.fetchrow(queries.WITH_WORK, await agent_name(call, agent))
+
+
+OPERATIONS = (
+    Operation(agent_list, "GET /agents", resource="bmad://agents", also=("GET /agents/active",)),
+    Operation(agent_get, "GET /agents/{agent}", toolset="planning", resource="bmad://agents/{agent}"),
+    Operation(
+        agent_context,
+        "GET /agents/{agent}/context",
+        toolset=None,
+        resource="bmad://agents/{agent}/context",
+        markdown=context_markdown,
+    ),
+    Operation(agent_activate, "POST /agents/activate"),
+    Operation(agent_deactivate, "POST /agents/{agent}/deactivate"),
+)

@@ -1,0 +1,167 @@
+"""What goes out about agents, their sessions and their work."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from bmad_mcp.memory.schemas import MemoryFound
+from bmad_mcp.shapes import Out
+
+
+class AgentItem(Out):
+    """An agent in one line."""
+
+    agent: str
+    name: str
+    title: str
+    status: str
+    task: str | None
+    last_seen: datetime | None
+
+
+class AgentPage(Out):
+    """A page of agents."""
+
+    items: list[AgentItem]
+    next_cursor: str | None
+
+
+class HeldTask(Out):
+    """A task that the agent holds; `lease` is the number that its writes need."""
+
+    key: str
+    title: str
+    status: str
+    story: str | None = None
+    lease: int
+    lease_until: datetime
+
+
+class ReadyTask(Out):
+    """A task that the agent may claim."""
+
+    key: str
+    title: str
+    priority: str
+    story: str | None = None
+
+
+class StoryInHand(Out):
+    """The story that is being worked on."""
+
+    key: str
+    title: str
+    status: str
+
+
+class WaitingHandoff(Out):
+    """A handoff that nobody has accepted yet."""
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    key: str
+    from_agent: str = Field(alias="from")
+    note: str
+    task: str | None = None
+    story: str | None = None
+
+
+class WaitingStage(Out):
+    """A workflow's current stage that waits for this role."""
+
+    workflow: str
+    position: int
+    do: str | None = None
+    creates: str | None = None
+    story: str | None = None
+
+
+class Work(Out):
+    """What the agent holds and what waits for it; empty parts are left out, but for `held` and `ready`."""
+
+    held: list[HeldTask]
+    ready: list[ReadyTask]
+    story: StoryInHand | None = None
+    handoffs: list[WaitingHandoff] | None = None
+    stages: list[WaitingStage] | None = None
+
+
+class AgentBrief(Out):
+    """An agent and its status."""
+
+    agent: str
+    name: str
+    title: str
+    status: str
+
+
+class Session(Out):
+    """A session that has begun."""
+
+    id: str
+    started_at: datetime
+
+
+class Activation(Out):
+    """Everything to begin with: who you are, what is remembered, what waits, and what to call next."""
+
+    agent: AgentBrief
+    persona: str
+    memory: MemoryFound
+    work: Work
+    session: Session
+    next: str
+
+
+class EndedSession(Out):
+    """A session that is over: how often each operation was used, and the tasks that were completed."""
+
+    id: str
+    started_at: datetime
+    ended_at: datetime
+    done: dict[str, int]
+    completed: list[str] | None = None
+    memory: str | None = None
+
+
+class Deactivation(Out):
+    """The end of a session, and what is still held."""
+
+    agent: AgentBrief
+    session: EndedSession
+    held: list[HeldTask] | None = None
+    next: str
+
+
+class Definition(Out):
+    """Where the persona comes from, and its text as it was written."""
+
+    source: str
+    path: str | None = None
+    when_to_use: str | None = None
+    dependencies: dict[str, Any] | None = None
+    text: str | None = None
+
+
+class AgentOut(AgentBrief):
+    """An agent in full."""
+
+    icon: str | None = None
+    aliases: list[str] | None = None
+    persona: dict[str, Any]
+    commands: list[Any]
+    definition: Definition
+    sessions: int
+    last_seen: datetime | None = None
+    version: int
+    work: Work
+
+
+class AgentContext(Out):
+    """What an agent would begin with; reading it activates nothing."""
+
+    agent: AgentBrief
+    persona: str
+    memory: MemoryFound
+    work: Work

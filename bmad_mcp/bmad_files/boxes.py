@@ -1,0 +1,207 @@
+"""Plans the tasks of a story: one for each check box of its file, or one for the whole story; pure."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from bmad_mcp.bmad_files.steps import Conflict, Create, Gone, Keep, Step, Update
+from bmad_mcp.bmad_files.storable import TITLE_LIMIT
+from bmad_mcp.bmad_files.story_rows import OPEN_FOR_WORK, Box, StoryRow
+from bmad_mcp.lifecycles import StoryStatus, TaskStatus
+
+AGENT = "dev"
+CLOSED = (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
+SIMILAR = 0.7
+MOST_COMPARED = 2_500
+IMPLEMENT, REMOVED = "implement", "removed"
+COMPARED = ("title", "description", "status", "raw_status", "story_open", "source_ref")
+
+Stored = Mapping[str, Any]
+
+
+def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[Step]:
+    """The steps for the tasks of one story, whose status will be `status`; `tasks` are those it has."""
+    is_open = status in OPEN_FOR_WORK
+    imported = [task for task in tasks if task["source"] == "import" and task["source_ref"]]
+    whole = next((task for task in imported if _ordinal(task) == IMPLEMENT), None)
+    if whole is not None:
+        yield _whole_story(row, whole, status)
+    elif not row.boxes and not tasks and status not in (StoryStatus.DONE, StoryStatus.CANCELLED):
+        ref = f"{row.key}#{IMPLEMENT}"
+        title = f"Implement story {row.key}: {row.merged['title']}"[:TITLE_LIMIT]
+        yield Create("task", ref, title, _new_task(row, title, is_open, source_ref=ref))
+    pairs = _pair(row.boxes, [task for task in imported if task is not whole])
+    for box in row.boxes:
+        known = pairs.get(box.ordinal)
+        if known is None:
+            yield _new_box(row, box, pairs, is_open)
+        else:
+            yield from _known_box(row, box, known, is_open)
+    paired = {task["id"] for task in pairs.values()}
+    for task in imported:
+        if task is not whole and task["id"] not in paired:
+            yield from _removed_box(row, task, is_open)
+
+
+def _ordinal(task: Stored) -> str:
+    return str(task["source_ref"]).rpartition("#")[2]
+
+
+def _text(task: Stored) -> str:
+    """What stood behind the box at the last import."""
+    return (task["raw_status"] or "[ ] ")[4:]
+
+
+def _pair(boxes: Sequence[Box], tasks: Sequence[Stored]) -> dict[int, Stored]:
+    """Boxes (by ordinal) with the tasks they are, by the first that fits: same text and place, same text, similar text.
+
+    Where no box came or went, a box with wholly other words is still the one that stood in its place.
+    """
+    left = list(tasks)
+    present = [task for task in tasks if _ordinal(task) != REMOVED]
+    rules: list[Callable[[Box, Stored], bool]] = [
+        lambda box, task: _text(task) == box.raw[4:] and _ordinal(task) == str(box.ordinal),
+        lambda box, task: _text(task) == box.raw[4:],
+        _is_similar,
+    ]
+    if len(boxes) == len(present):
+        rules.append(lambda box, task: _ordinal(task) == str(box.ordinal))
+    pairs: dict[int, Stored] = {}
+    for rule in rules:
+        open_boxes = [box for box in boxes if box.ordinal not in pairs]
+        if rule is _is_similar and len(open_boxes) * len(left) > MOST_COMPARED:
+            continue
+        for box in open_boxes:
+            found = next((task for task in left if rule(box, task)), None)
+            if found is not None:
+                pairs[box.ordinal] = found
+                left.remove(found)
+    return pairs
+
+
+def _is_similar(box: Box, task: Stored) -> bool:
+    if _ordinal(task) == REMOVED:
+        return False
+    compared = SequenceMatcher(None, box.raw[4:204], _text(task)[:200], autojunk=False)
+    return compared.quick_ratio() >= SIMILAR and compared.ratio() >= SIMILAR
+
+
+def _new_task(row: StoryRow, title: str, is_open: bool, **more: Any) -> dict[str, Any]:
+    return {
+        "title": title,
+        "description": "",
+        "status": TaskStatus.PENDING.value,
+        "raw_status": None,
+        "agent": AGENT,
+        "story": row.key,
+        "open_dependencies": 0,
+        "story_open": is_open,
+        "source": "import",
+        "waits_for": (),
+        "awaited_by": None,
+        **more,
+    }
+
+
+def _ref(row: StoryRow, ordinal: int | str) -> str:
+    return f"{row.path or row.key}#{ordinal}"
+
+
+def _new_box(row: StoryRow, box: Box, pairs: Mapping[int, Stored], is_open: bool) -> Create:
+    """A task that waits for those of the boxes indented under it."""
+    children = [one for one in row.boxes if one.parent == box.ordinal]
+    waits_for = [pairs[one.ordinal]["id"] if one.ordinal in pairs else _ref(row, one.ordinal) for one in children]
+    unfinished = [
+        one
+        for one in children
+        if (pairs[one.ordinal]["status"] not in CLOSED if one.ordinal in pairs else not one.done)
+    ]
+    awaited_by = None
+    # A new task between two old ones could close a circle through what tools made wait for each other.
+    if box.parent is not None and box.parent in pairs and not any(one.ordinal in pairs for one in children):
+        awaited_by = pairs[box.parent]["id"]
+    values = _new_task(
+        row,
+        box.title,
+        is_open,
+        description=box.description,
+        status=(TaskStatus.COMPLETED if box.done else TaskStatus.PENDING).value,
+        raw_status=box.raw,
+        source_ref=_ref(row, box.ordinal),
+        open_dependencies=len(unfinished),
+        waits_for=tuple(waits_for),
+        awaited_by=awaited_by,
+    )
+    return Create("task", _ref(row, box.ordinal), box.title, values)
+
+
+def _known_box(row: StoryRow, box: Box, task: Stored, is_open: bool) -> Iterator[Step]:
+    before = _text(task)
+    title = " ".join(before.split())
+    is_renamed = task["title"] not in (title, title[: TITLE_LIMIT - 2].rstrip() + " …")
+    values = {
+        "title": task["title"] if is_renamed or before == box.raw[4:] else box.title,
+        "description": task["description"] if before == box.raw[4:] else box.description,
+        "status": task["status"],
+        "raw_status": box.raw,
+        "story_open": is_open,
+        "source_ref": _ref(row, box.ordinal),
+    }
+    was_done = (task["raw_status"] or "").startswith("[x]")
+    if box.done != was_done:
+        refusal = _settle_done(row, box, task, values)
+        if refusal is not None:
+            values["raw_status"] = f"[{'x' if was_done else ' '}] {box.raw[4:]}"
+            yield refusal
+    yield _changed(task, values)
+
+
+def _settle_done(row: StoryRow, box: Box, task: Stored, values: dict[str, Any]) -> Conflict | None:
+    key, status = f"T-{task['number']}", task["status"]
+    if box.done == (status == TaskStatus.COMPLETED):
+        return None
+    file, mend = ("done", "") if box.done else ("open", "")
+    if not box.done:
+        if status not in CLOSED:
+            return None
+        mend = "A completed task is final here: tick the box again, or make a new task with task_create."
+    elif status == TaskStatus.CANCELLED:
+        mend = f"It was cancelled here: untick the box, or call task_update task={key} status=pending and import again."
+    elif task["held"]:
+        mend = f"{task['lease_agent']} holds it: let that agent complete it, or import again when its lease has passed."
+    else:
+        values["status"] = TaskStatus.COMPLETED.value
+        return None
+    return Conflict("task", key, f"box {box.title[:60]!r}", file, status, row.path or "", mend)
+
+
+def _whole_story(row: StoryRow, task: Stored, status: str) -> Step:
+    """The task for a whole story closes with it, or gives way to the check boxes that its file has by now."""
+    values = {name: task[name] for name in COMPARED} | {"story_open": status in OPEN_FOR_WORK}
+    if not task["held"] and task["status"] not in CLOSED:
+        if status == StoryStatus.DONE:
+            values["status"] = TaskStatus.COMPLETED.value
+        elif row.boxes and task["status"] == TaskStatus.PENDING and task["lease"] == 0:
+            values["status"] = TaskStatus.CANCELLED.value
+    return _changed(task, values)
+
+
+def _removed_box(row: StoryRow, task: Stored, is_open: bool) -> Iterator[Step]:
+    if _ordinal(task) == REMOVED:
+        yield Keep("task", f"T-{task['number']}")
+        return
+    values = {name: task[name] for name in COMPARED} | {"story_open": is_open, "source_ref": _ref(row, REMOVED)}
+    yield _changed(task, values)
+    if task["status"] not in CLOSED:
+        key = f"T-{task['number']}"
+        mend = f"Its check box is gone from the file; cancel it with task_update task={key} status=cancelled."
+        yield Gone("task", key, row.path or "", mend)
+
+
+def _changed(task: Stored, values: Mapping[str, Any]) -> Update | Keep:
+    changed = tuple(name for name in COMPARED if values[name] != task[name])
+    key = f"T-{task['number']}"
+    if not changed:
+        return Keep("task", key)
+    sent = dict(values) | {"story": task["story_id"]}
+    return Update("task", key, str(values["title"]), task["id"], task["version"], sent, changed)

@@ -1,0 +1,131 @@
+"""Imports a folder of BMad files into a project: gather, decide, apply, all or nothing."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+
+from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files.apply import Overtaken, apply, is_write
+from bmad_mcp.bmad_files.plan import Stored, plan
+from bmad_mcp.bmad_files.reader import read_project
+from bmad_mcp.bmad_files.report import ImportReport
+from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
+from bmad_mcp.bmad_files.steps import Create, Step
+from bmad_mcp.bmad_files.stored import read_stored
+from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.db import Transaction, uuid7
+from bmad_mcp.errors import BmadError, Conflict, Unavailable
+
+ATTEMPTS = 8
+Progress = Callable[[str], None]
+
+
+async def import_folder(
+    opened: OpenProject,
+    folder: Path,
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    caller: Caller | None = None,
+) -> ImportReport:
+    """Bring a project folder into the database, in one transaction; with `dry_run` only say what would happen.
+
+    `progress` is told what is being done, also from another thread. Raises NotFound when there is no such folder,
+    Conflict or Unavailable when the database does not take it; then nothing was written.
+    """
+    tell = progress or (lambda _: None)
+    values = await asyncio.to_thread(read_project, folder, progress=tell)
+    tell(f"{len(values.files)} files read")
+    wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
+    steps = await carry_out(opened, wanted, dry_run=dry_run, progress=tell, caller=caller or Caller())
+    return ImportReport.of(wanted, steps, project=opened.key, folder=str(folder), dry_run=dry_run)
+
+
+async def carry_out(
+    opened: OpenProject, wanted: Wanted, *, dry_run: bool, progress: Progress, caller: Caller
+) -> list[Step]:
+    """Plan and apply in one transaction; planned anew when tools changed the same rows meanwhile."""
+    for attempt in range(1, ATTEMPTS + 1):
+        db = Transaction(opened.pool, opened.id)
+        try:
+            steps = await _once(db, wanted, dry_run=dry_run, progress=progress, caller=caller)
+            await db.end("ROLLBACK" if dry_run else "COMMIT")
+            return steps
+        except (
+            Overtaken,
+            asyncpg.DeadlockDetectedError,
+            asyncpg.SerializationError,
+            asyncpg.UniqueViolationError,
+        ) as error:
+            await db.end("ROLLBACK")
+            if attempt == ATTEMPTS:
+                raise _refusal(error) from error
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
+        except BaseException as error:
+            await _roll_back(db)
+            if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+                raise _refusal(error) from error
+            raise
+    raise AssertionError("unreachable")
+
+
+async def _once(db: Transaction, wanted: Wanted, *, dry_run: bool, progress: Progress, caller: Caller) -> list[Step]:
+    if not dry_run:
+        await db.execute(queries.LOCK)
+    stored: Stored = await read_stored(db, wanted)
+    steps = await asyncio.to_thread(plan, wanted, stored)
+    writes = [step for step in steps if is_write(step)]
+    if dry_run or not writes:
+        return steps
+    progress(f"writing {len(writes)} rows")
+    await apply(db, writes, stored)
+    if wanted.source == "import":
+        await db.execute(queries.SET_PROJECT, wanted.settings)
+        await db.execute(queries.RECORD, caller.principal, uuid7().hex, _detail(wanted, steps))
+    return steps
+
+
+def _detail(wanted: Wanted, steps: list[Step]) -> dict[str, object]:
+    """The counts for the trail: {agent: {created: 3, …}}."""
+    counted: dict[str, dict[str, int]] = {}
+    for step in steps:
+        verb = "created" if isinstance(step, Create) else "updated"
+        if is_write(step) and step.kind != "project":
+            counted.setdefault(step.kind, {}).setdefault(verb, 0)
+            counted[step.kind][verb] += 1
+    return {"generations": list(wanted.generations), "counts": counted, "deviations": len(wanted.deviations)}
+
+
+async def _roll_back(db: Transaction) -> None:
+    try:
+        await db.end("ROLLBACK")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        # The connection is gone, and the transaction with it.
+        return
+
+
+def _refusal(error: BaseException) -> BmadError:
+    match error:
+        case Overtaken() | asyncpg.DeadlockDetectedError() | asyncpg.SerializationError():
+            return Conflict("Tools changed the project at the same time. Nothing was written; import again.")
+        case asyncpg.LockNotAvailableError():
+            return Conflict(
+                "Another import of this project is under way. Nothing was written; import again when it is done."
+            )
+        case asyncpg.IntegrityConstraintViolationError() | asyncpg.DataError():
+            return Conflict(
+                f"The database refused what the files say: {error}. Nothing was written;"
+                " `bmad-mcp import PATH --dry-run` shows what would be written. Please report this."
+            )
+        case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
+            return Unavailable(
+                "The database has no room left. Nothing was written; free disk space, then import again."
+            )
+        case _:
+            return Unavailable(
+                f"The import was rolled back and nothing was written: {error or type(error).__name__}."
+                " `bmad-mcp doctor` checks the database."
+            )

@@ -1,0 +1,166 @@
+"""What can be done with handoffs: offer, accept, list."""
+
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import AfterValidator, Field
+
+from bmad_mcp.activity.record import record
+from bmad_mcp.agents.lookup import agent_name
+from bmad_mcp.call import Call
+from bmad_mcp.db import uuid7
+from bmad_mcp.errors import Forbidden, Invalid, NotFound
+from bmad_mcp.handoffs import queries
+from bmad_mcp.handoffs.schemas import Acceptance, HandedTask, HandoffBrief, HandoffOut, HandoffPage, Offer
+from bmad_mcp.lifecycles import HANDOFF, TASK, HandoffStatus, TaskStatus, move
+from bmad_mcp.operation import Operation
+from bmad_mcp.shapes import (
+    AgentName,
+    Cursor,
+    HandoffKey,
+    Limit,
+    StoryKey,
+    TaskKey,
+    decode_cursor,
+    encode_cursor,
+    number_of,
+)
+
+FINISHED = (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
+HELD = (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+async def handoff_offer(
+    call: Call,
+    to: AgentName,
+    note: Annotated[
+        str,
+        Field(max_length=4000, description="What is done, what is open, where to look."),
+        AfterValidator(_not_blank),
+    ],
+    task: TaskKey | None = None,
+    story: StoryKey | None = None,
+) -> Offer:
+    """Hand work over to another agent; a task changes hands when it is accepted."""
+    row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)
+    _check_offer(row, to, task, story)
+    made = await call.db.fetchrow(
+        queries.OFFER,
+        uuid7(),
+        row["in_session"] or row["holder"] or "user",
+        row["to_agent"],
+        row["task_id"],
+        row["story_id"] or row["task_story_id"],
+        note,
+        call.caller.principal,
+        call.id,
+    )
+    return Offer(
+        handoff=HandoffOut.of(made),
+        next=f"{made['to']} takes it up with agent_activate, then handoff_accept with handoff={made['key']!r}.",
+    )
+
+
+def _check_offer(row: Any, to: str, task: str | None, story: str | None) -> None:
+    if row["to_agent"] is None:
+        raise NotFound(f"There is no agent {to!r} in this project. There are: {row['known'] or 'none'}.", field="to")
+    if task is not None and row["task_id"] is None:
+        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
+    if story is not None and row["story_id"] is None:
+        raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+    if story is not None and row["task_story_id"] not in (None, row["story_id"]):
+        raise Invalid(f"{task} belongs to story {row['task_story']}, not {story}. Leave `story` out.", field="story")
+
+
+async def handoff_accept(
+    call: Call,
+    handoff: HandoffKey,
+    agent: Annotated[AgentName | None, Field(description="Default: the agent in session.")] = None,
+) -> Acceptance:
+    """Take over what was offered; its task becomes yours to claim."""
+    named = await agent_name(call, agent) if agent else None
+    row = await call.db.fetchrow(
+        queries.ACCEPT, number_of(handoff), named, call.caller.connection, call.caller.principal, call.id
+    )
+    if row is None:
+        await _refuse(call, handoff, named)
+    task = await _hand_over(call, row) if row["task_id"] else None
+    return Acceptance(handoff=HandoffOut.of(row), **({"task": task} if task else {}), next=_after_acceptance(row, task))
+
+
+async def _refuse(call: Call, handoff: str, named: str | None) -> NoReturn:
+    now = await call.db.fetchrow(queries.STATE, number_of(handoff), call.caller.connection)
+    if now is None:
+        raise NotFound(f"There is no handoff {handoff}. handoff_list shows the handoffs.", field="handoff")
+    if now["status"] != HandoffStatus.OFFERED:
+        refused = HANDOFF.refuse(handoff, now["status"], HandoffStatus.ACCEPTED)
+        raise type(refused)(f"{refused.message} {now['accepted_by']} took it at {now['accepted_at']:%H:%M:%S} UTC.")
+    raise Forbidden(
+        f"{handoff} is offered to {now['to']}, not to {named or now['in_session']}. Activate {now['to']} with"
+        f" agent_activate, or pass agent={now['to']!r}.",
+        field="agent",
+    )
+
+
+async def _hand_over(call: Call, row: Any) -> HandedTask:
+    """Give the task to the accepter's role and free it of its holder; a finished one stays as it is."""
+    task = await call.db.fetchrow(queries.TASK_LOCKED, row["task_id"])
+    key, status, agent = f"T-{task['number']}", TaskStatus(task["status"]), row["to"]
+    if status in FINISHED:
+        return HandedTask(key=key, status=status, agent=task["agent"])
+    if status in HELD:
+        await move(
+            call.db, TASK, task["id"], TaskStatus.PENDING, key=key, agent=agent, lease_agent=None, lease_until=None
+        )
+        status = TaskStatus.PENDING
+    else:
+        await call.db.execute(queries.REASSIGN, task["id"], agent)
+    await record(call, f"task {key}", agent=row["accepted_by"], status=status, note=f"handed over with {row['key']}")
+    return HandedTask(key=key, status=status, agent=agent)
+
+
+def _after_acceptance(row: Any, task: HandedTask | None) -> str:
+    steps = [] if row["in_session"] else [f"agent_activate with agent={row['to']!r}"]
+    if task is not None and task.status in (TaskStatus.PENDING, TaskStatus.REVIEW):
+        steps.append(f"task_claim with agent={row['to']!r} and task={task.key!r}")
+    elif row["story"] is not None:
+        steps.append(f"story_get with story={row['story']!r}")
+    elif task is not None:
+        steps.append(f"task_get with task={task.key!r}")
+    return f"Call {', then '.join(steps)}." if steps else "Go by the note."
+
+
+async def handoff_list(
+    call: Call,
+    status: Literal[tuple(HandoffStatus)] | None = None,  # type: ignore[valid-type]
+    agent: Annotated[AgentName | None, Field(description="From or to it.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> HandoffPage:
+    """List handoffs, newest first."""
+    sql, values = queries.LIST, list[Any]()
+    if status is not None:
+        values.append(status)
+        sql += f" AND h.status = ${len(values)}::text"
+    if agent is not None:
+        values.append(await agent_name(call, agent))
+        sql += f" AND ${len(values)}::text IN (h.to_agent, h.from_agent)"
+    if cursor is not None:
+        values.extend(decode_cursor(cursor, int))
+        sql += f" AND h.number < ${len(values)}::int"
+    rows = await call.db.fetch(f"{sql} ORDER BY h.number DESC LIMIT {limit + 1}", *values)
+    page = rows[:limit]
+    following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
+    return HandoffPage(items=[HandoffBrief.of(row) for row in page], next_cursor=following)
+
+
+OPERATIONS = (
+    Operation(handoff_offer, "POST /handoffs"),
+    Operation(handoff_accept, "POST /handoffs/{handoff}/accept"),
+    Operation(handoff_list, "GET /handoffs"),
+)

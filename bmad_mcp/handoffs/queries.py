@@ -1,0 +1,100 @@
+"""SQL of handoffs."""
+
+from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.lifecycles import HANDOFF, HandoffStatus
+
+FIELDS = """
+    'H-' || h.number AS key, h.status, h.from_agent, h.to_agent AS to, h.accepted_by,
+    date_trunc('second', h.created_at) AS created_at, date_trunc('second', h.accepted_at) AS accepted_at,
+    (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = h.project_id AND t.id = h.task_id) AS task,
+    (SELECT s.key FROM bmad_stories s WHERE s.project_id = h.project_id AND s.id = h.story_id) AS story
+"""
+
+# Who hands over: the agent in session of this caller, else whoever holds the task, else the user.
+OFFERED = """
+SELECT (SELECT a.name FROM bmad_agents a
+        WHERE a.project_id = bmad_project() AND (a.name = $1::text OR $1::text = ANY(a.aliases))
+        ORDER BY a.name <> $1::text, a.name LIMIT 1) AS to_agent,
+    (SELECT string_agg(a.name, ', ' ORDER BY a.name) FROM bmad_agents a WHERE a.project_id = bmad_project()) AS known,
+    (SELECT a.name FROM bmad_agent_sessions x
+     JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
+     WHERE x.project_id = bmad_project() AND x.caller = $2::text AND x.ended_at IS NULL
+     ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS in_session,
+    t.id AS task_id, t.story_id AS task_story_id, task_story.key AS task_story,
+    CASE WHEN t.lease_until > clock_timestamp() THEN t.lease_agent END AS holder, s.id AS story_id
+FROM (SELECT 1) AS one
+LEFT JOIN bmad_tasks t ON t.project_id = bmad_project() AND t.number = $3::int
+LEFT JOIN bmad_stories task_story ON task_story.project_id = bmad_project() AND task_story.id = t.story_id
+LEFT JOIN bmad_stories s ON s.project_id = bmad_project() AND s.key = $4::text
+"""
+
+OFFER = f"""
+WITH counter AS (
+    INSERT INTO mcp_counters AS c (project_id, kind, value) VALUES (bmad_project(), 'handoff', 1)
+    ON CONFLICT (project_id, kind) DO UPDATE SET value = c.value + 1
+    RETURNING value
+), h AS (
+    INSERT INTO bmad_agent_collaborations (project_id, id, number, from_agent, to_agent, task_id, story_id, note)
+    SELECT bmad_project(), $1::uuid, counter.value, $2::text, $3::text, $4::uuid, $5::uuid, $6::text FROM counter
+    RETURNING *
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT h.project_id, 'handoff_offer', 'handoff H-' || h.number, h.from_agent, $7::text, $8::text,
+        jsonb_build_object('note', left(h.note, 300), 'to', h.to_agent)
+    FROM h
+)
+SELECT {FIELDS}, h.note FROM h
+"""
+
+# Who accepts: the agent that is named, else the one in session, else the one it is offered to.
+ACCEPT = f"""
+WITH accepter AS (
+    SELECT coalesce($2::text, (
+        SELECT a.name FROM bmad_agent_sessions x
+        JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
+        WHERE x.project_id = bmad_project() AND x.caller = $3::text AND x.ended_at IS NULL
+        ORDER BY x.started_at DESC, x.id DESC LIMIT 1)) AS name
+), h AS (
+    UPDATE bmad_agent_collaborations AS h SET {HANDOFF.set_sql(HandoffStatus.ACCEPTED)},
+        accepted_by = coalesce(accepter.name, h.to_agent), accepted_at = now(), updated_at = now(),
+        version = h.version + 1
+    FROM accepter
+    WHERE h.project_id = bmad_project() AND h.number = $1::int AND {HANDOFF.may_sql(HandoffStatus.ACCEPTED, "h.status")}
+      AND h.to_agent = coalesce(accepter.name, h.to_agent)
+    RETURNING h.*
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT h.project_id, 'handoff_accept', 'handoff H-' || h.number, h.accepted_by, $4::text, $5::text,
+        jsonb_build_object('from', h.from_agent)
+    FROM h
+)
+SELECT {FIELDS}, h.note, h.task_id,
+    EXISTS (SELECT FROM bmad_agent_sessions x JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
+            WHERE x.project_id = bmad_project() AND a.name = h.to_agent AND x.caller = $3::text
+              AND x.ended_at IS NULL) AS in_session
+FROM h
+"""
+STATE = f"""
+SELECT {FIELDS}, (
+    SELECT a.name FROM bmad_agent_sessions x
+    JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
+    WHERE x.project_id = bmad_project() AND x.caller = $2::text AND x.ended_at IS NULL
+    ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS in_session
+FROM bmad_agent_collaborations h WHERE h.project_id = bmad_project() AND h.number = $1::int
+"""
+
+# A statement of its own: after the lock the status is what it really is, and which write follows depends on it.
+TASK_LOCKED = """
+SELECT t.id, t.number, t.status::text AS status, t.agent FROM bmad_tasks t
+WHERE t.project_id = bmad_project() AND t.id = $1::uuid FOR NO KEY UPDATE
+"""
+REASSIGN = """
+UPDATE bmad_tasks SET agent = $2::text, lease_agent = NULL, lease_until = NULL, updated_at = now(),
+    version = version + 1
+WHERE project_id = bmad_project() AND id = $1::uuid
+"""
+
+LIST = f"""
+SELECT h.number, {FIELDS}, left(h.note, 120) AS note
+FROM bmad_agent_collaborations h WHERE h.project_id = bmad_project()
+"""

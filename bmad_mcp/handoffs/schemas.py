@@ -1,0 +1,59 @@
+"""What goes out about handoffs."""
+
+from datetime import datetime
+
+from pydantic import ConfigDict, Field
+
+from bmad_mcp.shapes import Out
+
+
+class HandoffBrief(Out):
+    """A handoff in one line; its note is cut."""
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    key: str
+    status: str
+    from_agent: str = Field(alias="from")
+    to: str
+    task: str | None = None
+    story: str | None = None
+    note: str
+
+
+class HandoffOut(HandoffBrief):
+    """Work handed from one agent to another."""
+
+    created_at: datetime
+    accepted_by: str | None = None
+    accepted_at: datetime | None = None
+
+
+class Offer(Out):
+    """An offered handoff, and who should take it up."""
+
+    handoff: HandoffOut
+    next: str
+
+
+class HandedTask(Out):
+    """The task as the handoff left it."""
+
+    key: str
+    status: str
+    agent: str
+
+
+class Acceptance(Out):
+    """An accepted handoff, its task, and what to call next."""
+
+    handoff: HandoffOut
+    task: HandedTask | None = None
+    next: str
+
+
+class HandoffPage(Out):
+    """A page of handoffs, newest first."""
+
+    items: list[HandoffBrief]
+    next_cursor: str | None

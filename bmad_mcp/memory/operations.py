@@ -1,0 +1,118 @@
+"""What can be done with memories."""
+
+import time
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from bmad_mcp.activity.record import record
+from bmad_mcp.activity.since import Since, moment_of
+from bmad_mcp.call import Call
+from bmad_mcp.errors import NotFound
+from bmad_mcp.memory.authors import author_of
+from bmad_mcp.memory.categories import MemoryCategory, category_of
+from bmad_mcp.memory.invisible import flags_of
+from bmad_mcp.memory.provider import Question
+from bmad_mcp.memory.recall import Recall, may_note, memory_of, note_recall, recall
+from bmad_mcp.memory.remember import remember
+from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt, MemoryStored
+from bmad_mcp.operation import Operation
+from bmad_mcp.shapes import AgentName, Line
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Most = Annotated[int, Field(ge=1, le=50)]
+
+
+async def memory_context(
+    call: Call,
+    focus: Annotated[Line, Field(description="What you are about to do.")],
+    agent: AgentName | None = None,
+    category: MemoryCategory | None = None,
+    limit: Most = 5,
+) -> MemoryFound:
+    """Recall what the project knows about a subject, best first."""
+    own = await author_of(call, agent)
+    found = await recall(call, Question(focus, agent=own, category=category, limit=limit))
+    await note_recall(call, found, category=category, agent=own)
+    return MemoryFound.of_recall(found)
+
+
+async def memory_store(
+    call: Call,
+    text: Annotated[str, Field(max_length=4000), AfterValidator(_not_blank)],
+    category: Annotated[MemoryCategory | None, Field(description="Left out: found by the text.")] = None,
+    agent: AgentName | None = None,
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.7,
+) -> MemoryStored:
+    """Remember one fact, lesson or preference for every agent of the project."""
+    author = await author_of(call, agent)
+    found = category_of(text)
+    kept_as = str(category or found.category)
+    receipt = await remember(call, text, kept_as, agent=author, confidence=confidence)
+    await record(call, f"memory {receipt.ref}", agent=author, category=kept_as)
+    more: dict[str, Any] = {"because": list(found.words[:6]) if category is None else None, "flags": flags_of(text)}
+    return MemoryStored(
+        memory=MemoryReceipt(
+            id=receipt.ref,
+            category=kept_as,
+            delivery=receipt.status,
+            **{name: value for name, value in more.items() if value},
+        )
+    )
+
+
+async def memory_search(
+    call: Call,
+    query: Annotated[Line, AfterValidator(_not_blank)],
+    agent: Annotated[AgentName | None, Field(description="Only what this agent stored.")] = None,
+    category: MemoryCategory | None = None,
+    since: Since | None = None,
+    limit: Most = 10,
+) -> MemoryFound:
+    """Search the memories by words and names such as T-12 or login.ts."""
+    author = await author_of(call, agent) if agent else None
+    found = await recall(
+        call,
+        Question(
+            query,
+            agent=author,
+            only_agent=author is not None,
+            category=category,
+            since=moment_of(since) if since else None,
+            limit=limit,
+        ),
+    )
+    if await may_note(call):
+        await note_recall(call, found, category=category, agent=author)
+    return MemoryFound.of_recall(found)
+
+
+async def memory_related(
+    call: Call,
+    memory: Annotated[str, Field(min_length=1, max_length=200, description="Its id.")],
+    limit: Most = 10,
+) -> MemoryFound:
+    """Find memories that share names, words or category with one."""
+    store, began = memory_of(call), time.perf_counter()
+    items = await store.related(memory, limit)
+    if items is None:
+        raise NotFound(f"There is no memory {memory}. memory_search finds memories and their ids.", field="memory")
+    latency = round((time.perf_counter() - began) * 1000, 3)
+    found = Recall(store.name, items, "found" if items else "nothing", latency)
+    if await may_note(call):
+        await note_recall(call, found)
+    return MemoryFound.of_recall(found)
+
+
+OPERATIONS = (
+    Operation(memory_context, "POST /memory/context"),
+    Operation(memory_store, "POST /memory/store"),
+    Operation(memory_search, "GET /memory/search", toolset="memory"),
+    Operation(memory_related, "GET /memory/{memory}/related", toolset="memory"),
+)

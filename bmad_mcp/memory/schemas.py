@@ -1,0 +1,72 @@
+"""What goes out about memories."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from bmad_mcp.memory.invisible import flags_of
+from bmad_mcp.memory.provider import Remembered
+from bmad_mcp.memory.recall import Recall
+from bmad_mcp.shapes import Out
+
+
+class MemoryItem(Out):
+    """A memory that was found, with its provenance; `flags` names characters that people do not see in it."""
+
+    id: str | None = None
+    text: str
+    category: str
+    score: float | None
+    confidence: float | None
+    created_at: datetime
+    agent: str | None = None
+    author: str | None = None
+    why: str | None = None
+    flags: list[str] | None = None
+
+    @classmethod
+    def found(cls, memory: Remembered, *, longest: int | None = None) -> Self:
+        """The memory as an item; with `longest` its text is cut and its id left out."""
+        is_cut = longest is not None and len(memory.text) > longest
+        more: dict[str, Any] = {
+            "id": None if longest else memory.ref,
+            "agent": memory.agent,
+            "author": memory.author_kind,
+            "why": memory.why,
+            "flags": flags_of(memory.text) or None,
+        }
+        return cls(
+            text=memory.text[:longest].rstrip() + "…" if is_cut else memory.text,
+            category=memory.category,
+            score=memory.score,
+            confidence=memory.confidence,
+            created_at=memory.created_at,
+            **{name: value for name, value in more.items() if value},
+        )
+
+
+class MemoryFound(Out):
+    """What the memory found, best first, and which memory it was."""
+
+    source: str
+    items: list[MemoryItem]
+
+    @classmethod
+    def of_recall(cls, found: Recall, *, longest: int | None = None) -> Self:
+        """The answer for a look-up."""
+        return cls(source=found.source, items=[MemoryItem.found(item, longest=longest) for item in found.items])
+
+
+class MemoryReceipt(Out):
+    """What was kept: `because` tells the words that led to the category when it was left out."""
+
+    id: str | None
+    category: str
+    delivery: str
+    because: list[str] | None = None
+    flags: list[str] | None = None
+
+
+class MemoryStored(Out):
+    """The answer of memory_store."""
+
+    memory: MemoryReceipt

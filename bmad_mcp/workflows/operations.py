@@ -1,0 +1,206 @@
+"""What can be done with workflows."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bmad_mcp.activity.record import record
+from bmad_mcp.call import Call
+from bmad_mcp.db import uuid7
+from bmad_mcp.errors import Conflict, InvalidMove, NotFound
+from bmad_mcp.lifecycles import WORKFLOW, WorkflowStatus, WorkflowType, move
+from bmad_mcp.operation import Operation
+from bmad_mcp.projects.counters import next_number
+from bmad_mcp.shapes import (
+    Cursor,
+    DefinitionName,
+    Limit,
+    Line,
+    LongText,
+    StoryKey,
+    Title,
+    WorkflowKey,
+    decode_cursor,
+    encode_cursor,
+    number_of,
+)
+from bmad_mcp.workflows import queries
+from bmad_mcp.workflows.routes import with_ways_back
+from bmad_mcp.workflows.schemas import (
+    Progress,
+    SimilarRun,
+    StageBrief,
+    WorkflowBrief,
+    WorkflowChanged,
+    WorkflowKind,
+    WorkflowKinds,
+    WorkflowMoved,
+    WorkflowOut,
+    WorkflowPage,
+    WorkflowStarted,
+    WorkflowTask,
+)
+from bmad_mcp.workflows.stages import close, go_on
+
+NEWEST = 2**31 - 1
+
+
+async def workflow_types(call: Call, limit: Limit = 20, cursor: Cursor | None = None) -> WorkflowKinds:
+    """List the workflows that can be started: the six of the method, and imported ones."""
+    (after,) = decode_cursor(cursor, str) if cursor else ("",)
+    rows = await call.db.fetch(queries.DEFINITIONS, after, limit + 1)
+    following = encode_cursor(rows[limit - 1]["type"]) if len(rows) > limit else None
+    return WorkflowKinds(items=[WorkflowKind.of(row) for row in rows[:limit]], next_cursor=following)
+
+
+async def workflow_start(
+    call: Call,
+    type: Annotated[DefinitionName, Field(description="Such as greenfield-fullstack or brownfield-ui.")],  # noqa: A002
+    title: Title | None = None,
+    story: StoryKey | None = None,
+) -> WorkflowStarted:
+    """Start a workflow run; answers its first stage and earlier runs like it."""
+    definition = await call.db.fetchrow(queries.DEFINITION, type)
+    if definition is None:
+        known = ", ".join(await call.db.fetchval(queries.DEFINITION_NAMES) or [])
+        raise NotFound(f"There is no workflow of type {type!r}. There are: {known}.", field="type")
+    stages = with_ways_back(definition["body"].get("stages") or [])
+    if not stages:
+        raise Conflict(f"The workflow {type} was imported without stages, so it cannot run. Choose another type.", field="type")
+    story_id = await call.db.fetchval(queries.STORY_ID, story) if story else None
+    if story and story_id is None:
+        raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+    similar = await call.db.fetch(queries.SIMILAR, type)
+    run_id, number = uuid7(), await next_number(call, "workflow")
+    kind = type if type in set(WorkflowType) else WorkflowType.CUSTOM.value
+    await call.db.execute(queries.CREATE, run_id, number, kind, type, title or definition["title"], story_id)
+    await call.db.execute(queries.ADD_STAGES, run_id, story, stages)
+    await call.db.execute(queries.BEGIN_RUN, run_id)
+    run = {"id": run_id, "definition": type, "story_id": story_id}
+    stage = await go_on(call, run, None)
+    await record(call, f"workflow W-{number}", type=type, story=story)
+    return WorkflowStarted(
+        workflow=await _brief(call, number), stage=stage, similar=[SimilarRun.of(row) for row in similar]
+    )
+
+
+async def workflow_list(
+    call: Call,
+    status: Literal[tuple(WorkflowStatus)] | None = None,  # type: ignore[valid-type]
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> WorkflowPage:
+    """List workflow runs, newest first."""
+    (before,) = decode_cursor(cursor, int) if cursor else (NEWEST,)
+    rows = await call.db.fetch(queries.LIST, before, status, limit + 1)
+    following = encode_cursor(rows[limit - 1]["number"]) if len(rows) > limit else None
+    return WorkflowPage(items=[_told(row) for row in rows[:limit]], next_cursor=following)
+
+
+async def workflow_get(call: Call, workflow: WorkflowKey) -> WorkflowOut:
+    """Read a run: every stage with its status, progress and tasks."""
+    row = await _row(call, number_of(workflow))
+    stages = await call.db.fetch(queries.STAGES, row["id"])
+    tasks = await call.db.fetch(queries.TASKS, row["id"])
+    brief = _told(row)
+    return WorkflowOut.of(
+        row,
+        workflow=brief,
+        progress=brief.progress,
+        stages=[_stage_brief(stage) for stage in stages],
+        tasks=[WorkflowTask.of(task) for task in tasks],
+    )
+
+
+async def workflow_advance(
+    call: Call,
+    workflow: WorkflowKey,
+    outcome: Annotated[str, Field(max_length=60, description="`done`, `skip`, or a route of the stage.")],
+    artifact: Annotated[Line | None, Field(description="Path or title of what the stage made.")] = None,
+    note: LongText | None = None,
+) -> WorkflowMoved:
+    """Close the active stage of a run and go on to the next."""
+    number = number_of(workflow)
+    expected = await call.db.fetchval(queries.ACTIVE_STAGE_OF, number)
+    locked = await call.db.fetchrow(queries.LOCK, number)
+    if locked is None:
+        raise NotFound(f"There is no workflow {workflow}. workflow_list shows the runs.", field="workflow")
+    if locked["status"] != WorkflowStatus.ACTIVE:
+        mend = "Call workflow_resume first." if locked["status"] == "paused" else "workflow_start begins a new run."
+        raise InvalidMove(f"Workflow {workflow} is {locked['status']}, so it cannot advance. {mend}", field="workflow")
+    stage = await call.db.fetchrow(queries.ACTIVE_STAGE, locked["id"])
+    if stage["id"] != expected:
+        raise Conflict(
+            f"Workflow {workflow} moved on to stage {stage['position']} while you called; nothing was changed."
+            " Read it with workflow_get, then advance that stage.",
+            field="workflow",
+        )
+    run = await _row(call, number)
+    await close(call, run, stage, outcome, artifact, note)
+    following = await go_on(call, run, stage)
+    await record(call, f"workflow {workflow}", agent=stage["agent"], stage=stage["position"], outcome=outcome, note=(note or "")[:300] or None)
+    return WorkflowMoved(workflow=await _brief(call, number), stage=following)
+
+
+async def workflow_pause(call: Call, workflow: WorkflowKey, reason: Line | None = None) -> WorkflowChanged:
+    """Pause a run; workflow_resume goes on where it stood."""
+    return await _move(call, workflow, WorkflowStatus.PAUSED, reason)
+
+
+async def workflow_resume(call: Call, workflow: WorkflowKey, reason: Line | None = None) -> WorkflowChanged:
+    """Go on with a paused run."""
+    return await _move(call, workflow, WorkflowStatus.ACTIVE, reason)
+
+
+async def workflow_cancel(call: Call, workflow: WorkflowKey, reason: Line | None = None) -> WorkflowChanged:
+    """End a run that will not be finished; this is final."""
+    changed = await _move(call, workflow, WorkflowStatus.CANCELLED, reason)
+    row = await _row(call, number_of(workflow))
+    await call.db.execute(queries.SKIP_PENDING, row["id"], "cancelled")
+    return WorkflowChanged(workflow=changed.workflow)
+
+
+async def _move(call: Call, workflow: str, target: WorkflowStatus, reason: str | None) -> WorkflowChanged:
+    number = number_of(workflow)
+    row = await _row(call, number)
+    await move(call.db, WORKFLOW, row["id"], target, key=workflow, reason=reason)
+    await record(call, f"workflow {workflow}", status=target.value, note=reason)
+    return WorkflowChanged(workflow=await _brief(call, number))
+
+
+async def _row(call: Call, number: int) -> Any:
+    row = await call.db.fetchrow(queries.GET, number)
+    if row is None:
+        raise NotFound(f"There is no workflow W-{number}. workflow_list shows the runs.", field="workflow")
+    return row
+
+
+async def _brief(call: Call, number: int) -> WorkflowBrief:
+    return _told(await _row(call, number))
+
+
+def _told(row: Any) -> WorkflowBrief:
+    percent = 100 * row["done"] // row["total"] if row["total"] else 0
+    return WorkflowBrief.of(row, progress=Progress(percent=percent, done=row["done"], total=row["total"]))
+
+
+def _stage_brief(row: Any) -> StageBrief:
+    return StageBrief.of(
+        row,
+        iteration=row["iteration"] if row["iteration"] > 1 else None,
+        kind=row["kind"] if row["kind"] != "agent" else None,
+        requires=list(row["requires"]) or None,
+        optional=row["optional"] or None,
+    )
+
+
+OPERATIONS = (
+    Operation(workflow_types, "GET /workflows/types", toolset="planning"),
+    Operation(workflow_start, "POST /workflows/start"),
+    Operation(workflow_list, "GET /workflows", also=("GET /workflows/active",)),
+    Operation(workflow_get, "GET /workflows/{workflow}", resource="bmad://workflows/{workflow}"),
+    Operation(workflow_advance, "POST /workflows/{workflow}/advance"),
+    Operation(workflow_pause, "POST /workflows/{workflow}/pause"),
+    Operation(workflow_resume, "POST /workflows/{workflow}/resume"),
+    Operation(workflow_cancel, "POST /workflows/{workflow}/cancel"),
+)
