@@ -1,24 +1,70 @@
-"""PROVISIONAL command line until the CLI helper's is here: serve over stdio."""
+"""The command line: `bmad-mcp COMMAND` and `python -m bmad_mcp COMMAND`; each command's module loads when it is called."""
 
-import asyncio
+import signal
 import sys
-import uuid
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+import click
+
+from bmad_mcp import __version__
+from bmad_mcp.commands.failures import told_briefly
+from bmad_mcp.commands.options import global_options
+
+# name → (module, what it does); `serve` must not pay for what the others need.
+COMMANDS = {
+    "serve": ("bmad_mcp.commands.serve", "Serve a project to AI assistants, over stdio or HTTP."),
+    "import": ("bmad_mcp.commands.importing", "Bring a BMad project folder into the database."),
+    "status": ("bmad_mcp.commands.status", "Show a project at a glance."),
+    "doctor": ("bmad_mcp.commands.doctor", "Check everything the server needs, and say how to mend it."),
+    "client-config": ("bmad_mcp.commands.client_config", "Print the snippet that connects an assistant."),
+    "db": ("bmad_mcp.commands.db", "Upgrade, reach, back up and restore the database."),
+    "demo": ("bmad_mcp.commands.demo", "Watch four agents play a sprint over real MCP connections."),
+}
 
 
-async def _serve(project: str) -> None:
-    from bmad_mcp.app import open_workspace
-    from bmad_mcp.call import Caller
-    from bmad_mcp.server.mcp import McpFace
-    from bmad_mcp.server.stdio import serve_stdio
-    from bmad_mcp.settings import Settings
+class LazyGroup(click.Group):
+    """A group that imports a command's module when that command is used, and tells failures in one sentence."""
 
-    caller = Caller("local", uuid.uuid4().hex)
-    async with open_workspace(Settings(project=project)) as workspace:
-        await serve_stdio(McpFace(workspace, lambda _: caller).server)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with told_briefly():
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings also come from BMAD_… variables; options come first. Begin with: bmad-mcp client-config --help",
+)
+@click.version_option(__version__, prog_name="bmad-mcp", message="%(prog)s %(version)s")
+@global_options
+def cli() -> None:
+    """Keep the state of a BMad Method project in PostgreSQL and serve it to AI assistants over MCP."""
+
+
+def _leave(signal_number: int, _: FrameType | None) -> None:
+    # The default would end the process without its `finally` blocks, and the embedded database would stay up.
+    sys.exit(128 + signal_number)
 
 
 def main() -> None:
-    asyncio.run(_serve(sys.argv[sys.argv.index("--project") + 1]))
+    """Run the command line: exit code 0 all well, 1 failed with a sentence on stderr, 2 used wrongly."""
+    signal.signal(signal.SIGTERM, _leave)
+    cli.main(prog_name="bmad-mcp")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,11 +22,20 @@ logger = logging.getLogger("bmad_mcp.app")
 
 REVISION = "SELECT version_num FROM bmad_alembic_version"
 # The app's role is neither owner nor superuser; who may become it does.
+# Before PostgreSQL 16 every member may become the role, and the word SET is unknown.
 APP_ROLE = """
-SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bmad_app') AND current_user <> 'bmad_app'
-   AND pg_has_role(current_user, 'bmad_app', 'SET')
+SELECT pg_has_role(current_user, oid, CASE WHEN current_setting('server_version_num')::int >= 160000
+                                           THEN 'SET' ELSE 'MEMBER' END)
+FROM pg_roles WHERE rolname = 'bmad_app' AND rolname <> current_user
 """
 BYPASSES = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+
+
+Progress = Callable[[str], None]
+
+
+def _untold(_: str) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +49,15 @@ class Connections:
 class Database:
     """The database of this process: embedded or external, started and migrated on first need."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, progress: Progress = _untold) -> None:
         self.settings = settings
+        self._progress = progress
         self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres")
 
     async def connections(self) -> Connections:
         """Where to connect; starts the embedded cluster when it does not run."""
         if self.cluster is not None:
+            self._progress("starting PostgreSQL …")
             endpoints = await asyncio.to_thread(self.cluster.start)
             return Connections(endpoints.app_connect(), endpoints.owner_connect())
         assert self.settings.database_url is not None
@@ -71,6 +82,7 @@ class Database:
                 f"The database is at revision {revision}, newer than this version of bmad-mcp."
                 " Upgrade bmad-mcp, or set BMAD_DATA_DIR to another folder."
             )
+        self._progress("migrating …")
         await upgrade(found.owner)
         return found
 
@@ -118,9 +130,9 @@ async def _revision(connect: dict[str, Any]) -> str | None:
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, progress: Progress = _untold) -> None:
         self.settings = settings
-        self.database = Database(settings)
+        self.database = Database(settings, progress)
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
 
@@ -208,9 +220,9 @@ def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
 
 
 @asynccontextmanager
-async def open_workspace(settings: Settings) -> AsyncIterator[ProjectWorkspace]:
-    """A workspace that opens in the background and is closed at the end."""
-    workspace = ProjectWorkspace(settings)
+async def open_workspace(settings: Settings, progress: Progress = _untold) -> AsyncIterator[ProjectWorkspace]:
+    """A workspace that opens in the background and is closed at the end; `progress` hears what it does."""
+    workspace = ProjectWorkspace(settings, progress)
     workspace.open()
     try:
         yield workspace

@@ -21,7 +21,7 @@ def slug(name: str) -> str:
 class Settings(BaseSettings):
     """What the operator decides. Each field is read from `BMAD_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="BMAD_", env_file=None, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BMAD_", env_file=None, env_ignore_empty=True, extra="ignore")
 
     database_url: Annotated[
         SecretStr | None,

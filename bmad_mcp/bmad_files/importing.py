@@ -117,7 +117,7 @@ def _refusal(error: BaseException) -> BmadError:
             )
         case asyncpg.IntegrityConstraintViolationError() | asyncpg.DataError():
             return Conflict(
-                f"The database refused what the files say: {error}. Nothing was written;"
+                f"The database refused what the files say ({_first_line(error)}). Nothing was written;"
                 " `bmad-mcp import PATH --dry-run` shows what would be written. Please report this."
             )
         case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
@@ -126,6 +126,10 @@ def _refusal(error: BaseException) -> BmadError:
             )
         case _:
             return Unavailable(
-                f"The import was rolled back and nothing was written: {error or type(error).__name__}."
+                f"The import was rolled back and nothing was written ({_first_line(error)})."
                 " `bmad-mcp doctor` checks the database."
             )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

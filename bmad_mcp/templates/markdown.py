@@ -68,8 +68,9 @@ class Rendering:
                 body = str(given) if isinstance(given, str) else text
                 return [f"```{language}", body, "```", ""] if body else []
             case "choice":
-                choices = [str(choice) for choice in section.get("choices") or ()]
-                return [str(given) if isinstance(given, str) else " | ".join(choices), ""]
+                chosen = str(given) if isinstance(given, str) else text
+                choices = " | ".join(str(choice) for choice in section.get("choices") or ())
+                return [f"{chosen} ({choices})" if VARIABLE.search(chosen) else chosen or choices, ""]
         body = text or (str(given) if isinstance(given, str) else "")
         return [body.rstrip(), ""] if body else []
 

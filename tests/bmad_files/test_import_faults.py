@@ -70,7 +70,7 @@ async def test_values_that_the_database_cannot_hold_are_mended_and_told(folder, 
     report = await import_folder(opened, folder)
     told = {one.code for one in report.deviations}
     assert {"not-storable", "text-cut", "many-tasks"} <= told
-    (odd,) = await fetch(opened, "SELECT * FROM bmad_agents WHERE name = 'odd-agent'")
+    (odd,) = await fetch(opened, "SELECT * FROM bmad_agents WHERE name = 'odd agent'")
     assert odd["display_name"] == "No\ufffdbody"
     assert odd["title"] == "two lines"
     assert odd["persona"]["role"] == "a\ufffdb"

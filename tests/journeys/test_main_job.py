@@ -70,27 +70,20 @@ async def test_a_real_project_from_import_to_handoff_and_after_a_restart(
         assert story in await call.read(f"bmad://stories/{story}")
 
 
-@pytest.mark.parametrize("kind", SIX)
-async def test_a_workflow_of_every_type_runs_from_start_to_completed(server_env, shared_project, kind):
-    async with assistant(server_env, shared_project) as call:
-        started = await call("workflow_start", type=kind, title=f"Run of {kind}")
-        key, stage = started["workflow"]["key"], started["stage"]
-        assert started["workflow"]["status"] == "active"
-        for _ in range(60):
-            outcome = "done"
-            if stage["kind"] == "decision":
-                outcome = "major_enhancement"
-            elif stage.get("condition") and stage["position"] % 2:
-                outcome = "skip"
-            answer = await call("workflow_advance", workflow=key, outcome=outcome)
-            stage = answer["stage"]
-            if stage is None:
-                break
-        assert answer["workflow"]["status"] == "completed"
-        found = await call("workflow_get", workflow=key)
-        assert {one["status"] for one in found["stages"]} <= {"done", "skipped"}
-
-
-@pytest.fixture(scope="module")
-def shared_project() -> str:
-    return fresh_key("six")
+async def test_a_workflow_of_every_type_runs_from_start_to_completed(server_env):
+    async with assistant(server_env, fresh_key("six")) as call:
+        for kind in SIX:
+            started = await call("workflow_start", type=kind, title=f"Run of {kind}")
+            key, stage = started["workflow"]["key"], started["stage"]
+            assert started["workflow"]["status"] == "active"
+            while stage is not None:
+                outcome = "done"
+                if stage["kind"] == "decision":
+                    outcome = "major_enhancement"
+                elif stage.get("condition") and stage["position"] % 2:
+                    outcome = "skip"
+                answer = await call("workflow_advance", workflow=key, outcome=outcome)
+                stage = answer["stage"]
+            assert answer["workflow"]["status"] == "completed"
+            found = await call("workflow_get", workflow=key)
+            assert {one["status"] for one in found["stages"]} <= {"done", "skipped"}

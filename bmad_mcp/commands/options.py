@@ -1,0 +1,90 @@
+"""Options that every command takes, before its name and after it, and the settings they make."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from bmad_mcp.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+CHOSEN = "bmad_mcp.chosen"
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    # One place for both positions of an option; the one after the command's name is parsed last and wins.
+    if value is not None:
+        ctx.meta.setdefault(CHOSEN, {})[option.name] = value
+
+
+_OPTIONS = (
+    click.option("--project", metavar="KEY", help="The project (default: the working folder's name)."),
+    click.option(
+        "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the embedded PostgreSQL."
+    ),
+    click.option("--read-only", is_flag=True, default=None, help="Offer no tool that writes."),
+    click.option("--toolsets", metavar="LIST", help="Comma-separated: core, planning, quality, memory, analytics, all."),
+)
+
+
+def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; their values wait in the context for `with_settings`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    for made in function.__click_params__:  # type: ignore[attr-defined]
+        if made.name in Settings.model_fields:
+            made.expose_value, made.callback = False, _remember
+    return function
+
+
+def with_settings(function: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
+    """Give the function the settings as its first argument: options over environment over defaults."""
+
+    @global_options
+    @click.pass_context
+    @functools.wraps(function)
+    def run(ctx: click.Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        settings = settings_of(ctx)
+        log_to_stderr(settings.log_level)
+        return function(settings, *args, **kwargs)
+
+    return run
+
+
+def settings_of(ctx: click.Context) -> Settings:
+    """The settings for this command line; raises UsageError naming the option or the variable that is wrong."""
+    chosen: dict[str, Any] = ctx.meta.get(CHOSEN, {})
+    try:
+        return Settings(**chosen)
+    except SettingsError as error:
+        raise click.UsageError(f"The environment has a BMAD_… variable that cannot be read: {error}", ctx) from None
+    except ValidationError as error:
+        raise click.UsageError(" ".join(_explain(fault, chosen) for fault in error.errors()), ctx) from None
+
+
+def _explain(fault: Any, chosen: dict[str, Any]) -> str:
+    field = str(fault["loc"][0]) if fault["loc"] else "settings"
+    name = f"--{field.replace('_', '-')}" if field in chosen else f"BMAD_{field.upper()}"
+    if fault["type"] == "value_error":
+        return f"{name} {fault['ctx']['error']}."
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    # A wrong value may be a mistyped secret: an address is never repeated.
+    shown = "" if field.endswith("_url") else f" (it is {fault['input']!r})"
+    return f"{name}: {message}{shown}."
+
+
+def log_to_stderr(level: str) -> None:
+    """Send logs to stderr, plainly; stdout may be a protocol's wire."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
