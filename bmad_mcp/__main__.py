@@ -1,4 +1,4 @@
-"""The command line: `bmad-mcp COMMAND` and `python -m bmad_mcp COMMAND`; each command's module loads when it is called."""
+"""The command line: `bmad-mcp COMMAND`, also `python -m bmad_mcp COMMAND`; a command's module loads when it is used."""
 
 import signal
 import sys

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -15,7 +16,7 @@ from bmad_mcp.db import open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
-from bmad_mcp.projects.open import open_project
+from bmad_mcp.projects.open import FIND, open_project
 from bmad_mcp.settings import Settings
 
 logger = logging.getLogger("bmad_mcp.app")
@@ -86,6 +87,17 @@ class Database:
         await upgrade(found.owner)
         return found
 
+    async def open_pool(self) -> asyncpg.Pool:
+        """Connections of the app's role to the migrated database; raises Unavailable with what to do."""
+        try:
+            return await open_pool(**(await self.migrated()).app)
+        except BmadError:
+            raise
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise Unavailable(
+                f"The database cannot be reached: {error}. `bmad-mcp doctor` checks it and says how to mend it."
+            ) from error
+
     async def close(self) -> None:
         """Leave the cluster; the last process out stops it."""
         if self.cluster is not None:
@@ -144,22 +156,14 @@ class ProjectWorkspace:
 
     async def project(self) -> OpenProject:
         """The project, once it is ready; raises Unavailable with what to do when it cannot be."""
-        if self._opening is None or self._opening.done() and self._opening.exception() is not None:
+        if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
             self.open()
         assert self._opening is not None
         # A caller that goes away must not take the opening with it.
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> OpenProject:
-        try:
-            connections = await self.database.migrated()
-            pool = await open_pool(**connections.app)
-        except BmadError:
-            raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            raise Unavailable(
-                f"The database cannot be reached: {error}. `bmad-mcp doctor` checks it and says how to mend it."
-            ) from error
+        pool = await self.database.open_pool()
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
@@ -204,6 +208,7 @@ class ProjectWorkspace:
         await self.database.close()
 
 
+SEEK = "SELECT set_config('app.project_key', $1, true)"
 HAS_DEFINITIONS = "SELECT EXISTS (SELECT FROM bmad_agents WHERE project_id = $1)"
 
 
@@ -212,6 +217,25 @@ async def _has_definitions(opened: OpenProject) -> bool:
         await connection.execute("SELECT set_config('app.project', $1, true)", str(opened.id))
         found: bool = await connection.fetchval(HAS_DEFINITIONS, opened.id)
         return found
+
+
+@asynccontextmanager
+async def find_project(
+    settings: Settings, progress: Progress = _untold
+) -> AsyncIterator[tuple[asyncpg.Pool, UUID | None]]:
+    """The database, and the project's id there; None when nobody made the project yet: this does not make it."""
+    database = Database(settings, progress)
+    try:
+        pool = await database.open_pool()
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(SEEK, settings.project)
+                found = await connection.fetchval(FIND, settings.project)
+            yield pool, found
+        finally:
+            await pool.close()
+    finally:
+        await asyncio.shield(database.close())
 
 
 def _note_failure(opening: asyncio.Task[OpenProject]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 from alembic import command
@@ -62,8 +62,10 @@ def head() -> str:
 
 def month_bounds(first: datetime, ahead: int) -> list[tuple[str, str, str]]:
     """(name suffix, first day, first day of the next month) for a month and those that follow it."""
-    starts = [datetime(first.year + (first.month - 1 + n) // 12, (first.month - 1 + n) % 12 + 1, 1) for n in range(ahead + 2)]
-    return [(f"{a:%Y_%m}", f"{a:%Y-%m-%d}", f"{b:%Y-%m-%d}") for a, b in zip(starts, starts[1:], strict=False)]
+    starts = [
+        datetime(first.year + (first.month - 1 + n) // 12, (first.month - 1 + n) % 12 + 1, 1) for n in range(ahead + 2)
+    ]
+    return [(f"{a:%Y_%m}", f"{a:%Y-%m-%d}", f"{b:%Y-%m-%d}") for a, b in pairwise(starts)]
 
 
 def _add_partitions(connection: Connection) -> None:
@@ -126,5 +128,3 @@ def upgrade(url: str = "postgresql://", **connect_args: Any) -> None:
 def downgrade(url: str = "postgresql://", **connect_args: Any) -> None:
     """Remove everything of ours from the schema; blocking."""
     asyncio.run(_run(url, connect_args, _take_down))
-
-

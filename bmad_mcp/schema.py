@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import DateTime, Enum, ForeignKey, ForeignKeyConstraint, MetaData, Text, Uuid, text
@@ -25,7 +25,7 @@ class Base(DeclarativeBase):
     """Models describe the schema for Alembic; at run time SQL is text in each feature's queries."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: DateTime(timezone=True),
         str: Text(),
         UUID: Uuid(),

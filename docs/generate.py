@@ -28,7 +28,14 @@ def tool_page(operation: Operation) -> str:
     """One tool: what it does, takes and answers."""
     told = as_tool(operation)
     required = told.input_schema.get("required", [])
-    lines = [f"### `{operation.name}`", "", operation.description, "", f"REST path (from the team server on): `{operation.route}`", ""]
+    lines = [
+        f"### `{operation.name}`",
+        "",
+        operation.description,
+        "",
+        f"REST path (from the team server on): `{operation.route}`",
+        "",
+    ]
     if operation.resource:
         lines += [f"Resource: `{operation.resource}`", ""]
     arguments = told.input_schema.get("properties", {})
@@ -44,7 +51,13 @@ def tool_page(operation: Operation) -> str:
 
 def tools() -> str:
     """Every tool, by toolset."""
-    parts = [GENERATED, "# Tools", "", "`core` is on by default; `--toolsets core,planning` or `--toolsets all` adds more.", ""]
+    parts = [
+        GENERATED,
+        "# Tools",
+        "",
+        "`core` is on by default; `--toolsets core,planning` or `--toolsets all` adds more.",
+        "",
+    ]
     for toolset in TOOLSETS:
         found = [one for one in CATALOG if one.toolset == toolset]
         if found:
@@ -59,7 +72,13 @@ def tools() -> str:
 
 def statuses() -> str:
     """Every status table as a diagram."""
-    parts = [GENERATED, "# Statuses", "", "Nothing else moves a status. A refused move names the moves allowed now.", ""]
+    parts = [
+        GENERATED,
+        "# Statuses",
+        "",
+        "Nothing else moves a status. A refused move names the moves allowed now.",
+        "",
+    ]
     for lifecycle in LIFECYCLES:
         parts += [f"## {lifecycle.noun.capitalize()}", "", "```mermaid", "stateDiagram-v2"]
         parts += [
@@ -76,10 +95,24 @@ def statuses() -> str:
 
 def settings() -> str:
     """Every environment variable."""
-    parts = [GENERATED, "# Settings", "", "Command-line options override these.", "", "| variable | default | what |", "|---|---|---|"]
+    parts = [
+        GENERATED,
+        "# Settings",
+        "",
+        "Command-line options override these.",
+        "",
+        "| variable | default | what |",
+        "|---|---|---|",
+    ]
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory or field.default is None else field.default
-        shown = ",".join(default) if isinstance(default, tuple) else str(default).lower() if isinstance(default, bool) else default
+        shown = (
+            ",".join(default)
+            if isinstance(default, tuple)
+            else str(default).lower()
+            if isinstance(default, bool)
+            else default
+        )
         parts.append(f"| `BMAD_{name.upper()}` | {f'`{shown}`' if shown != '' else ''} | {field.description} |")
     return "\n".join(parts) + "\n"
 

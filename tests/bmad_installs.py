@@ -54,7 +54,11 @@ def _install(version: str, made: Path) -> None:
     programs = ("installer/bin/bmad.js", "installer/bmad-cli.js", "cli/bmad-cli.js")
     program = next(tools / name for name in programs if (tools / name).exists())
     done = subprocess.run(
-        ["node", str(program), *arguments, str(target)], cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        ["node", str(program), *arguments, str(target)],
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(f"the installer of bmad-method {version} failed: {done.stderr[-300:] or done.stdout[-300:]}")
@@ -156,7 +160,11 @@ def add_v4_docs(root: Path) -> Path:
             f"### Story {number}.{position} {name}\n\nAs a shopper, I want to {name.lower()}, so that it is easy.\n"
             for position, name in enumerate(names, start=1)
         )
-        write(root, f"docs/prd/epic-{number}-{slug(title)}.md", f"## Epic {number} {title}\n\nAll of {title.lower()}.\n\n{stories}")
+        write(
+            root,
+            f"docs/prd/epic-{number}-{slug(title)}.md",
+            f"## Epic {number} {title}\n\nAll of {title.lower()}.\n\n{stories}",
+        )
         for position, name in enumerate(names, start=1):
             key = f"{number}.{position}"
             boxes = "xx" if number == 1 or key == "2.1" else "x " if key == "2.2" else "  "
@@ -253,7 +261,11 @@ def add_v6_docs(root: Path) -> Path:
         f'story_location: "{{project-root}}/{building}"\n\ndevelopment_status:\n{lines}\n\n'
         "action_items:\n  - epic: 1\n    action: Write down the release steps\n    owner: Alex\n    status: open\n",
     )
-    for key, status in (("2-1-show-products", "review"), ("2-2-search-products", "in-progress"), ("2-3-product-page", "ready-for-dev")):
+    for key, status in (
+        ("2-1-show-products", "review"),
+        ("2-2-search-products", "in-progress"),
+        ("2-3-product-page", "ready-for-dev"),
+    ):
         epic, number, name = key.split("-", 2)
         title = name.replace("-", " ").capitalize()
         write(root, f"{building}/{key}.md", v6_story_text(f"{epic}.{number}", title, status))
@@ -273,5 +285,9 @@ def add_v6_docs(root: Path) -> Path:
         "---\ntopic: prd\ngoal: agree on scope\nupdated: 2026-10-02\n---\n\n"
         "- (decision by Alex) Guests can order without an account\n- (fact by pm) The old shop has 40,000 products\n",
     )
-    write(root, f"{building}/deferred-work.md", "# Deferred work\n\n- source_spec: spec-rate-limit.md\n  summary: Metrics\n")
+    write(
+        root,
+        f"{building}/deferred-work.md",
+        "# Deferred work\n\n- source_spec: spec-rate-limit.md\n  summary: Metrics\n",
+    )
     return root

@@ -82,7 +82,9 @@ def cluster() -> Iterator[TestDatabase]:
     with Cluster(data_dir / "postgres") as endpoints:
         connect = endpoints.connect_args
         yield TestDatabase(
-            connect(ADMIN_ROLE) | {"database": "postgres"}, connect(endpoints.owner_role), connect(endpoints.app_role),
+            connect(ADMIN_ROLE) | {"database": "postgres"},
+            connect(endpoints.owner_role),
+            connect(endpoints.app_role),
             data_dir,
         )
     shutil.rmtree(data_dir, ignore_errors=True)

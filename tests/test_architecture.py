@@ -30,7 +30,9 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_file_fits_in_the_head(path):
     lines = len(path.read_text().splitlines())
-    assert lines <= 400, f"{path.name} has {lines} lines; split it by subject, so that each file has one reason to exist"
+    assert lines <= 400, (
+        f"{path.name} has {lines} lines; split it by subject, so that each file has one reason to exist"
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 
 from bmad_mcp.call import Call
-from bmad_mcp.errors import Conflict, InvalidMove, NotFound
 from bmad_mcp.db import uuid7
+from bmad_mcp.errors import Conflict, InvalidMove, NotFound
 from bmad_mcp.lifecycles import LIFECYCLES, STORY, TASK, Lifecycle, StoryStatus, TaskStatus, move
 
 PAIRS = [

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from conftest import TestDatabase
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -22,7 +23,6 @@ from bmad_mcp import migrate
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.tables import METADATA
-from conftest import TestDatabase
 
 NEIGHBOUR = Path(__file__).parent / "data" / "custom-gpt-adapter.sql"
 FIFTEEN = {
@@ -192,7 +192,9 @@ async def test_every_key_and_foreign_key_leads_with_the_project(database):
 
 
 async def test_the_app_role_sees_no_row_of_another_project_and_cannot_write_one(workspace, database, call):
-    await call.db.execute("INSERT INTO bmad_epics (project_id, key, number, title) VALUES (bmad_project(), '1', 1, 'x')")
+    await call.db.execute(
+        "INSERT INTO bmad_epics (project_id, key, number, title) VALUES (bmad_project(), '1', 1, 'x')"
+    )
     app = await asyncpg.connect(**database.app)
     try:
         for table in await app.fetch(TABLES):

@@ -30,7 +30,8 @@ NEWEST = 2**31 - 1
 SHOWN = 100_000
 
 RECORD = """
-INSERT INTO bmad_artifacts (project_id, number, kind, title, path, content, content_hash, story_id, task_id, workflow_id)
+INSERT INTO bmad_artifacts (project_id, number, kind, title, path, content, content_hash, story_id, task_id,
+    workflow_id)
 VALUES (bmad_project(), $1::int, $2::text, $3::text, $4::text, $5::text, $6::text, $7, $8, $9)
 ON CONFLICT (project_id, path) DO UPDATE SET kind = excluded.kind, title = excluded.title,
     content = CASE WHEN excluded.content = '' THEN bmad_artifacts.content ELSE excluded.content END,
@@ -54,7 +55,8 @@ GET = f"""
 SELECT {BRIEF}, version, encoding, generation, agent, left(content, {SHOWN}) AS content,
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = a.project_id AND s.id = a.story_id) AS story,
     (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = a.project_id AND t.id = a.task_id) AS task,
-    (SELECT 'W-' || w.number FROM bmad_workflows w WHERE w.project_id = a.project_id AND w.id = a.workflow_id) AS workflow
+    (SELECT 'W-' || w.number FROM bmad_workflows w
+     WHERE w.project_id = a.project_id AND w.id = a.workflow_id) AS workflow
 FROM bmad_artifacts a WHERE a.project_id = bmad_project() AND a.number = $1::int
 """
 IDS = """
@@ -105,7 +107,9 @@ class ArtifactAnswer(Out):
 
 async def artifact_record(
     call: Call,
-    kind: Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9 _-]*$", description="Such as prd.")],
+    kind: Annotated[
+        str, Field(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9 _-]*$", description="Such as prd.")
+    ],
     title: Title | None = None,
     path: Annotated[Line | None, Field(description="Where it lies in the project; a label, never opened.")] = None,
     content: Annotated[str, Field(max_length=1_000_000)] = "",
@@ -115,7 +119,9 @@ async def artifact_record(
 ) -> ArtifactAnswer:
     """Record a document that was made; the same path again replaces it."""
     if title is None and path is None:
-        raise Invalid("artifact_record needs `title` or `path`, so that the document can be found again.", field="title")
+        raise Invalid(
+            "artifact_record needs `title` or `path`, so that the document can be found again.", field="title"
+        )
     if path is not None and (path.startswith(("/", "~")) or ".." in path.split("/") or not path.strip()):
         raise Invalid("`path` must be relative to the project, without `..`, such as docs/prd.md.", field="path")
     ids = await call.db.fetchrow(

@@ -241,7 +241,7 @@ def read_checklist(file: SourceFile, module: str, name: str = "") -> ChecklistDe
     text = file.text or ""
     checklist_id = name or stem(file.path)
     return ChecklistDefinition(
-        id=checklist_id.removesuffix("-checklist") if not name else name,
+        id=name or checklist_id.removesuffix("-checklist"),
         title=first_heading(text) or checklist_id,
         items=checklist_items(text),
         module=module,

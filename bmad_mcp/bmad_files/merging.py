@@ -1,10 +1,10 @@
 """Three-way merge: what the files said at the last import, what they say now, and what the database holds; pure.
 
-Of the last import only hashes are kept, in a row's `extra.imported`: {whole, fields{name: hash}, sections{key: hash},
+Of the last import only hashes are kept, in a row's `extra.imported`: {whole, fields{name: hash}, sections{name: hash},
 status}. `whole` is the fingerprint of everything the files told; it is absent while a conflict is open.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,8 +34,6 @@ class Merge:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Mapping) and "text" in value:
-        value = value["text"]
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value if value is not None else "")
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else text[: SHOWN - 2] + " …"
@@ -48,7 +46,7 @@ def first_import(fields: Mapping[str, Any], sections: Sections, status: str, who
         "status": status,
     }
     if sections:
-        kept["sections"] = {key: section_hash(one) for key, one in keyed(sections).items()}
+        kept["sections"] = {name: group_hash(group) for name, group in grouped(sections).items()}
     return kept | ({"whole": whole} if whole else {})
 
 
@@ -82,72 +80,74 @@ def merge_fields(merge: Merge, file: Mapping[str, Any], database: Mapping[str, A
     merge.imported["fields"] = kept
 
 
-def keyed(sections: Sections) -> dict[str, Mapping[str, Any]]:
-    """Sections by their name and how many of that name came before."""
-    found: dict[str, Mapping[str, Any]] = {}
-    counted: dict[str, int] = {}
+def grouped(sections: Sections) -> dict[str, list[Mapping[str, Any]]]:
+    """Sections by their name; several of one name are merged as one, for nothing else tells them apart."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for one in sections:
-        name = one["name"]
-        counted[name] = counted.get(name, 0) + 1
-        found[f"{name}#{counted[name]}"] = one
+        found.setdefault(one["name"], []).append(one)
     return found
 
 
-def section_hash(section: Mapping[str, Any]) -> str:
-    """The hash of a section's level and text; blank lines around the text do not count."""
-    return fingerprint([section["level"], section["text"].strip()])
+def group_hash(group: Sections | None) -> str | None:
+    """The hash of the levels and texts; blank lines around a text do not count."""
+    return fingerprint([[one["level"], one["text"].strip()] for one in group]) if group else None
 
 
 def merge_sections(merge: Merge, file: Sections, database: Sections, was: Mapping[str, str]) -> None:
-    """Merge sections one by one; they stand in the order of the file, those of the database where they stood."""
-    theirs, ours = keyed(file), keyed(database)
-    chosen: dict[str, Mapping[str, Any]] = {}
+    """Merge sections name by name; they stand in the order of the file, those of the database where they stood."""
+    theirs, ours = grouped(file), grouped(database)
+    chosen: dict[str, Sections] = {}
     kept: dict[str, str] = {}
-    for key in [*theirs, *(one for one in ours if one not in theirs)]:
-        side, note = _section_winner(theirs.get(key), ours.get(key), was.get(key))
-        if side is not None:
-            chosen[key] = side
-        if note == "conflict":
-            _refuse_section(merge, key, theirs.get(key), ours.get(key))
-            if key in was:
-                kept[key] = was[key]
-        elif key in theirs:
-            kept[key] = section_hash(theirs[key])
-    merge.values["sections"] = [dict(chosen[key]) for key in _in_order(theirs, ours) if key in chosen]
+    for name in [*theirs, *(one for one in ours if one not in theirs)]:
+        won = _group_winner(group_hash(theirs.get(name)), group_hash(ours.get(name)), was.get(name))
+        chosen[name] = (theirs if won == "file" else ours).get(name, ())
+        if won == "nobody":
+            _refuse_section(merge, name, theirs.get(name), ours[name])
+            if name in was:
+                kept[name] = was[name]
+        elif (now := group_hash(theirs.get(name))) is not None:
+            kept[name] = now
+    merge.values["sections"] = _in_order(file, database, chosen)
     merge.imported["sections"] = kept
 
 
-def _section_winner(
-    file: Mapping[str, Any] | None, database: Mapping[str, Any] | None, was: str | None
-) -> tuple[Mapping[str, Any] | None, Literal["", "conflict"]]:
-    from_file = section_hash(file) if file else None
-    from_database = section_hash(database) if database else None
-    if from_file == from_database:
-        return database, ""
-    if from_database == was:
-        return file, ""
-    if from_file == was:
-        return database, ""
-    return (database, "conflict") if database else (file, "")
+def _group_winner(file: str | None, database: str | None, was: str | None) -> Winner:
+    if file == database:
+        return "same"
+    if database == was:
+        return "file"
+    if file == was:
+        return "database"
+    # What the tools removed and the file has edited since is worth having.
+    return "nobody" if database is not None else "file"
 
 
-def _refuse_section(merge: Merge, key: str, file: Mapping[str, Any] | None, database: Mapping[str, Any] | None) -> None:
-    name = key.rsplit("#", 1)[0]
+def _refuse_section(merge: Merge, name: str, file: Sections | None, database: Sections) -> None:
     merge.refuse(
         f"section {name}",
-        file if file else "(removed)",
-        database,
+        [one["text"] for one in file] if file else "(removed)",
+        [one["text"] for one in database],
         f"Bring both texts together, in the file or with story_update story={merge.key} section={name!r}.",
     )
 
 
-def _in_order(file: Iterable[str], database: Iterable[str]) -> list[str]:
-    order, before = list(file), ""
-    for key in database:
-        if key not in order:
-            order.insert(order.index(before) + 1 if before else 0, key)
-        before = key
-    return order
+def _in_order(file: Sections, database: Sections, chosen: Mapping[str, Sections]) -> list[dict[str, Any]]:
+    order, before = _places(file), None
+    for place in _places(database):
+        if place not in order:
+            order.insert(order.index(before) + 1 if before else 0, place)
+        before = place
+    return [dict(chosen[name][number]) for name, number in order if number < len(chosen[name])]
+
+
+def _places(sections: Sections) -> list[tuple[str, int]]:
+    """Each section as its name and how many of that name stand before it."""
+    counted: dict[str, int] = {}
+    places = []
+    for one in sections:
+        places.append((one["name"], counted.get(one["name"], 0)))
+        counted[one["name"]] = counted.get(one["name"], 0) + 1
+    return places
 
 
 def merge_status(

@@ -1,4 +1,4 @@
-"""Turns a folder into a BmadProject: finds the generations, reads each, and puts epics, stories and trackers together."""
+"""Turns a folder into a BmadProject: reads each generation, then puts epics, stories and trackers together."""
 
 from collections.abc import Callable
 from dataclasses import replace

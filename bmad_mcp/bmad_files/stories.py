@@ -164,7 +164,7 @@ def read_epics(file: SourceFile, generation: Generation, into: EpicsFound) -> bo
         return False
     ends = [mark[1].line for mark in marks[1:]] + [len(lines)]
     for (kind, heading, match), end in zip(marks, ends, strict=True):
-        end = min([end, *(one.line for one in found if heading.line < one.line and one.level < heading.level)] or [end])
+        end = min([end, *(one.line for one in found if heading.line < one.line and one.level < heading.level)])
         text = "\n".join(lines[heading.line + 1 : end]).strip()
         if kind == "epic":
             key = str(int(match[1]))

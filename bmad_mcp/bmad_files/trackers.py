@@ -112,12 +112,17 @@ def read_gate(folder: Folder, file: SourceFile) -> GateValue | None:
         reason=str(data.get("status_reason") or ""),
         reviewer=str(data.get("reviewer") or ""),
         updated=str(data.get("updated") or ""),
-        score=int(score) if str(score).isdigit() and 0 <= int(score) <= 100 else None,
+        score=_score(score),
         issues=tuple(one for one in issues if isinstance(one, dict)) if isinstance(issues, list) else (),
         waiver=waiver if isinstance(waiver, dict) else {},
         data={str(name): value for name, value in data.items()},
         path=file.path,
     )
+
+
+def _score(value: Any) -> int | None:
+    text = str(value)
+    return int(text) if text.isdecimal() and len(text) <= 3 and int(text) <= 100 else None
 
 
 def read_notes(folder: Folder, file: SourceFile) -> list[MemoryNote]:

@@ -36,7 +36,9 @@ def read_definitions(found: Collected, root: str) -> None:
     module = root.removeprefix(".bmad-") or "core"
     for path in found.folder.walk(root):
         part = path.removeprefix(root + "/").split("/")[0]
-        kind = _KINDS.get(part, "manifest" if path.endswith("manifest.yaml") else "config" if "config" in path else "data")
+        kind = _KINDS.get(
+            part, "manifest" if path.endswith("manifest.yaml") else "config" if "config" in path else "data"
+        )
         file = found.folder.read(path, kind, "v4")
         if file is None or "/" not in path.removeprefix(root + "/"):
             continue
@@ -142,11 +144,12 @@ def _read_epic_shards(found: Collected, folder: str, pattern: str, generation: G
     for path in found.folder.walk(folder):
         name = path.rsplit("/", 1)[-1]
         is_shard = fnmatch.fnmatch(name, pattern) or re.match(r"(\d+-)?epic-?\d", name)
-        if path.endswith(".md") and is_shard and (file := found.folder.read(path, "epics", generation)):
-            if not read_epics(file, generation, found.epics) and file.text is not None:
-                found.folder.note(
-                    path, "epic-heading", "No heading of the form `Epic 1: Title` was found.", "Add one to the file."
-                )
+        if not (path.endswith(".md") and is_shard and (file := found.folder.read(path, "epics", generation))):
+            continue
+        if not read_epics(file, generation, found.epics) and file.text is not None:
+            found.folder.note(
+                path, "epic-heading", "No heading of the form `Epic 1: Title` was found.", "Add one to the file."
+            )
 
 
 def _read_gates(found: Collected, folder: str, generation: Generation) -> None:

@@ -102,7 +102,9 @@ def _read_compiled(found: Collected, root: str, generation: Generation) -> None:
             )
             continue
         found.workflows.append(
-            _custom_workflow(found, workflow_file, row.get("name") or stem(path), row.get("description", ""), row.get("module", ""))
+            _custom_workflow(
+                found, workflow_file, row.get("name") or stem(path), row.get("description", ""), row.get("module", "")
+            )
         )
 
 
@@ -163,7 +165,9 @@ def _custom_workflow(found: Collected, file: SourceFile, name: str, told: str, m
         type="custom",
         project_types=(),
         stages=tuple(
-            StageDefinition(position, "guidance", step=stem(path), action=first_heading(found.folder.files[path].text or ""))
+            StageDefinition(
+                position, "guidance", step=stem(path), action=first_heading(found.folder.files[path].text or "")
+            )
             for position, path in enumerate(steps, start=1)
         ),
         when_to_use=(),
@@ -190,7 +194,9 @@ def _own_steps(found: Collected, folder: str, name: str) -> list[str]:
 def _skill_folders(found: Collected, root: str) -> Iterator[tuple[str, str]]:
     """(folder, module) of each skill, in its canonical copy."""
     homes = [home for home in SKILL_HOMES if found.folder.exists(home)]
-    more = sorted(str(path.relative_to(found.folder.root)) for path in found.folder.root.glob(".*/skills") if path.is_dir())
+    more = sorted(
+        str(path.relative_to(found.folder.root)) for path in found.folder.root.glob(".*/skills") if path.is_dir()
+    )
     homes += [home for home in more if home not in homes]
     manifest = rows(found, f"{_config_folder(found, root)}/skill-manifest.csv")
     for row in manifest:
@@ -259,7 +265,9 @@ def _front(found: Collected, file: SourceFile) -> dict[str, Any]:
     try:
         data = load_yaml(matter) if matter else {}
     except YamlRefused as error:
-        found.folder.note(file.path, "front-matter", f"The front matter cannot be read: {error.message}.", "Mend it.", error.line)
+        found.folder.note(
+            file.path, "front-matter", f"The front matter cannot be read: {error.message}.", "Mend it.", error.line
+        )
         return {}
     return data if isinstance(data, dict) else {}
 
@@ -278,7 +286,9 @@ def merge(base: Any, over: Any) -> Any:
     if isinstance(base, dict) and isinstance(over, dict):
         return {**base, **{name: merge(base[name], one) if name in base else one for name, one in over.items()}}
     if isinstance(base, list) and isinstance(over, list):
-        key = next((name for name in ("code", "id") if all(isinstance(one, dict) and name in one for one in base + over)), None)
+        key = next(
+            (name for name in ("code", "id") if all(isinstance(one, dict) and name in one for one in base + over)), None
+        )
         if key is None:
             return base + over
         replaced = {one[key]: one for one in over}
@@ -318,7 +328,9 @@ def _skill_agent(
             for one in (menu if isinstance(menu, list) else [])
             if isinstance(one, dict)
         ),
-        dependencies={"skills": [one["skill"] for one in menu if isinstance(one, dict) and "skill" in one]} if isinstance(menu, list) else {},
+        dependencies={"skills": [one["skill"] for one in menu if isinstance(one, dict) and "skill" in one]}
+        if isinstance(menu, list)
+        else {},
         module=module,
         generation=generation,
         path=file.path,

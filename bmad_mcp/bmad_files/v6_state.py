@@ -99,7 +99,12 @@ def _read_one(found: Collected, path: str, generation: Generation) -> None:
     elif name.endswith((".md", ".yaml", ".yml", ".toml", ".csv")):
         kind = next((kind for pattern, kind in _KINDS if pattern.search(path)), "document")
         file = found.folder.read(path, kind, generation)
-        if file is not None and kind == "epics" and not read_epics(file, generation, found.epics) and file.text is not None:
+        if (
+            file is not None
+            and kind == "epics"
+            and not read_epics(file, generation, found.epics)
+            and file.text is not None
+        ):
             found.folder.note(
                 path, "epic-heading", "No heading of the form `Epic 1: Title` was found.", "Add one to the file."
             )

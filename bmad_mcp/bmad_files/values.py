@@ -11,7 +11,7 @@ TemplateKind = Literal["document", "task", "data", "team", "skill"]
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file as it is on disk. `path` is relative to the project root, with slashes; `text` is None when it is not UTF-8."""
+    """A file as it is on disk. `path` is relative to the project root; `text` is None when it is not UTF-8."""
 
     path: str
     raw: bytes

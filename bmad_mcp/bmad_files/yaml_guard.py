@@ -45,6 +45,10 @@ def _mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
 def load_yaml(text: str) -> Any:
     """The data of a YAML text; raises YamlRefused with a sentence and, where known, the line."""
     if len(text) > SIZE_CAP:
@@ -53,11 +57,11 @@ def load_yaml(text: str) -> Any:
     try:
         for event in yaml.parse(text, Loader=_Base):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise YamlRefused("it uses anchors or aliases, which can grow without bound", event.start_mark.line + 1)
+                raise YamlRefused("it uses anchors or aliases, which can grow without bound", _line(event))
             if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
                 depth += 1
                 if depth > DEPTH_CAP:
-                    raise YamlRefused(f"it is nested more than {DEPTH_CAP} deep", event.start_mark.line + 1)
+                    raise YamlRefused(f"it is nested more than {DEPTH_CAP} deep", _line(event))
             elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
                 depth -= 1
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a safe loader that refuses more

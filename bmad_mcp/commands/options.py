@@ -30,7 +30,7 @@ _OPTIONS = (
         "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the embedded PostgreSQL."
     ),
     click.option("--read-only", is_flag=True, default=None, help="Offer no tool that writes."),
-    click.option("--toolsets", metavar="LIST", help="Comma-separated: core, planning, quality, memory, analytics, all."),
+    click.option("--toolsets", metavar="LIST", help="Of core, planning, quality, memory, analytics, all; with commas."),
 )
 
 

@@ -25,7 +25,7 @@ class Memory(Base):
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
-    text: Mapped[str]
+    text: Mapped[str] = mapped_column()
     category: Mapped[str]
     agent: Mapped[str | None]
     author_kind: Mapped[str]

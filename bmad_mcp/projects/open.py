@@ -1,6 +1,5 @@
 """Finds a project by its key, or makes it."""
 
-from typing import Any
 from uuid import UUID
 
 import asyncpg

@@ -22,7 +22,8 @@ _KEYS = {
         AND 'W-' || number LIKE $1 ORDER BY number DESC""",
     "template": """SELECT name AS key FROM bmad_templates WHERE project_id = bmad_project() AND kind = 'document'
         AND name LIKE $1 ORDER BY name""",
-    "checklist": "SELECT name AS key FROM bmad_checklists WHERE project_id = bmad_project() AND name LIKE $1 ORDER BY name",
+    "checklist": """SELECT name AS key FROM bmad_checklists WHERE project_id = bmad_project() AND name LIKE $1
+        ORDER BY name""",
 }
 
 

@@ -40,7 +40,8 @@ def lean(schema: Any, definitions: dict[str, Any] | None = None) -> Any:
 def output_schema(operation: Operation) -> dict[str, Any]:
     """The schema of the structured result; nulls stay, as some fields are told as null."""
     schema = operation.result.model_json_schema()
-    return _without(schema, {"title", "additionalProperties", "description"})
+    told: dict[str, Any] = _without(schema, {"title", "additionalProperties", "description"})
+    return told
 
 
 def _without(schema: Any, names: set[str]) -> Any:

@@ -118,9 +118,7 @@ class McpFace:
             return _refusal(
                 BmadError(f"The answer of {operation.name} is over 1 MiB. Ask for less: a smaller `limit`, or one key.")
             )
-        return CallToolResult(
-            content=[TextContent(type="text", text=text.decode())], structured_content=structured
-        )
+        return CallToolResult(content=[TextContent(type="text", text=text.decode())], structured_content=structured)
 
     def _unknown_tool(self, name: str) -> NotFound:
         known = BY_NAME.get(name)
@@ -133,7 +131,8 @@ class McpFace:
             return NotFound(f"{name} writes, and this server is read-only.")
         close = difflib.get_close_matches(name[:100], self._tools, n=3)
         return NotFound(
-            f"There is no tool {name[:100]!r}. " + (f"Did you mean {' or '.join(close)}?" if close else "See tools/list.")
+            f"There is no tool {name[:100]!r}. "
+            + (f"Did you mean {' or '.join(close)}?" if close else "See tools/list.")
         )
 
     async def _list_resources(self, _: Context, __: PaginatedRequestParams | None) -> ListResourcesResult:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -168,8 +169,6 @@ class Wire:
 
 
 def _writable(descriptor: int) -> bool:
-    import select
-
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))

@@ -37,7 +37,7 @@ async def lock_dependencies(call: Call) -> None:
 
 
 async def replace_dependencies(call: Call, task: str, task_id: UUID, keys: Sequence[str]) -> None:
-    """Make the task wait for exactly these, under `lock_dependencies`; raises Conflict with the circle if one closes."""
+    """Make the task wait for exactly these, under `lock_dependencies`; raises Conflict with a circle that closes."""
     found = await wait_for(call, keys)
     ids = [dependency.id for dependency in found]
     if circle := await call.db.fetchval(queries.CYCLE, task_id, ids):

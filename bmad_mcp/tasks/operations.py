@@ -10,7 +10,7 @@ from bmad_mcp.artifacts.outputs import add_outputs
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Invalid, NotFound, VersionConflict
-from bmad_mcp.lifecycles import TaskPriority, TaskStatus
+from bmad_mcp.lifecycles import TaskStatus
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import (
     AgentName,
@@ -83,9 +83,7 @@ async def task_create(
         call.id,
     )
     if found:
-        await call.db.execute(
-            queries.ADD_DEPENDENCIES, task_id, [dependency.id for dependency in found]
-        )
+        await call.db.execute(queries.ADD_DEPENDENCIES, task_id, [dependency.id for dependency in found])
     return TaskAnswer(task=TaskOut.of(row, workflow=workflow, depends_on=list(depends_on) or None, lease=None))
 
 
@@ -229,9 +227,7 @@ async def task_complete(
         await refuse_holder(call, task, lease, TaskStatus.COMPLETED)
     freed = await call.db.fetch(queries.UNBLOCK, row["id"], row["story_id"])
     if artifacts:
-        await add_outputs(
-            call, artifacts, agent=row["held_by"], task_id=row["id"], story_id=row["story_id"]
-        )
+        await add_outputs(call, artifacts, agent=row["held_by"], task_id=row["id"], story_id=row["story_id"])
     progress = await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"]) if row["story_id"] else None
     return TaskCompletion(
         task=TaskBrief.of(row, held_by=None),

@@ -118,7 +118,8 @@ WITH candidate AS (
     LIMIT 1 FOR UPDATE SKIP LOCKED
 ), t AS (
     UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.ACTIVE)}, lease = t.lease + 1, lease_agent = $1::text,
-        lease_seconds = $2::int, lease_until = clock_timestamp() + make_interval(secs => $2::int),
+        lease_seconds = $2::int,
+        lease_until = clock_timestamp() + make_interval(secs => $2::int),
         started_at = coalesce(t.started_at, now()), updated_at = now(), version = t.version + 1
     FROM chosen WHERE t.project_id = bmad_project() AND t.id = chosen.id
       AND {TASK.may_sql(TaskStatus.ACTIVE, "t.status")}
@@ -134,7 +135,8 @@ FROM (SELECT 1) AS one LEFT JOIN (SELECT {TASK_FIELDS} FROM t) AS taken ON true
 CLAIM_ONE = f"""
 WITH t AS (
     UPDATE bmad_tasks AS t SET {TASK.set_from_parameter_sql("$6")}, lease = t.lease + 1, lease_agent = $2::text,
-        lease_seconds = $3::int, lease_until = clock_timestamp() + make_interval(secs => $3::int),
+        lease_seconds = $3::int,
+        lease_until = clock_timestamp() + make_interval(secs => $3::int),
         started_at = coalesce(t.started_at, now()), updated_at = now(), version = t.version + 1
     WHERE t.project_id = bmad_project() AND t.number = $1::int AND {TASK.may_from_parameter_sql("$6", "t.status")}
       AND t.open_dependencies = 0 AND t.story_open

@@ -66,7 +66,9 @@ async def workflow_start(
         raise NotFound(f"There is no workflow of type {type!r}. There are: {known}.", field="type")
     stages = with_ways_back(definition["body"].get("stages") or [])
     if not stages:
-        raise Conflict(f"The workflow {type} was imported without stages, so it cannot run. Choose another type.", field="type")
+        raise Conflict(
+            f"The workflow {type} was imported without stages, so it cannot run. Choose another type.", field="type"
+        )
     story_id = await call.db.fetchval(queries.STORY_ID, story) if story else None
     if story and story_id is None:
         raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
@@ -138,7 +140,14 @@ async def workflow_advance(
     run = await _row(call, number)
     await close(call, run, stage, outcome, artifact, note)
     following = await go_on(call, run, stage)
-    await record(call, f"workflow {workflow}", agent=stage["agent"], stage=stage["position"], outcome=outcome, note=(note or "")[:300] or None)
+    await record(
+        call,
+        f"workflow {workflow}",
+        agent=stage["agent"],
+        stage=stage["position"],
+        outcome=outcome,
+        note=(note or "")[:300] or None,
+    )
     return WorkflowMoved(workflow=await _brief(call, number), stage=following)
 
 

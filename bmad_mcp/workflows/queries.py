@@ -21,7 +21,7 @@ WHERE project_id = bmad_project() AND kind = 'workflow' AND name = $1::text
 """
 STORY_ID = "SELECT id FROM bmad_stories WHERE project_id = bmad_project() AND key = $1::text"
 
-CREATE = f"""
+CREATE = """
 INSERT INTO bmad_workflows (project_id, id, number, type, definition, title, story_id, status, started_at)
 VALUES (bmad_project(), $1, $2::int, $3::text::bmad_workflow_type, $4::text, $5::text, $6, 'draft', NULL)
 """
@@ -33,8 +33,8 @@ STAGE_COLUMNS = """position, kind, step, agent, action, creates, updates, valida
     condition, optional_steps, repeats, routes, notes"""
 ADD_STAGES = f"""
 INSERT INTO bmad_workflow_stages (project_id, workflow_id, iteration, story_key, {STAGE_COLUMNS})
-SELECT bmad_project(), $1, 1, $2::text, s.position, s.kind, s.step, s.agent, s.action, s.creates, s.updates, s.validates,
-    s.uses, coalesce(s.requires, '{{}}'), coalesce(s.optional, false), s.condition, coalesce(s.optional_steps, '{{}}'),
+SELECT bmad_project(), $1, 1, $2::text, s.position, s.kind, s.step, s.agent, s.action, s.creates, s.updates,
+    s.validates, s.uses, coalesce(s.requires, '{{}}'), coalesce(s.optional, false), s.condition, coalesce(s.optional_steps, '{{}}'),
     s.repeats, coalesce(s.routes, '{{}}'), coalesce(s.notes, '')
 FROM jsonb_to_recordset($3::jsonb) AS s(position int, kind text, step text, agent text, action text, creates text,
     updates text, validates text, uses text, requires text[], optional boolean, condition text, optional_steps text[],
@@ -97,8 +97,13 @@ LATERAL (
     FROM bmad_workflow_stages s WHERE s.project_id = w.project_id AND s.workflow_id = w.id
 ) AS p
 """
-GET = f"SELECT {BRIEF_FIELDS} FROM bmad_workflows w, {PROGRESS} WHERE w.project_id = bmad_project() AND w.number = $1::int"
-LOCK = "SELECT id, status::text AS status FROM bmad_workflows WHERE project_id = bmad_project() AND number = $1::int FOR UPDATE"
+GET = f"""
+SELECT {BRIEF_FIELDS} FROM bmad_workflows w, {PROGRESS} WHERE w.project_id = bmad_project() AND w.number = $1::int
+"""
+LOCK = """
+SELECT id, status::text AS status FROM bmad_workflows
+WHERE project_id = bmad_project() AND number = $1::int FOR UPDATE
+"""
 LIST = f"""
 SELECT {BRIEF_FIELDS} FROM bmad_workflows w, {PROGRESS}
 WHERE w.project_id = bmad_project() AND w.number < $1::int AND ($2::text IS NULL OR w.status::text = $2::text)
@@ -130,7 +135,9 @@ UPDATE bmad_workflows SET {WORKFLOW.set_sql(WorkflowStatus.COMPLETED)}, complete
     version = version + 1
 WHERE project_id = bmad_project() AND id = $1 AND {WORKFLOW.may_sql(WorkflowStatus.COMPLETED)}
 """
-TOUCH = "UPDATE bmad_workflows SET updated_at = now(), version = version + 1 WHERE project_id = bmad_project() AND id = $1"
+TOUCH = (
+    "UPDATE bmad_workflows SET updated_at = now(), version = version + 1 WHERE project_id = bmad_project() AND id = $1"
+)
 
 # What the project has of the names a stage asks for: by path, by title, or as the output of an earlier stage.
 HAVE = """

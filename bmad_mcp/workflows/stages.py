@@ -15,7 +15,9 @@ from bmad_mcp.workflows.schemas import Requirement, StageNow
 _STORY = re.compile(r"(?<![\d.])\d{1,6}\.\d{1,6}[a-z]?(?![\d.])")
 
 
-async def close(call: Call, run: Mapping[str, Any], stage: Any, outcome: str, artifact: str | None, note: str | None) -> None:
+async def close(
+    call: Call, run: Mapping[str, Any], stage: Any, outcome: str, artifact: str | None, note: str | None
+) -> None:
     """Close the active stage; raises Invalid when the outcome is none of the stage's."""
     routes: Mapping[str, Any] = stage["routes"]
     route = routes.get(outcome)
@@ -66,7 +68,9 @@ async def _story_for(call: Call, run: Mapping[str, Any], note: str | None) -> st
         story: str | None = await call.db.fetchval(queries.NEXT_STORY, run["id"])
         return story
     if await call.db.fetchval(queries.STORY_ID, named[0]) is None:
-        raise NotFound(f"`note` names story {named[0]}, which this project does not have. story_list shows them.", field="note")
+        raise NotFound(
+            f"`note` names story {named[0]}, which this project does not have. story_list shows them.", field="note"
+        )
     return named[0]
 
 

@@ -70,7 +70,12 @@ async def test_what_happened_is_told_newest_first(run):
         ("agent_activate", "agent dev"),
         ("task_create", "task T-1"),
     ]
-    assert (items[0].status, items[0].note, items[2].note, items[3].note) == ("review", "have a look", "writing", "Write it")
+    assert (items[0].status, items[0].note, items[2].note, items[3].note) == (
+        "review",
+        "have a look",
+        "writing",
+        "Write it",
+    )
     assert items[0].at.tzinfo is not None
 
 
@@ -125,7 +130,8 @@ async def test_since_leaves_older_months_unread(call, sql):
     assert len(parts) >= 2, "the trail is kept in months"
     newest = datetime.strptime(parts[-1][-7:], "%Y_%m").replace(tzinfo=UTC)
     plan = await call.db.fetch(
-        "EXPLAIN SELECT 1 FROM bmad_agent_activity a WHERE a.project_id = bmad_project() AND a.at >= $1::timestamptz", newest
+        "EXPLAIN SELECT 1 FROM bmad_agent_activity a WHERE a.project_id = bmad_project() AND a.at >= $1::timestamptz",
+        newest,
     )
     told = "\n".join(row[0] for row in plan)
     assert parts[-1] in told

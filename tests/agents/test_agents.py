@@ -89,7 +89,10 @@ async def test_activation_gives_everything_to_begin_with(run, put, story):
     assert {"text", "category", "score", "confidence", "created_at"} <= set(told)
     assert "id" not in told
     assert begun.work.held == []
-    assert [(task.key, task.priority, task.story) for task in begun.work.ready] == [("T-1", "high", "1.1"), ("T-2", "medium", None)]
+    assert [(task.key, task.priority, task.story) for task in begun.work.ready] == [
+        ("T-1", "high", "1.1"),
+        ("T-2", "medium", None),
+    ]
     assert (begun.work.story.key, begun.work.story.status) == ("1.1", "in_progress")
     assert len(begun.session.id) == 8
     assert begun.next.startswith("Call task_claim with agent='dev'")
@@ -174,7 +177,9 @@ async def test_five_callers_activate_the_same_agent_at_once(run, sql):
     begun = await asyncio.gather(*(run("agent_activate", caller=caller, agent="dev") for caller in callers))
     assert len({one.session.id for one in begun}) == 5
     assert await open_sessions(sql) == [("dev", f"c{number}") for number in range(5)]
-    (row,) = await sql("SELECT status::text AS status, version FROM bmad_agents WHERE project_id = bmad_project() AND name = 'dev'")
+    (row,) = await sql(
+        "SELECT status::text AS status, version FROM bmad_agents WHERE project_id = bmad_project() AND name = 'dev'"
+    )
     assert (row["status"], row["version"]) == ("active", 6)
 
 

@@ -14,7 +14,12 @@ def test_what_an_agent_may_edit_is_what_the_rights_of_stories_say():
 
 def test_both_generations_of_definitions_read_alike():
     v4 = {"role": "Developer", "style": "Terse", "focus": "Stories", "core_principles": ["Test first", "Ask"]}
-    v6 = {"role": "Developer", "communication_style": "Terse", "identity": "Stories", "principles": "- Test first\n- Ask"}
+    v6 = {
+        "role": "Developer",
+        "communication_style": "Terse",
+        "identity": "Stories",
+        "principles": "- Test first\n- Ask",
+    }
     assert compact("dev", v4, ["help"]) == compact("dev", v6, [{"code": "help", "description": "x"}])
     assert compact("dev", v4, ["help"]).splitlines() == [
         "Role: Developer",
@@ -29,7 +34,9 @@ def test_both_generations_of_definitions_read_alike():
 
 
 def test_an_endless_persona_is_cut_and_keeps_its_end():
-    text = compact("qa", {"role": "x " * 9_000, "principles": ["y" * 900] * 90}, [f"command-{n} {'z' * 90}" for n in range(90)])
+    text = compact(
+        "qa", {"role": "x " * 9_000, "principles": ["y" * 900] * 90}, [f"command-{n} {'z' * 90}" for n in range(90)]
+    )
     assert len(text) <= LONGEST + 500
     assert text.splitlines()[-1] == "May edit in a story: Change Log, QA Results."
     assert "- yyy" in text
@@ -40,10 +47,24 @@ def test_an_empty_persona_says_at_least_what_it_may_edit():
 
 
 def test_commands_are_named_however_they_are_written():
-    written = ["*help: show", {"name": "run {story}"}, {"develop {story}": ["x"]}, {"code": "DS", "skill": "s"}, {}, 7, None]
+    written = [
+        "*help: show",
+        {"name": "run {story}"},
+        {"develop {story}": ["x"]},
+        {"code": "DS", "skill": "s"},
+        {},
+        7,
+        None,
+    ]
     assert command_names(written) == ["*help", "run {story}", "develop {story}", "DS"]
 
 
 def test_odd_values_in_a_definition_do_no_harm():
-    odd = {"role": ["A", {"b": "C"}], "style": 7, "focus": None, "identity": "", "core_principles": {"first": "one", "n": 2}}
+    odd = {
+        "role": ["A", {"b": "C"}],
+        "style": 7,
+        "focus": None,
+        "identity": "",
+        "core_principles": {"first": "one", "n": 2},
+    }
     assert compact("pm", odd, {}).splitlines()[:2] == ["Role: A b: C", "- first: one"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmad_mcp.bmad_files.merging import Merge, first_import, keyed, merge_fields, merge_sections, merge_status, winner
+from bmad_mcp.bmad_files.merging import Merge, first_import, grouped, merge_fields, merge_sections, merge_status, winner
 from bmad_mcp.bmad_files.naming import name_agents, settle_names
 from bmad_mcp.bmad_files.plan import Stored, plan
 from bmad_mcp.bmad_files.report import ImportReport
@@ -157,12 +157,15 @@ def test_sections_that_only_one_side_changed_become_that_side(before, after):
     assert stripped(from_file.values["sections"]) == stripped(after)
     from_database = merged_sections(before, after, before)
     assert not from_database.conflicts
-    assert stripped(from_database.values["sections"], ordered=False) == stripped(after, ordered=False)
+    assert by_name(from_database.values["sections"]) == by_name(after)
 
 
-def stripped(sections, ordered=True):
-    found = [(key, one["level"], one["text"].strip()) for key, one in keyed(sections).items()]
-    return found if ordered else sorted(found)
+def stripped(sections):
+    return [(one["name"], one["level"], one["text"].strip()) for one in sections]
+
+
+def by_name(sections):
+    return {name: stripped(group) for name, group in grouped(sections).items()}
 
 
 @given(section_lists, section_lists, section_lists)
@@ -178,11 +181,10 @@ def test_merging_sections_again_changes_nothing_and_tells_the_same_conflicts(was
 @given(section_lists, section_lists, section_lists)
 def test_no_text_written_here_is_lost_without_a_word(was, file, database):
     merge = merged_sections(file, database, was)
-    kept = {key: one["text"].strip() for key, one in keyed(merge.values["sections"]).items()}
-    before = {key: one["text"].strip() for key, one in keyed(was).items()}
-    for key, one in keyed(database).items():
-        if one["text"].strip() != before.get(key):
-            assert kept.get(key) == one["text"].strip()
+    kept, before = by_name(merge.values["sections"]), by_name(was)
+    for name, group in by_name(database).items():
+        if group != before.get(name):
+            assert kept.get(name) == group
 
 
 @pytest.mark.parametrize("was", list(StoryStatus))

@@ -82,7 +82,11 @@ def test_a_header_line_and_a_section_that_disagree_are_told(tmp_path):
 
 
 def test_criteria_under_another_heading_and_as_bullets_are_found(tmp_path):
-    write(tmp_path, "docs/stories/0.1.x.md", "# 0.1 X\n\n## Status: In Progress\n\n## Acceptance Criteria (ACs)\n\n- AC1: one\n- AC2: two\n")
+    write(
+        tmp_path,
+        "docs/stories/0.1.x.md",
+        "# 0.1 X\n\n## Status: In Progress\n\n## Acceptance Criteria (ACs)\n\n- AC1: one\n- AC2: two\n",
+    )
     (story,) = read_project(tmp_path).stories
     assert story.acceptance == ("AC1: one", "AC2: two")
     assert (story.key, story.title, story.raw_status) == ("0.1", "X", "In Progress")
@@ -91,14 +95,20 @@ def test_criteria_under_another_heading_and_as_bullets_are_found(tmp_path):
 def test_stories_in_sub_folders_with_letters_and_other_scripts_are_found(tmp_path):
     write(tmp_path, "docs/stories/epic-0/0.1.x.md", "# Story 0.1: X\n\n## Status\n\nDraft\n")
     write(tmp_path, "docs/stories/1.4b.y.md", "# Story 1.4b: Y\n\n## Status\n\nDraft\n")
-    write(tmp_path, "_bmad-output/implementation-artifacts/1-1a-登录页面.md", "# Story 1.1a: 登录页面\n\nStatus: done\n")
+    write(
+        tmp_path, "_bmad-output/implementation-artifacts/1-1a-登录页面.md", "# Story 1.1a: 登录页面\n\nStatus: done\n"
+    )
     stories = {one.key: one for one in read_project(tmp_path).stories}
     assert set(stories) == {"0.1", "1.4b", "1.1a"}
     assert stories["1.1a"].slug == "登录页面"
 
 
 def test_headings_in_fenced_code_are_no_stories(tmp_path):
-    write(tmp_path, "docs/prd.md", "# PRD\n\n```\n## Epic 9: No\n```\n\n## Epic 1: Yes\n\n~~~\n### Story 1.9: No\n~~~\n\n### Story 1.1: Yes\n")
+    write(
+        tmp_path,
+        "docs/prd.md",
+        "# PRD\n\n```\n## Epic 9: No\n```\n\n## Epic 1: Yes\n\n~~~\n### Story 1.9: No\n~~~\n\n### Story 1.1: Yes\n",
+    )
     project = read_project(tmp_path)
     assert [one.key for one in project.epics] == ["1"]
     assert [one.key for one in project.stories] == ["1.1"]
@@ -128,7 +138,11 @@ def test_two_trackers_that_disagree_are_told(tmp_path):
 
 def test_a_file_and_a_tracker_that_disagree_are_told_with_both_words(tmp_path):
     add_v6_docs(tmp_path)
-    write(tmp_path, "_bmad-output/implementation-artifacts/2-1-show-products.md", "# Story 2.1: Show products\n\nStatus: done\n")
+    write(
+        tmp_path,
+        "_bmad-output/implementation-artifacts/2-1-show-products.md",
+        "# Story 2.1: Show products\n\nStatus: done\n",
+    )
     told = found(read_project(tmp_path), "status-differs").message
     assert "'done' in its file" in told
     assert "'review' in" in told
@@ -136,7 +150,11 @@ def test_a_file_and_a_tracker_that_disagree_are_told_with_both_words(tmp_path):
 
 
 def test_the_literal_placeholder_folder_is_read(tmp_path):
-    write(tmp_path, "_bmad/bmm/config.yaml", 'output_folder: "{output_folder}"\nplanning_artifacts: "{output_folder}/planning"\n')
+    write(
+        tmp_path,
+        "_bmad/bmm/config.yaml",
+        'output_folder: "{output_folder}"\nplanning_artifacts: "{output_folder}/planning"\n',
+    )
     write(tmp_path, "{output_folder}/planning/epics.md", "## Epic 1: A\n\n### Story 1.1: B\n")
     project = read_project(tmp_path)
     assert "placeholder-folder" in codes(project)
@@ -144,7 +162,11 @@ def test_the_literal_placeholder_folder_is_read(tmp_path):
 
 
 def test_custom_places_of_core_config_are_used_and_never_leave_the_project(tmp_path):
-    write(tmp_path, ".bmad-core/core-config.yml", "devStoryLocation: work/stories\nqa:\n  qaLocation: ../../etc\nprd:\n  prdFile: /etc/passwd\n")
+    write(
+        tmp_path,
+        ".bmad-core/core-config.yml",
+        "devStoryLocation: work/stories\nqa:\n  qaLocation: ../../etc\nprd:\n  prdFile: /etc/passwd\n",
+    )
     write(tmp_path, "work/stories/1.1.a.md", story_text("1.1", "A", "## Status\n\nDone\n", "xx"))
     project = read_project(tmp_path)
     assert project.stories[0].path == "work/stories/1.1.a.md"
@@ -188,9 +210,12 @@ def test_hostile_yaml_is_refused_at_once(text, told):
 
 
 def test_numbers_and_dates_stay_as_written():
-    assert load_yaml("story: 1.10\nat: 2026-10-05\nn: 3\nyes: true") == {"story": "1.10", "at": "2026-10-05", "n": 3, True: True} or (
-        load_yaml("story: 1.10\nat: 2026-10-05\nn: 3") == {"story": "1.10", "at": "2026-10-05", "n": 3}
-    )
+    assert load_yaml("story: 1.10\nat: 2026-10-05\nn: 3\nyes: true") == {
+        "story": "1.10",
+        "at": "2026-10-05",
+        "n": 3,
+        True: True,
+    } or (load_yaml("story: 1.10\nat: 2026-10-05\nn: 3") == {"story": "1.10", "at": "2026-10-05", "n": 3})
 
 
 def test_files_that_are_not_text_are_kept_and_told(tmp_path):
@@ -287,13 +312,23 @@ PLACES = [
 ]
 PIECES = st.sampled_from(
     [b"---\n", b"# Story 1.1: A\n", b"## Status\n", b"Status:", b"- [ ] ", b"```yaml\n", b"```\n", b"a: ", b"- ", b"\n"]
-    + [b"development_status:\n", b"  1-1-a: done\n", b"workflow:\n", b"  sequence:\n", b"agent:\n", b"<agent", b"[agent]\n"]
+    + [
+        b"development_status:\n",
+        b"  1-1-a: done\n",
+        b"workflow:\n",
+        b"  sequence:\n",
+        b"agent:\n",
+        b"<agent",
+        b"[agent]\n",
+    ]
     + [b"\x00", b"\xff", "é✅".encode(), b'"', b"{", b"[", b"&a *a", b"\r\n", b"canonicalId,name\n", b"## Epic 1: A\n"]
 )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(files=st.dictionaries(st.sampled_from(PLACES), st.lists(PIECES, max_size=12).map(b"".join), min_size=1, max_size=5))
+@given(
+    files=st.dictionaries(st.sampled_from(PLACES), st.lists(PIECES, max_size=12).map(b"".join), min_size=1, max_size=5)
+)
 def test_no_bytes_in_any_known_place_make_the_reader_fail(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("any")
     for path, raw in files.items():

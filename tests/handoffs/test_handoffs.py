@@ -82,7 +82,10 @@ async def test_acceptance_frees_a_held_task_for_the_new_role(run):
         await run("task_heartbeat", task="T-1", lease=held.lease)
     again = await run("task_claim", agent="qa", task="T-1")
     assert again.lease == held.lease + 1
-    assert [event.operation for event in (await run("task_get", task="T-1")).task.history][-2:] == ["handoff_accept", "task_claim"]
+    assert [event.operation for event in (await run("task_get", task="T-1")).task.history][-2:] == [
+        "handoff_accept",
+        "task_claim",
+    ]
 
 
 @pytest.mark.parametrize("status", ["pending", "active", "in_progress", "review", "blocked", "completed", "cancelled"])
@@ -163,6 +166,22 @@ async def test_of_eight_at_once_exactly_one_accepts(run, sql):
         assert (task.status, task.agent) == (("completed", "dev") if completed else ("pending", "qa"))
 
 
+async def test_a_claim_and_an_acceptance_at_once_leave_a_whole_task(run, sql):
+    for number in range(1, 31):
+        await run("task_create", title="one", agent="dev")
+        await run("handoff_offer", to="qa", note="x", task=f"T-{number}")
+        await asyncio.gather(
+            run("handoff_accept", handoff=number),
+            run("task_claim", agent="dev", task=f"T-{number}"),
+            return_exceptions=True,
+        )
+    rows = await sql(
+        "SELECT status::text AS status, lease_agent, lease_until IS NOT NULL AS held, agent FROM bmad_tasks"
+        " WHERE project_id = bmad_project()"
+    )
+    assert {tuple(row) for row in rows} <= {("pending", None, False, "qa"), ("active", "dev", True, "qa")}
+
+
 async def test_handoffs_are_listed_newest_first_and_narrowed(run):
     for to in ("qa", "dev", "qa"):
         await run("handoff_offer", to=to, note=f"for {to}")
@@ -182,7 +201,9 @@ async def test_handoffs_are_listed_newest_first_and_narrowed(run):
 async def test_a_default_page_costs_little(run):
     await run("task_create", title="one")
     for _ in range(25):
-        await run("handoff_offer", to="qa", note="The export is done and tested; the date format is open. " * 5, task="T-1")
+        await run(
+            "handoff_offer", to="qa", note="The export is done and tested; the date format is open. " * 5, task="T-1"
+        )
     page = await run("handoff_list")
     assert len(page.items) == 20
     assert len(TOKENS.encode(page.model_dump_json(exclude_unset=True))) <= 1_200

@@ -19,7 +19,9 @@ SIX = (
 
 
 def bmad(env, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [*COMMAND, *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from bmad_mcp.memory.categories import MemoryCategory, category_of
         ("T-14 is done: implemented the parser and merged it", "TASK_COMPLETION"),
         ("Session: worked on the importer, stopped at the tracker", "AGENT_SESSIONS"),
         ("In the brownfield workflow the architect's stage comes before the PO's", "WORKFLOW_PATTERNS"),
-        ("Running lint in parallel made the build twice as fast; the bottleneck was the image step", "WORKFLOW_OPTIMIZATION"),
+        (
+            "Running lint in parallel made the build twice as fast; the bottleneck was the image step",
+            "WORKFLOW_OPTIMIZATION",
+        ),
         ("Coverage is 91 %, p95 latency 40 ms, no regressions", "QUALITY_METRICS"),
         ("The API depends on the session table; decided because of the schema", "AGENT_CONTEXT"),
     ],

@@ -13,7 +13,9 @@ from bmad_mcp.operation import perform
 
 pytest_plugins = ("stories.fixtures",)
 
-NOTES = "SELECT direction, provider, category, agent, outcome, items, latency_ms FROM bmad_memory_integrations ORDER BY id"
+NOTES = (
+    "SELECT direction, provider, category, agent, outcome, items, latency_ms FROM bmad_memory_integrations ORDER BY id"
+)
 
 
 @pytest.fixture
@@ -27,7 +29,9 @@ async def texts(run, name, **arguments):
 
 
 async def test_what_is_stored_is_recalled_with_where_it_comes_from(run, alias):
-    stored = await run("memory_store", text="The token refresh lives in TokenStore", agent="bmad-agent-dev", confidence=0.9)
+    stored = await run(
+        "memory_store", text="The token refresh lives in TokenStore", agent="bmad-agent-dev", confidence=0.9
+    )
     assert stored.memory.delivery == "stored"
     found = await run("memory_context", focus="How is the token refreshed?")
     assert found.source == "builtin"
@@ -150,7 +154,9 @@ async def test_a_search_can_be_narrowed_by_agent_category_and_time(run, sql, ali
 
 
 async def test_related_memories_share_names_words_or_category(run):
-    source = (await run("memory_store", text="T-7 moved the session table to uuid keys", category="AGENT_CONTEXT")).memory
+    source = (
+        await run("memory_store", text="T-7 moved the session table to uuid keys", category="AGENT_CONTEXT")
+    ).memory
     await run("memory_store", text="Rolled T-7 back once", category="TASK_COMPLETION")
     await run("memory_store", text="Session keys were integers before", category="QUALITY_METRICS")
     await run("memory_store", text="Zebras", category="AGENT_CONTEXT")

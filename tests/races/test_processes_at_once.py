@@ -7,8 +7,9 @@ import signal
 from contextlib import AsyncExitStack
 
 import pytest
-from bench.wire import Child
 from processes import COMMAND, Refused, assistant, fresh_key, held
+
+from bench.wire import Child
 
 PROCESSES = 8
 CREATES = 50
@@ -34,7 +35,10 @@ async def all_tasks(call, **filters):
 
 async def test_eight_processes_lose_no_create_and_hold_no_task_twice(crowd):
     async def create(number, call):
-        return [(await call("task_create", title=f"Task {number}.{one}", agent="dev"))["task"]["key"] for one in range(CREATES)]
+        return [
+            (await call("task_create", title=f"Task {number}.{one}", agent="dev"))["task"]["key"]
+            for one in range(CREATES)
+        ]
 
     made = [key for keys in await asyncio.gather(*(create(*one) for one in enumerate(crowd))) for key in keys]
     assert len(made) == len(set(made)) == PROCESSES * CREATES
@@ -119,5 +123,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_else_is_half_t
     unknown = [item for item in rest if item["key"] not in acknowledged]
     assert [item["title"] for item in unknown] in ([], ["Unanswered"])
     for item in unknown:
-        assert [event["operation"] for event in again.call("task_get", task=item["key"])["task"]["history"]] == ["task_create"]
+        assert [event["operation"] for event in again.call("task_get", task=item["key"])["task"]["history"]] == [
+            "task_create"
+        ]
     again.close()

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from pydantic import BaseModel
 
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import Conflict, Invalid, InvalidMove, LeaseLost, NotFound, VersionConflict
@@ -28,7 +27,9 @@ async def let_the_lease_pass(workspace, key: str) -> None:
 
 
 async def test_a_task_is_made_with_a_short_key_and_found_again(run):
-    made = (await run("task_create", title="Write the parser", description="All of it", agent="dev", priority="high")).task
+    made = (
+        await run("task_create", title="Write the parser", description="All of it", agent="dev", priority="high")
+    ).task
     assert (made.key, made.status, made.priority, made.version) == ("T-1", "pending", "high", 1)
     found = (await run("task_get", task="T-1")).task
     assert (found.title, found.description, found.agent, found.ready) == ("Write the parser", "All of it", "dev", True)
@@ -352,5 +353,3 @@ async def test_numbers_that_no_column_holds_are_refused_and_harm_nothing(run, nu
         await run("task_complete", task="T-1", lease=number)
     with pytest.raises((Invalid, LeaseLost, VersionConflict)):
         await run("task_update", task="T-1", expected_version=number, title="x", lease=1)
-
-

@@ -61,7 +61,12 @@ def test_each_kind_of_section_is_written_its_own_way():
         {"id": "code", "title": "Code", "type": "code", "language": "sh", "template": "echo {{x}}"},
         {"id": "flow", "title": "Flow", "type": "mermaid", "template": "graph TD"},
         {"id": "status", "title": "Status", "type": "choice", "choices": ["Draft", "Done"]},
-        {"id": "epic", "title": "Epic {{n}}", "repeatable": True, "sections": [{"title": "Why", "template": "{{why}}"}]},
+        {
+            "id": "epic",
+            "title": "Epic {{n}}",
+            "repeatable": True,
+            "sections": [{"title": "Why", "template": "{{why}}"}],
+        },
         {"id": "more", "title": "More", "condition": "there is more", "template": "{{gone}}"},
     ]
     values = {

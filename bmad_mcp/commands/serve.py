@@ -1,0 +1,50 @@
+"""`serve`: a project for AI assistants, over stdio (for IDE hosts) or over HTTP."""
+
+import asyncio
+import uuid
+from importlib import import_module
+
+import anyio
+import click
+
+from bmad_mcp.app import open_workspace
+from bmad_mcp.call import Caller
+from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.stopping import on_signal
+from bmad_mcp.server.mcp import McpFace
+from bmad_mcp.server.stdio import serve_stdio
+from bmad_mcp.settings import Settings
+
+PORT = 8770
+# Hosts kill what has not ended two seconds after their SIGTERM.
+FORCE_SECONDS = 1.8
+
+
+@click.command("serve")
+@click.option("--http", "over_http", is_flag=True, help="Serve over HTTP on this machine instead of stdio.")
+@click.option("--host", help="Loopback address to listen on, with --http (default: 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"Port to listen on, with --http (default: {PORT}).")
+@with_settings
+def command(settings: Settings, over_http: bool, host: str | None, port: int | None) -> None:
+    """Serve a project to AI assistants.
+
+    Without --http: MCP over stdin and stdout, started by the assistant's host. With --http: MCP at /mcp, a page for
+    people at /, health at /health/live and /health/ready.
+    """
+    if over_http:
+        # Nobody who starts the server over stdio waits for the page's template.
+        import_module("bmad_mcp.commands.serve_http").run(settings, host or "127.0.0.1", PORT if port is None else port)
+        return
+    if host is not None or port is not None:
+        raise click.UsageError("--host and --port belong to --http: `bmad-mcp serve --http`.")
+    asyncio.run(_serve_stdio(settings))
+
+
+async def _serve_stdio(settings: Settings) -> None:
+    caller = Caller("local", uuid.uuid4().hex)
+    serving = anyio.CancelScope()
+    with on_signal(serving.cancel, force_after=FORCE_SECONDS):
+        async with open_workspace(settings) as workspace:
+            face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
+            with serving:
+                await serve_stdio(face.server)
