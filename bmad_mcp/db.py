@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import anyio
 import asyncpg
 from pydantic_core import from_json, to_json
 
@@ -78,17 +79,21 @@ class Transaction:
         await (self._connection or await self._open()).executemany(sql, rows)
 
     async def end(self, verb: str) -> None:
-        """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped."""
+        """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped.
+
+        Shielded: a caller that went away must not leave a transaction open or a connection lost to the pool.
+        """
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        try:
-            tag = await connection.execute(verb)
-        except BaseException:
-            connection.terminate()
-            raise
-        finally:
-            await self.pool.release(connection)
+        with anyio.CancelScope(shield=True):
+            try:
+                tag = await connection.execute(verb)
+            except BaseException:
+                connection.terminate()
+                raise
+            finally:
+                await self.pool.release(connection)
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
 

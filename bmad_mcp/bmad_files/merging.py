@@ -4,7 +4,7 @@ Of the last import only hashes are kept, in a row's `extra.imported`: {whole, fi
 status}. `whole` is the fingerprint of everything the files told; it is absent while a conflict is open.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -132,22 +132,27 @@ def _refuse_section(merge: Merge, name: str, file: Sections | None, database: Se
 
 
 def _in_order(file: Sections, database: Sections, chosen: Mapping[str, Sections]) -> list[dict[str, Any]]:
-    order, before = _places(file), None
-    for place in _places(database):
-        if place not in order:
-            order.insert(order.index(before) + 1 if before else 0, place)
-        before = place
-    return [dict(chosen[name][number]) for name, number in order if number < len(chosen[name])]
+    """The chosen sections where the file has that name; a name that it lacks follows the one it followed before."""
+    order = [one["name"] for one in file]
+    for name, before in _with_previous(one["name"] for one in database):
+        if name not in order:
+            order.insert(_after_last(order, before), name)
+    for name, group in chosen.items():
+        for _ in range(len(group) - order.count(name)):
+            order.insert(_after_last(order, name), name)
+    left = {name: list(group) for name, group in chosen.items()}
+    return [dict(left[name].pop(0)) for name in order if left[name]]
 
 
-def _places(sections: Sections) -> list[tuple[str, int]]:
-    """Each section as its name and how many of that name stand before it."""
-    counted: dict[str, int] = {}
-    places = []
-    for one in sections:
-        places.append((one["name"], counted.get(one["name"], 0)))
-        counted[one["name"]] = counted.get(one["name"], 0) + 1
-    return places
+def _with_previous(names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    before = None
+    for name in names:
+        yield name, before
+        before = name
+
+
+def _after_last(order: Sequence[str], name: str | None) -> int:
+    return max((at + 1 for at, one in enumerate(order) if one == name), default=0)
 
 
 def merge_status(

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index
+from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -25,12 +26,12 @@ class Memory(Base):
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
-    text: Mapped[str] = mapped_column()
+    text: Mapped[str]
     category: Mapped[str]
     agent: Mapped[str | None]
     author_kind: Mapped[str]
     principal: Mapped[str]
-    confidence: Mapped[float] = mapped_column(server_default=text("0.7"))
+    confidence: Mapped[float] = mapped_column(server_default=sql("0.7"))
     identifiers: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
     search: Mapped[Any] = mapped_column(TSVECTOR, Computed("to_tsvector('english', text)", persisted=True))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -50,6 +51,6 @@ class MemoryIntegration(InProject, Base):
     category: Mapped[str | None]
     agent: Mapped[str | None]
     outcome: Mapped[str]
-    items: Mapped[int] = mapped_column(server_default=text("0"))
+    items: Mapped[int] = mapped_column(server_default=sql("0"))
     latency_ms: Mapped[float | None]
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)

@@ -7,18 +7,27 @@ import select
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import anyio
 from mcp.server.lowlevel import Server
 from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream, create_context_streams
 from mcp.shared.message import SessionMessage
-from mcp_types import INVALID_REQUEST, PARSE_ERROR, jsonrpc_message_adapter
+from mcp_types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    JSONRPCError,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
 from pydantic import ValidationError
 
 LINE_CAP = 4 * 1024 * 1024
 CHUNK = 256 * 1024
+# What was asked before the host closed stdin may still be answered; hosts wait two seconds before they kill.
+LAST_ANSWERS_SECONDS = 1.5
 
 
 class UnusableLine(Exception):
@@ -44,7 +53,7 @@ def read_message(line: bytes) -> SessionMessage:
         raise UnusableLine(PARSE_ERROR, f"The message is not UTF-8 (byte {error.start}). Send it again as UTF-8.") from None
     try:
         value = json.loads(text, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
-    except _Repeated as error:
+    except _Unwanted as error:
         raise UnusableLine(INVALID_REQUEST, str(error), _id_of(text)) from None
     except RecursionError:
         raise UnusableLine(PARSE_ERROR, "The message is nested too deeply.") from None
@@ -54,17 +63,17 @@ def read_message(line: bytes) -> SessionMessage:
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValidationError as error:
-        if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False, include_url=False)):
-            raise UnusableLine(
-                INVALID_REQUEST, "The message holds half of a surrogate pair, which is not a character.", request_id
-            ) from None
+        faults = error.errors(include_input=False, include_url=False)
+        if refused := next((fault["msg"] for fault in faults if fault["type"] == "json_invalid"), None):
+            what = "is nested too deeply" if "recursion" in refused else "holds half of a surrogate pair"
+            raise UnusableLine(INVALID_REQUEST, f"The message {what}.", request_id) from None
         raise UnusableLine(
             INVALID_REQUEST, "The message is not a JSON-RPC 2.0 request, notification or response.", request_id
         ) from None
 
 
-class _Repeated(ValueError):
-    pass
+class _Unwanted(ValueError):
+    """Python's JSON has it, JSON-RPC has not."""
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,12 +81,12 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise _Repeated(f"The message has the name {repeated[:100]!r} twice in one object.")
+        raise _Unwanted(f"The message has the name {repeated[:100]!r} twice in one object.")
     return found
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _Unwanted(f"The message holds {name}, which is not a JSON number.")
 
 
 def _own_id(value: Any) -> str | int | None:
@@ -124,6 +133,8 @@ def _is_stream(descriptor: int) -> bool:
 
 
 async def _reader(source: int, stack: AsyncExitStack) -> Any:
+    if os.isatty(source):
+        return lambda: _read_terminal(source)
     if not _is_stream(source):
         return lambda: anyio.to_thread.run_sync(os.read, source, CHUNK, abandon_on_cancel=True)
     stream = asyncio.StreamReader(limit=CHUNK)
@@ -132,6 +143,12 @@ async def _reader(source: int, stack: AsyncExitStack) -> Any:
     )
     stack.callback(transport.close)
     return lambda: stream.read(CHUNK)
+
+
+async def _read_terminal(source: int) -> bytes:
+    # A thread in read() would outlive Ctrl-C, and a pipe transport would leave the shell a non-blocking terminal.
+    await anyio.wait_readable(source)
+    return os.read(source, CHUNK)
 
 
 def claim_wire() -> tuple[int, int]:
@@ -148,7 +165,11 @@ def claim_wire() -> tuple[int, int]:
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            # Stdin and stdout may be one socket, and reading made it non-blocking.
+            select.select([], [descriptor], [])
 
 
 class Wire:
@@ -162,8 +183,8 @@ class Wire:
     async def send(self, line: bytes) -> None:
         async with self._lock:
             # Up to PIPE_BUF bytes fit in a pipe that poll calls writable; more may block.
-            if self._quick and len(line) < 4096 and _writable(self._descriptor):
-                os.write(self._descriptor, line + b"\n")
+            if self._quick and len(line) < select.PIPE_BUF and _writable(self._descriptor):
+                _write_all(self._descriptor, line + b"\n")
             else:
                 await anyio.to_thread.run_sync(_write_all, self._descriptor, line + b"\n")
 
@@ -174,20 +195,49 @@ def _writable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+class Unanswered:
+    """The requests that were read and not answered yet."""
+
+    def __init__(self) -> None:
+        self._ids: set[str | int] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def note(self, message: SessionMessage) -> None:
+        """Note a request that came in."""
+        if isinstance(message.message, JSONRPCRequest):
+            self._ids.add(message.message.id)
+            self._none.clear()
+
+    def settle(self, message: SessionMessage) -> None:
+        """Note an answer that went out."""
+        if isinstance(message.message, JSONRPCResponse | JSONRPCError) and message.message.id is not None:
+            self._ids.discard(message.message.id)
+            if not self._ids:
+                self._none.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until all are answered, at most that long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._none.wait(), seconds)
+
+
 async def serve_stdio(server: Server[Any]) -> None:
-    """Serve until the host closes stdin."""
+    """Serve until the host closes stdin, or goes away."""
     wire_in, wire_out = claim_wire()
-    wire = Wire(wire_out)
+    wire, unanswered = Wire(wire_out), Unanswered()
     incoming, read_stream = create_context_streams[SessionMessage | Exception](0)
     write_stream, outgoing = create_context_streams[SessionMessage](0)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_receive, wire_in, wire, incoming)
-        tasks.start_soon(_send, outgoing, wire)
+        tasks.start_soon(_receive, wire_in, wire, incoming, unanswered)
+        tasks.start_soon(_send, outgoing, wire, unanswered)
         await server.run(read_stream, write_stream, server.create_initialization_options())
         tasks.cancel_scope.cancel()
 
 
-async def _receive(source: int, wire: Wire, incoming: ContextSendStream[SessionMessage | Exception]) -> None:
+async def _receive(
+    source: int, wire: Wire, incoming: ContextSendStream[SessionMessage | Exception], unanswered: Unanswered
+) -> None:
     async with incoming:
         async for line in lines(source):
             try:
@@ -195,12 +245,18 @@ async def _receive(source: int, wire: Wire, incoming: ContextSendStream[SessionM
                     raise line
                 message = read_message(line)
             except UnusableLine as unusable:
-                await wire.send(unusable.reply())
+                with suppress(BrokenPipeError):
+                    await wire.send(unusable.reply())
                 continue
+            unanswered.note(message)
             await incoming.send(message)
+        await unanswered.wait(LAST_ANSWERS_SECONDS)
 
 
-async def _send(outgoing: ContextReceiveStream[SessionMessage], wire: Wire) -> None:
+async def _send(outgoing: ContextReceiveStream[SessionMessage], wire: Wire, unanswered: Unanswered) -> None:
     async with outgoing:
         async for message in outgoing:
-            await wire.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            # A host that went away reads no answers; that its end of stdin closes ends the server.
+            with suppress(BrokenPipeError):
+                await wire.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            unanswered.settle(message)

@@ -35,7 +35,8 @@ async def status_of(run, agent):
 async def open_sessions(sql):
     rows = await sql(
         "SELECT a.name, s.caller FROM bmad_agent_sessions s JOIN bmad_agents a USING (project_id)"
-        " WHERE s.project_id = bmad_project() AND a.id = s.agent_id AND s.ended_at IS NULL ORDER BY s.caller, s.started_at"
+        " WHERE s.project_id = bmad_project() AND a.id = s.agent_id AND s.ended_at IS NULL"
+        " ORDER BY s.caller, s.started_at"
     )
     return [tuple(row) for row in rows]
 
@@ -165,7 +166,8 @@ async def test_activating_the_same_agent_again_opens_a_fresh_session(run, sql):
 @pytest.mark.parametrize("status", ["idle", "busy", "offline", "paused", "active"])
 async def test_an_agent_can_be_activated_from_any_status(run, sql, status):
     await sql(
-        "UPDATE bmad_agents SET status = $1::text::bmad_agent_status WHERE project_id = bmad_project() AND name = 'dev'",
+        "UPDATE bmad_agents SET status = $1::text::bmad_agent_status"
+        " WHERE project_id = bmad_project() AND name = 'dev'",
         status,
     )
     assert (await run("agent_activate", agent="dev")).agent.status == "active"

@@ -92,8 +92,8 @@ async def test_acceptance_frees_a_held_task_for_the_new_role(run):
 async def test_acceptance_leaves_each_task_where_it_can_go_on(run, sql, status):
     await run("task_create", title="one", agent="dev")
     await sql(
-        "UPDATE bmad_tasks SET status = $1::text::bmad_task_status, lease = 1, lease_agent = 'dev', lease_seconds = 900,"
-        " lease_until = now() + interval '1 hour' WHERE project_id = bmad_project()",
+        "UPDATE bmad_tasks SET status = $1::text::bmad_task_status, lease = 1, lease_agent = 'dev',"
+        " lease_seconds = 900, lease_until = now() + interval '1 hour' WHERE project_id = bmad_project()",
         status,
     )
     await run("handoff_offer", to="qa", note="x", task="T-1")

@@ -29,7 +29,7 @@ def test_a_text_finds_its_category(text, category):
 
 
 def test_each_category_can_be_found():
-    assert {category for category in MemoryCategory} == {
+    assert set(MemoryCategory) == {
         category_of(text).category
         for text in (
             "prefers", "handoff", "finished", "session", "workflow", "faster", "coverage", "schema"

@@ -14,7 +14,7 @@ VERBS = ["was split", "is slow on", "needs a retry in", "got a test for", "lost 
 PLACES = ["the admin area", "the export job", "the mobile view", "the nightly run", "the billing module"]
 
 FACTS = {
-    "How do we refresh an expired token at sign-in?": "Sign-in refreshes the token once, then sends the user to the login form",
+    "How do we refresh an expired token at sign-in?": "Sign-in refreshes the token once, then shows the login form",
     "which database index made the order list fast": "An index on orders by customer and date made the order list fast",
     "What did QA say about story 2.3?": "QA sent story 2.3 back: two acceptance criteria have no test",
     "changes in src/pricing/tax.py": "src/pricing/tax.py rounds half up; see the ledger tests",
@@ -22,7 +22,7 @@ FACTS = {
     "why did we choose UUIDv7 keys": "UUIDv7 keys were chosen because new rows land at the end of the index",
     "who owns the translation of the checkout": "The checkout's translation is owned by ux; strings live in locales/",
     "TokenStore race": "TokenStore had a race between two tabs; a lock around refresh() mended it",
-    "flaky payment test in continuous integration": "The payment test is flaky in continuous integration when the clock jumps",
+    "flaky payment test in the pipeline": "The payment test is flaky in the pipeline when the clock jumps",
     "T-41": "T-41 finished: the parser keeps comments",
 }
 
@@ -32,7 +32,7 @@ async def two_hundred(sql):
     """190 memories about other things, spread over 60 days, and ten facts among them."""
     noise = random.Random(7)
     texts = [
-        f"The {noise.choice(SUBJECTS)} {noise.choice(VERBS)} {noise.choice(PLACES)}, seen in T-{noise.randrange(100, 400)}"
+        f"The {noise.choice(SUBJECTS)} {noise.choice(VERBS)} {noise.choice(PLACES)}, seen in T-{noise.randrange(99, 400)}"
         for _ in range(190)
     ]
     texts += FACTS.values()

@@ -38,7 +38,8 @@ async def test_each_persona_has_a_prompt_named_by_it_and_the_general_ones_follow
     listed = await prompts.listing(run)
     names = [prompt.name for prompt in listed]
     assert names == [
-        "analyst", "architect", "dev", "pm", "po", "qa", "sm", "ux", "next-story", "handoff", "retrospective", "standup",
+        "analyst", "architect", "dev", "pm", "po", "qa", "sm", "ux",
+        "next-story", "handoff", "retrospective", "standup",
     ]  # fmt: skip
     assert all(prompt.title and prompt.description for prompt in listed)
     arguments = {prompt.name: [(one.name, one.required) for one in prompt.arguments] for prompt in listed}
@@ -151,7 +152,8 @@ async def test_a_forged_end_of_the_block_stays_inside_the_block(run, put, story,
     await run("handoff_offer", to="dev", note=forged)
     sign = forged.strip().splitlines()[-1][:30]
     for name, arguments in (
-        ("dev", {}), ("next-story", {}), ("standup", {}), ("retrospective", {}), ("handoff", {"to": "dev", "task": "T-1"}),
+        ("dev", {}), ("next-story", {}), ("standup", {}), ("retrospective", {}),
+        ("handoff", {"to": "dev", "task": "T-1"}),
     ):  # fmt: skip
         before, data, after = parts(await prompts.build(name, arguments, run))
         assert sign in data, name

@@ -231,7 +231,7 @@ async def test_only_the_holder_changes_a_held_task(run):
 
 async def test_wrong_moves_name_the_allowed_ones(run):
     await run("task_create", title="a")
-    with pytest.raises(InvalidMove, match="T-1 is pending; it cannot become review. Allowed now: active, blocked"):
+    with pytest.raises(InvalidMove, match=r"T-1 is pending; it cannot become review\. Allowed now: active, blocked"):
         await run("task_update", task="T-1", status="review")
     with pytest.raises(InvalidMove, match="pending; it cannot become completed"):
         await run("task_complete", task="T-1", lease=1)
