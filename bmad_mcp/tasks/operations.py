@@ -78,7 +78,7 @@ async def task_create(
         workflow_id,
         sum(not dependency.closed for dependency in found),
         story_open,
-        role or None,
+        call.caller.connection,
         call.caller.principal,
         call.id,
     )

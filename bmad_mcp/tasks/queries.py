@@ -14,6 +14,12 @@ TASK_FIELDS = """
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
 """
 
+# Who made it is the agent in session of the caller, not the role that should do it.
+ACTING_AGENT = """(SELECT a.name FROM bmad_agent_sessions n JOIN bmad_agents a
+        ON a.project_id = n.project_id AND a.id = n.agent_id
+     WHERE n.project_id = bmad_project() AND n.caller = {caller}::text AND n.ended_at IS NULL
+     ORDER BY n.started_at DESC LIMIT 1)"""
+
 CREATE = f"""
 WITH counter AS (
     INSERT INTO mcp_counters AS c (project_id, kind, value) VALUES (bmad_project(), 'task', 1)
@@ -27,7 +33,8 @@ WITH counter AS (
     RETURNING *
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
-    SELECT t.project_id, 'task_create', 'task T-' || t.number, $10, $11, $12, jsonb_build_object('title', t.title)
+    SELECT t.project_id, 'task_create', 'task T-' || t.number, {ACTING_AGENT.format(caller="$10")}, $11, $12,
+        jsonb_build_object('title', t.title)
     FROM t
 )
 SELECT {TASK_FIELDS} FROM t

@@ -36,6 +36,14 @@ async def test_a_task_is_made_with_a_short_key_and_found_again(run):
     assert [event.operation for event in found.history] == ["task_create"]
 
 
+async def test_the_trail_names_the_agent_in_session_as_the_maker(run):
+    await run("task_create", title="Before", agent="dev")
+    await run("agent_activate", agent="sm")
+    await run("task_create", title="After", agent="dev")
+    made = {key: (await run("task_get", task=key)).task.history[0].agent for key in ("T-1", "T-2")}
+    assert made == {"T-1": None, "T-2": "sm"}
+
+
 @pytest.mark.parametrize("written", ["T-1", "t-1", "1", " T-1 ", 1])
 async def test_a_key_may_be_written_as_people_write_it(run, written):
     await run("task_create", title="One")

@@ -1,0 +1,66 @@
+"""The documentation: generated pages are current, links lead somewhere, and no command in it is made up."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bmad_mcp.__main__ import main
+from bmad_mcp.catalog import CATALOG
+from bmad_mcp.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GENERATED = {"tools.md", "statuses.md", "settings.md"}
+
+
+def generator():
+    found = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(GENERATED))
+def test_the_reference_is_what_the_code_says(name):
+    page = generator().PAGES[name]()
+    assert (ROOT / "docs" / "reference" / name).read_text() == page, "run: python docs/generate.py"
+
+
+def test_the_reference_names_every_tool_and_variable():
+    tools = (ROOT / "docs/reference/tools.md").read_text()
+    for operation in CATALOG:
+        assert operation.toolset is None or f"### `{operation.name}`" in tools
+    settings = (ROOT / "docs/reference/settings.md").read_text()
+    for name in Settings.model_fields:
+        assert f"`BMAD_{name.upper()}`" in settings
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def commands():
+    for page in PAGES:
+        for line in re.findall(r"(?:^|`|\.venv/bin/|[ (])bmad-mcp ([a-z][a-z-]*(?: [a-z]+)?)", page.read_text(), re.MULTILINE):
+            yield pytest.param(line, id=f"{page.name}: {line}")
+
+
+@pytest.mark.parametrize("command", sorted(set(commands()), key=lambda one: one.id))
+def test_a_command_in_the_docs_exists(command):
+    words = command.split()
+    first = CliRunner().invoke(main, [words[0], "--help"])
+    assert first.exit_code == 0, first.output
+    if words[0] == "db" and len(words) > 1:
+        assert CliRunner().invoke(main, [*words[:2], "--help"]).exit_code == 0
+
+
+def test_the_readme_says_whose_mark_it_is():
+    text = (ROOT / "README.md").read_text()
+    assert "independent project" in text
+    assert "make run" in text
+    assert "make test" in text
