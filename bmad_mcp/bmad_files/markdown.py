@@ -1,124 +1,212 @@
-"""Markdown as BMad files use it: headings, sections, front matter, check boxes; fenced code is left alone."""
+"""The parts of Markdown that BMad files are made of; positions are kept, so that a text can be put together again."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bmad_mcp.bmad_files.values import ChecklistItem, Section, StoryTask
+from bmad_mcp.bmad_files.values import Section
 
-_HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)$")
-_BOX = re.compile(r"(\s*)[-*+][ \t]+\[([^\]\n]{0,5})\][ \t]*(.*)$")
-_REFERENCES = re.compile(r"\(\s*ACs?\s*:?\s*#?\s*([0-9, #ACac]+)\)")
+# Longer lines are text, not structure: no pattern is tried on them.
+LINE_LIMIT = 2_000
+MARKS = frozenset(["", " ", "x", "X", "N/A", "n/a", "!", "-", "~", "/", "?", ">", "✓", "✔", "✅", "❌", "⚠️"])
+_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(\S.*)|[ \t]*)")
+# The lines that headings and fences can be on; everything else need not be looked at.
+_MARK = re.compile(r"^ {0,3}(?:#|```|~~~)[^\n]*", re.MULTILINE)
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_BOX = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]{1,8}\[([^\[\]]{0,4})\](?!\()[ \t]*(.*)")
+_ITEM = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]+(\S.*)")
+# Given …, When …, Then … is one criterion, however many lines it takes.
+_GOES_ON = re.compile(r"\W{0,4}(?:When|Then|And|But)\b", re.IGNORECASE)
+_VARIABLE = re.compile(r"\{\{([^{}\n]{1,80})\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line outside code fences: its number from 1, where it starts, its text without the line end."""
+
+    number: int
+    start: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading: `line` counts from 0."""
+    """A `#` heading: `start` and `end` enclose its line with the line end."""
 
     level: int
-    title: str
+    name: str
+    line: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A check box: the mark between the brackets, the text behind, how far it is indented (a tab counts four)."""
+
+    mark: str
+    text: str
+    width: int
     line: int
 
 
-def body_lines(text: str) -> list[str]:
-    """The lines of a text, whatever its line ends, without a byte-order mark."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+@dataclass(frozen=True, slots=True)
+class FrontMatter:
+    """The YAML between the first two `---` lines; `body` is where the text goes on."""
+
+    text: str
+    line: int
+    body: int
 
 
-def outside_fences(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """(number, line) of the lines that are not fenced code."""
+def lines(text: str, start: int = 0, end: int | None = None) -> Iterator[Line]:
+    """Every line of the text between two positions, fences and all."""
+    end = len(text) if end is None else end
+    if start == 0 and text.startswith("\ufeff"):
+        start = 1
+    number = text.count("\n", 0, start) + 1
+    while start < end:
+        stop = text.find("\n", start, end)
+        stop = end if stop < 0 else stop
+        yield Line(number, start, text[start:stop].removesuffix("\r"))
+        start, number = stop + 1, number + 1
+
+
+def prose(text: str, start: int = 0, end: int | None = None) -> Iterator[Line]:
+    """The lines outside code fences, without the fences."""
     fence = ""
-    for number, line in enumerate(lines):
-        match = _FENCE.match(line)
-        if fence:
-            if match and match[1].startswith(fence) and not match[2].strip():
-                fence = ""
-        elif match:
-            fence = match[1]
-        else:
-            yield number, line
+    for line in lines(text, start, end):
+        fence, is_prose = _fenced(fence, line.text)
+        if is_prose:
+            yield line
 
 
-def headings(lines: list[str]) -> list[Heading]:
-    """The headings outside fenced code."""
-    return [
-        Heading(len(match[1]), match[2], number)
-        for number, line in outside_fences(lines)
-        if (match := _HEADING.match(line))
-    ]
+def _fenced(fence: str, line: str) -> tuple[str, bool]:
+    """(the fence that is open after the line, whether the line is outside of it), given the one open before."""
+    opened = _FENCE.fullmatch(line) if line.lstrip(" ")[:1] in ("`", "~") else None
+    if fence:
+        closes = opened and opened[1].startswith(fence) and not opened[2].strip()
+        return ("" if closes else fence), False
+    if opened and not (opened[1][0] == "`" and "`" in opened[2]):
+        return opened[1], False
+    return "", True
 
 
-def sections(text: str) -> tuple[Section, ...]:
-    """Each heading with the text up to the next one, in order."""
-    lines = body_lines(text)
-    found = headings(lines)
-    ends = [heading.line for heading in [*found, Heading(0, "", len(lines))][1:]]
+def headings(text: str, start: int = 0) -> list[Heading]:
+    """The `#` headings outside code fences."""
+    found: list[Heading] = []
+    fence, number, counted = "", 1, 0
+    if start == 0 and text.startswith("\ufeff"):
+        start = 1
+    for mark in _MARK.finditer(text, start):
+        # A pattern may begin its search within a line.
+        if mark.start() > start and text[mark.start() - 1] != "\n":
+            continue
+        line = mark[0].removesuffix("\r")
+        fence, is_prose = _fenced(fence, line)
+        match = _HEADING.fullmatch(line) if is_prose and len(line) <= LINE_LIMIT else None
+        if match is None:
+            continue
+        number += text.count("\n", counted, mark.start())
+        counted = mark.start()
+        end = min(mark.end() + 1, len(text))
+        found.append(Heading(len(match[1]), _without_closing(match[2] or ""), number, mark.start(), end))
+    return found
+
+
+def _without_closing(name: str) -> str:
+    name = name.strip()
+    bare = name.rstrip("#")
+    return bare.rstrip() if bare != name and bare[-1:] in ("", " ", "\t") else name
+
+
+def sections(text: str, found: Sequence[Heading]) -> tuple[Section, ...]:
+    """The headings as sections, each with the text up to the next one."""
+    ends = [heading.start for heading in found[1:]] + [len(text)] * bool(found)
     return tuple(
-        Section(heading.title, heading.level, "\n".join(lines[heading.line + 1 : end]).strip("\n"))
-        for heading, end in zip(found, ends, strict=True)
+        Section(one.name, one.level, text[one.end : end], text[one.start : one.end], one.line)
+        for one, end in zip(found, ends, strict=True)
     )
 
 
-def first_heading(text: str) -> str:
-    """The title of the first level-1 heading, or of the first heading, or nothing."""
-    found = headings(body_lines(text))
-    return next((one.title for one in found if one.level == 1), found[0].title if found else "")
+def front_matter(text: str) -> FrontMatter | None:
+    """The front matter, when the text begins with a `---` line and another one ends it."""
+    each = lines(text)
+    first = next(each, None)
+    if first is None or first.text.rstrip() != "---":
+        return None
+    for line in each:
+        if line.text.rstrip() == "---":
+            body = line.start + len(line.text)
+            body += 2 if text.startswith("\r\n", body) else 1
+            begin = text.index("\n") + 1
+            return FrontMatter(text[begin : line.start], 2, min(body, len(text)))
+    return None
 
 
-def front_matter(text: str) -> tuple[str, str]:
-    """(YAML between the first two `---` lines, the rest); no front matter gives an empty first part."""
-    lines = body_lines(text)
-    if lines and lines[0].strip() == "---":
-        for number in range(1, len(lines)):
-            if lines[number].strip() == "---":
-                return "\n".join(lines[1:number]), "\n".join(lines[number + 1 :])
-    return "", "\n".join(lines)
+def fenced(text: str, language: str) -> tuple[str, int] | None:
+    """The first code block of a language, and the line it begins on."""
+    opening, begin = "", 0
+    for line in lines(text):
+        match = _FENCE.fullmatch(line.text)
+        if opening:
+            if match and match[1].startswith(opening) and not match[2].strip():
+                return text[begin : line.start], text.count("\n", 0, begin) + 1
+        elif match and match[2].strip().lower() == language:
+            opening, begin = match[1], line.start + len(text[line.start :].split("\n", 1)[0]) + 1
+    return (text[begin:], text.count("\n", 0, begin) + 1) if opening else None
 
 
-def fenced_block(text: str, language: str) -> str | None:
-    """The content of the first fenced block of a language."""
-    match = re.search(rf"(?m)^```{language}[ \t]*\n(.*?)^```[ \t]*$", "\n".join(body_lines(text)), re.DOTALL)
-    return match[1] if match else None
+def box(line: Line) -> Box | None:
+    """The check box on a line, if it is one."""
+    if "[" not in line.text or len(line.text) > LINE_LIMIT:
+        return None
+    match = _BOX.fullmatch(line.text)
+    if match is None or match[2] not in MARKS:
+        return None
+    return Box(match[2], match[3].strip(), len(match[1].expandtabs(4)), line.number)
 
 
-def checklist_items(text: str) -> tuple[ChecklistItem, ...]:
-    """Every check box with the heading or numbered title above it."""
-    found, section = [], ""
-    for _, line in outside_fences(body_lines(text)):
-        if heading := _HEADING.match(line):
-            section = heading[2]
-        elif box := _BOX.match(line):
-            found.append(ChecklistItem(section, box[3].strip(), box[2].strip() or " "))
-        elif title := re.match(r"\d+\.[ \t]+\*\*(.+?):?\*\*", line):
-            section = title[1].rstrip(":")
-    return tuple(found)
-
-
-def story_tasks(section: str, first_line: int = 0) -> tuple[StoryTask, ...]:
-    """The check boxes of a story's task section; the text may go on over indented lines."""
-    found: list[StoryTask] = []
-    for number, line in outside_fences(section.split("\n")):
-        box = _BOX.match(line)
-        if box is None:
+def items(text: str) -> tuple[str, ...]:
+    """What a section lists: its top-level bullets or numbers, else its paragraphs; markers are left out."""
+    found: list[list[str]] = []
+    listed, gap, width = False, True, 0
+    for line in prose(text):
+        stripped = line.text.strip()
+        match = _ITEM.fullmatch(line.text) if len(line.text) <= LINE_LIMIT else None
+        if match and found and listed and _GOES_ON.match(match[2]):
+            found[-1].append(match[2].strip())
+        elif match and (not listed or len(match[1].expandtabs(4)) <= width):
+            if not listed:
+                # What stands before the first item is an introduction.
+                listed, width, found = True, len(match[1].expandtabs(4)), []
+            found.append([_unboxed(match[2])])
+        elif not stripped or stripped.startswith("<!--"):
+            gap = gap or not stripped
             continue
-        text = box[3].strip()
-        references = _REFERENCES.search(text)
-        acceptance = tuple(re.findall(r"\d+", references[1])) if references else ()
-        indent = len(box[1].expandtabs(4))
-        found.append(StoryTask(text, box[2].strip().lower() == "x", indent, first_line + number + 1, acceptance))
-    return tuple(found)
+        elif found and (listed or not gap or _GOES_ON.match(stripped)):
+            found[-1].append(stripped)
+        else:
+            found.append([stripped])
+        gap = False
+    return tuple("\n".join(one) for one in found)
 
 
-def list_items(section: str) -> tuple[str, ...]:
-    """The items of a numbered or bulleted list, each with its continuation lines; paragraphs where there is no list."""
-    items: list[str] = []
-    for _, line in outside_fences(section.split("\n")):
-        match = re.match(r"(\s{0,3})(?:\d+[.)]|[-*+])[ \t]+(?:\[[ xX]\][ \t]+)?(.*)", line)
-        if match and len(match[1]) < 2:
-            items.append(match[2].strip())
-        elif line.strip() and items:
-            items[-1] += " " + line.strip()
-    if not items:
-        items = [" ".join(part.split()) for part in re.split(r"\n\s*\n", section) if part.strip()]
-    return tuple(item for item in items if item)
+def _unboxed(text: str) -> str:
+    match = re.match(r"\[([^\[\]]{0,4})\](?!\()[ \t]*(?=\S)", text)
+    return text[match.end() :].strip() if match and match[1] in MARKS else text.strip()
+
+
+def variables(text: str) -> tuple[str, ...]:
+    """The names of `{{name}}`, each once, in order."""
+    return tuple(dict.fromkeys(match[1].strip() for match in _VARIABLE.finditer(text)))
+
+
+def title(text: str, found: Sequence[Heading]) -> str:
+    """The first heading of level one, else the first one there is."""
+    return next((one.name for one in found if one.level == 1), found[0].name if found else "")
+
+
+def plain(name: str) -> str:
+    """A heading reduced to what tells it from others: small letters, no marks, nothing in brackets."""
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"\([^()]*\)", " ", name[:LINE_LIMIT])).lower().split())

@@ -98,7 +98,7 @@ def merge_sections(merge: Merge, file: Sections, database: Sections, was: Mappin
     theirs, ours = grouped(file), grouped(database)
     chosen: dict[str, Sections] = {}
     kept: dict[str, str] = {}
-    for name in [*theirs, *(one for one in ours if one not in theirs)]:
+    for name in [*theirs, *sorted(ours.keys() - theirs.keys())]:
         won = _group_winner(group_hash(theirs.get(name)), group_hash(ours.get(name)), was.get(name))
         chosen[name] = (theirs if won == "file" else ours).get(name, ())
         if won == "nobody":

@@ -1,208 +1,203 @@
-"""Turns a folder into a BmadProject: reads each generation, then puts epics, stories and trackers together."""
+"""Turns a folder into a BmadProject: finds the generations, reads each, and puts what belongs together together."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bmad_mcp.bmad_files import v4, v6, v6_state
+from bmad_mcp.bmad_files import skills, state, v4, v6
+from bmad_mcp.bmad_files.assembly import assemble
 from bmad_mcp.bmad_files.collected import Collected
-from bmad_mcp.bmad_files.folder import Folder
-from bmad_mcp.bmad_files.statuses import RANK, story_status
-from bmad_mcp.bmad_files.stories import TRACKER_STORY, story_key
-from bmad_mcp.bmad_files.values import BmadProject, EpicValue, StoryValue, TrackerValue
-from bmad_mcp.errors import NotFound
+from bmad_mcp.bmad_files.deviations import Deviations
+from bmad_mcp.bmad_files.folder import SKIPPED, Folder
+from bmad_mcp.bmad_files.places import V6Places, v4_places, v6_places
+from bmad_mcp.bmad_files.stories import StoryName, read_story, story_name
+from bmad_mcp.bmad_files.values import BmadProject, Generation, SourceFile, TemplateDefinition
+from bmad_mcp.bmad_files.yaml_guard import read_mapping
+
+NESTED_DEPTH = 4
+NESTED_FOLDERS = 3_000
+V6_ROOTS: tuple[tuple[str, Generation], ...] = (("_bmad", "v6"), ("bmad", "v6-alpha"), (".bmad", "v6-alpha"))
+_SPEC = re.compile(r"spec-([0-9]{1,3}-[0-9]{1,3}[a-z]?-[^/]+)\.md")
 
 
 def read_project(root: Path, *, progress: Callable[[str], None] | None = None) -> BmadProject:
-    """Read a project folder; raises NotFound when there is no such folder, and nothing else for what is in it."""
-    if not root.is_dir():
-        raise NotFound(f"There is no folder {root}. Give the path of the project's root folder.", field="path")
-    found = Collected(Folder(root.resolve()), progress or (lambda _: None))
-    _read_v4(found)
-    _read_v6(found)
-    _read_v7(found)
-    if not found.generations and (found.stories or found.epics.epics or found.trackers):
+    """Read a project folder; nothing in it makes this fail, what is odd becomes a deviation.
+
+    Raises NotFound when there is no such folder, Invalid when it is a file. `progress` gets a line for each part.
+    """
+    folder = Folder(root, Deviations())
+    try:
+        return _read(Collected(folder, progress or (lambda _: None)))
+    finally:
+        folder.close()
+
+
+def _read(found: Collected) -> BmadProject:
+    v6_root, v6_generation = _v6_root(found)
+    packs = v4.packs(found)
+    found.generations += ["v4"] if packs else []
+    found.generations += [v6_generation] if v6_root else []
+    for name in packs:
+        found.progress(f"reading {name}")
+        v4.read_definitions(found, name)
+    places = v4_places(found)
+    modern = v6_places(found, v6_root, v6_generation)
+    if v6_root:
+        _read_v6_definitions(found, v6_root, v6_generation)
+    _read_v6_state(found, modern, v6_generation if v6_root else "project")
+    found.progress("reading docs")
+    v4.read_documents(found, places, "v4" if packs else v6_generation if v6_root else "project")
+    _read_trackers_elsewhere(found, v6_generation if v6_root else "project")
+    _read_nested(found)
+    return _project(found)
+
+
+def _project(found: Collected) -> BmadProject:
+    epics, stories = assemble(found)
+    if not found.generations and (stories or epics or found.trackers or found.documents):
         found.generations.append("project")
     if not found.generations:
-        found.folder.note(
-            ".",
-            "nothing-found",
-            "There is no BMad installation and no story, epic or tracker in this folder.",
-            "Give the project's root: the folder that holds .bmad-core, _bmad or docs.",
-        )
+        message = "There is no BMad installation and no story, epic or tracker in this folder."
+        mend = "Give the project's root: the folder that holds .bmad-core, _bmad or docs."
+        found.deviations.add(".", None, "nothing-found", message, mend)
+    name = next((str(one.meta["project"]) for one in found.trackers if one.meta.get("project")), "")
     return BmadProject(
-        name=root.resolve().name,
+        name=found.name or name or found.folder.root.name,
+        root_name=found.folder.root.name,
         generations=tuple(found.generations),
         config=found.config,
         agents=tuple(found.agents),
         workflows=tuple(found.workflows),
-        templates=tuple(found.templates),
+        templates=tuple(_each_once(found)),
         checklists=tuple(found.checklists),
-        stories=(stories := _stories(found)),
-        epics=_epics(found, stories),
+        epics=epics,
+        stories=stories,
         trackers=tuple(found.trackers),
-        gates=tuple(found.gates.values()),
+        gates=tuple(found.gates),
         notes=tuple(found.notes),
         files=tuple(found.folder.files.values()),
-        deviations=tuple(found.folder.deviations),
+        deviations=found.deviations.all(),
+        documents=tuple(found.documents),
     )
 
 
-def _read_v4(found: Collected) -> None:
-    names = v4.packs(found)
-    for name in names:
-        found.progress(f"reading {name}")
-        v4.read_definitions(found, name)
-    if names:
-        found.generations.append("v4")
-    found.progress("reading docs")
-    v4.read_documents(found, "v4" if names else "project")
+def _each_once(found: Collected) -> list[TemplateDefinition]:
+    """The templates and guides without the copies that packs bring along."""
+    kept: dict[tuple[str, str, str], TemplateDefinition] = {}
+    for one in found.templates:
+        kept.setdefault((one.kind, one.id, found.folder.files[one.path].sha256), one)
+    return list(kept.values())
 
 
-def _read_v6(found: Collected) -> None:
-    roots = [name for name in ("_bmad", "bmad", ".bmad") if found.folder.exists(name)]
-    roots = [
-        name
-        for name in roots
-        if name == "_bmad" or any(found.folder.exists(f"{name}/{sub}") for sub in ("_cfg", "_config"))
-    ]
-    for name in roots:
-        generation = "v6" if name == "_bmad" else "v6-alpha"
-        found.progress(f"reading {name}")
-        v6.read_definitions(found, name, generation)  # type: ignore[arg-type]
-        found.generations.append(generation)  # type: ignore[arg-type]
-    root = roots[0] if roots else "_bmad"
-    places = v6_state.output_folders(found, root)
-    # Without an installation, documents have been read by the v4 places already.
-    places = places if roots else [place for place in places if place == v6_state.OUTPUT]
-    found.progress("reading project state")
-    v6_state.read_state(found, places, "v6" if roots else "project")
+# ── v6 ──
 
 
-def _read_v7(found: Collected) -> None:
-    for path in sorted(found.folder.root.glob("initiative-*/**/tickets.toml"))[:200]:
-        relative = path.relative_to(found.folder.root).as_posix()
-        if found.folder.read(relative, "tickets", "v7"):
-            found.folder.note(
-                relative,
-                "v7-tickets",
-                "Ticket files of the coming v7 are kept as they are and not understood yet.",
-                "Nothing to do.",
-            )
-            if "v7" not in found.generations:
-                found.generations.append("v7")
+def _v6_root(found: Collected) -> tuple[str, Generation]:
+    folders = found.folder.listing("").folders
+    for name, generation in V6_ROOTS:
+        root = folders.get(name)
+        # Any folder may be called bmad; an installation has its manifests.
+        if root and (generation == "v6" or any(found.folder.is_folder(f"{root}/{one}") for one in ("_cfg", "_config"))):
+            return root, generation
+    return "", "v6"
 
 
-def _stories(found: Collected) -> tuple[StoryValue, ...]:
-    """Story files, then stories that only epics or trackers name; each with what the tracker says."""
-    stories = dict(found.stories)
-    for key, told in found.epics.stories.items():
-        known = stories.get(key)
-        if known is None:
-            stories[key] = told
-        elif not known.acceptance or not known.want:
-            stories[key] = replace(
-                known,
-                role=known.role or told.role,
-                want=known.want or told.want,
-                benefit=known.benefit or told.benefit,
-                acceptance=known.acceptance or told.acceptance,
-            )
-    for tracker in found.trackers:
-        for entry in tracker.entries:
-            match = TRACKER_STORY.match(entry.key) if entry.kind == "story" else None
-            if match is None:
-                continue
-            key = story_key(match[1], match[2], match[3])
-            known = stories.get(key) or _from_tracker(tracker, key, match[4] or "")
-            if known.tracker_status is not None:
-                if known.tracker_status != entry.raw_status:
-                    _note_two_trackers(found, tracker, entry.key, known)
-                continue
-            stories[key] = replace(known, tracker_key=entry.key, tracker_status=entry.raw_status)
-            _note_difference(found, tracker, stories[key])
-    for key, story in stories.items():
-        if story.raw_status and not story_status(story.raw_status)[1]:
-            found.folder.note(
-                story.path or "",
-                "status-unknown",
-                f"Story {key}: the status {story.raw_status[:80]!r} is not known; it counts as a draft.",
-                "Use Draft, Approved, InProgress, Review or Done.",
-            )
-    return tuple(sorted(stories.values(), key=_order))
+def _read_v6_definitions(found: Collected, root: str, generation: Generation) -> None:
+    found.progress(f"reading {root}")
+    v6.read_definitions(found, root, generation)
+    found.progress("reading skills")
+    skills.read_skills(found, root, generation)
+    path = f"{v6.config_folder(found, root)}/manifest.yaml"
+    if source := found.folder.files.get(path):
+        installed = read_mapping(source.text, path, found.deviations).get("installation")
+        found.config["v6-version"] = str(installed.get("version", "")) if isinstance(installed, dict) else ""
 
 
-def _order(story: StoryValue) -> tuple[int, int, str]:
-    epic, rest = story.key.split(".")
-    number = rest.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return int(epic), int(number), rest[len(number) :]
+def _read_v6_state(found: Collected, places: V6Places, generation: Generation) -> None:
+    for folder in places.folders:
+        found.progress(f"reading {folder}")
+        for path in found.folder.walk(folder):
+            name = path.rsplit("/", 1)[-1]
+            if match := _SPEC.fullmatch(name):
+                _read_spec(found, path, story_name(match[1] + ".md"), generation)
+            state.read_any(found, path, generation)
+            if name == "tickets.toml":
+                _tell_tickets(found, path)
+    for tracker in list(found.trackers):
+        location = str(tracker.meta.get("story_location") or "").replace("{project-root}/", "").strip("/")
+        if location and "{" not in location and ".." not in location and found.folder.is_folder(location):
+            for path in found.folder.walk(location):
+                state.read_any(found, path, generation)
+    if places.knowledge and generation != "project":
+        for path in found.folder.walk(places.knowledge):
+            if path.endswith(".md"):
+                state.read_any(found, path, generation)
 
 
-def _from_tracker(tracker: TrackerValue, key: str, slug: str) -> StoryValue:
-    title = slug.replace("-", " ").strip().capitalize() or f"Story {key}"
-    return StoryValue(
-        key=key,
-        epic_key=key.split(".")[0],
-        title=title[:300],
-        slug=slug,
-        raw_status=None,
-        status_form="none",
-        role="",
-        want="",
-        benefit="",
-        acceptance=(),
-        tasks=(),
-        sections=(),
-        tracker_key=None,
-        tracker_status=None,
-        path=None,
-        generation="v6",
-        extra={"tracker": tracker.path},
-    )
-
-
-def _note_two_trackers(found: Collected, tracker: TrackerValue, key: str, known: StoryValue) -> None:
-    found.folder.note(
-        tracker.path,
-        "tracker-twice",
-        f"{key} is in another tracker too, as {known.tracker_status!r}; that one counts.",
-        "Keep one tracker for a story.",
-    )
-
-
-def _note_difference(found: Collected, tracker: TrackerValue, story: StoryValue) -> None:
-    if story.raw_status is None:
+def _read_spec(found: Collected, path: str, name: StoryName | None, generation: Generation) -> None:
+    """A build spec whose name begins with a story's number is what that story is built from."""
+    source = found.folder.read(path, generation, "spec")
+    if source is None or source.text is None or name is None:
         return
-    ours, theirs = story_status(story.raw_status)[0], story_status(story.tracker_status)[0]
-    if ours != theirs:
-        ahead = "the file" if RANK[ours] > RANK[theirs] else "the tracker"
-        found.folder.note(
-            story.path or tracker.path,
-            "status-differs",
-            f"Story {story.key} is {story.raw_status!r} in its file and {story.tracker_status!r} in {tracker.path};"
-            f" {ahead} is further on. The file counts.",
-            "Set both to the same status.",
-        )
+
+    def parse(source: SourceFile) -> None:
+        story = read_story(source, name, generation, found.deviations)
+        found.stories.append(replace(story, extra={**story.extra, "spec": path}))
+
+    found.try_each(source, parse)
 
 
-def _epics(found: Collected, stories: tuple[StoryValue, ...]) -> tuple[EpicValue, ...]:
-    epics = dict(found.epics.epics)
-    for tracker in found.trackers:
-        for entry in tracker.entries:
-            if entry.kind == "epic":
-                key = str(int(entry.key.removeprefix("epic-")))
-                known = epics.get(key) or EpicValue(key, f"Epic {key}", "", None, None, None, "v6")
-                if known.raw_status is None:
-                    epics[key] = replace(known, raw_status=entry.raw_status)
-    for story in stories:
-        if story.epic_key not in epics:
-            epics[story.epic_key] = EpicValue(
-                story.epic_key, f"Epic {story.epic_key}", "", None, None, None, story.generation
-            )
-            found.folder.note(
-                story.path or "",
-                "epic-missing",
-                f"Story {story.key} belongs to epic {story.epic_key}, which no document tells.",
-                f"Add `## Epic {story.epic_key}: Title` to the epics document.",
-            )
-    return tuple(sorted(epics.values(), key=lambda epic: int(epic.key)))
+def _tell_tickets(found: Collected, path: str) -> None:
+    message = "Ticket files of the coming v7 are kept and shown, not turned into stories yet."
+    found.deviations.add(path, None, "v7-tickets", message, "Nothing to do.")
+    if path in found.folder.files:
+        found.folder.settle(path, "ticket", "v7")
+    if "v7" not in found.generations:
+        found.generations.append("v7")
+
+
+# ── elsewhere ──
+
+
+def _read_trackers_elsewhere(found: Collected, generation: Generation) -> None:
+    """Trackers that real projects keep at the root or beside the documents; and v7's tree of tickets."""
+    for path in ("sprint-status.yaml", "sprint-status.yml", "docs/sprint-artifacts/sprint-status.yaml"):
+        if real := found.folder.locate(path):
+            state.read_tracker_file(found, real, generation)
+            # The root may be the folder of stories itself.
+            for beside in found.folder.listing(real.rpartition("/")[0]).files.values():
+                if beside.endswith(".md") and (story_name(beside) or beside == "epics.md"):
+                    state.read_any(found, beside, generation)
+    for name, real in found.folder.listing("").folders.items():
+        if name.startswith("initiative-"):
+            for path in found.folder.walk(real):
+                if path.endswith((".toml", ".md")):
+                    state.read_document(found, path, "v7", "ticket")
+                    if path.endswith("tickets.toml"):
+                        _tell_tickets(found, path)
+
+
+def _read_nested(found: Collected) -> None:
+    """Projects in sub-folders: their trackers are shown and not mixed in, for they number stories on their own."""
+    queue, met = [""], 0
+    while queue and met < NESTED_FOLDERS:
+        folder = queue.pop(0)
+        listing = found.folder.glance(folder)
+        met += 1
+        if folder and any(name in listing for name in ("_bmad", ".bmad-core", "_bmad-output")):
+            _tell_nested(found, folder)
+            continue
+        for name in listing:
+            path = f"{folder}/{name}" if folder else name
+            is_ours = not folder and name in ("_bmad", "_bmad-output", "bmad", "docs", "{output_folder}")
+            if not (name.startswith(".") or name in SKIPPED or is_ours or path.count("/") >= NESTED_DEPTH):
+                queue.append(path)
+
+
+def _tell_nested(found: Collected, folder: str) -> None:
+    message = "Here is a BMad project of its own; its stories were not mixed with those of this one."
+    found.deviations.add(folder, None, "nested-project", message, f"Import {folder} on its own.")
+    for place in ("implementation-artifacts", "planning-artifacts"):
+        if real := found.folder.locate(f"{folder}/_bmad-output/{place}/sprint-status.yaml"):
+            state.read_tracker_file(found, real, "v6", nested=True)

@@ -52,6 +52,10 @@ _WORDS: tuple[tuple[str, StoryStatus], ...] = (
 )
 
 
+# What stands before the word: `Current Status: Done`, `[x] Done`.
+_LABEL = re.compile(r"^(?:x |current |story |status )+")
+
+
 def plain(raw: str) -> str:
     """A status word without emoji, emphasis, case and punctuation."""
     text = unicodedata.normalize("NFKC", raw)
@@ -62,7 +66,7 @@ def plain(raw: str) -> str:
 
 def story_status(raw: str | None) -> tuple[StoryStatus, bool]:
     """Our status for a foreign word, and whether the word was understood; a text is read by how it begins."""
-    words = plain(raw or "")
+    words = _LABEL.sub("", plain(raw or ""))
     for word, status in _WORDS:
         if words == word or words.startswith(word + " "):
             return status, True

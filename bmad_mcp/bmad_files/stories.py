@@ -1,208 +1,284 @@
-"""Story files and the epics documents that name stories, in every form that real projects use."""
+"""Story files of every generation and form: number, status, wish, criteria, check boxes and sections."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from bmad_mcp.bmad_files.folder import Folder
-from bmad_mcp.bmad_files.markdown import body_lines, front_matter, headings, list_items, sections, story_tasks
+from bmad_mcp.bmad_files import markdown
+from bmad_mcp.bmad_files.deviations import Deviations, shown
+from bmad_mcp.bmad_files.markdown import Heading
 from bmad_mcp.bmad_files.statuses import plain
-from bmad_mcp.bmad_files.values import EpicValue, Generation, Section, SourceFile, StoryValue
-from bmad_mcp.bmad_files.yaml_guard import YamlRefused, load_yaml
+from bmad_mcp.bmad_files.values import Generation, Section, SourceFile, StatusForm, StoryTask, StoryValue
+from bmad_mcp.bmad_files.yaml_guard import read_mapping
 
-V4_NAME = re.compile(r"(?:story[-_. ]*)?(\d{1,6})\.(\d{1,6})([a-z]?)(?:[.\-_ ]+(.*?))?(?:\.story)?\.md$", re.IGNORECASE)
-V6_NAME = re.compile(r"(?:story[-_ ])?(\d{1,6})-(\d{1,6})([a-z]?)(?:-(.+))?\.md$")
-TRACKER_STORY = re.compile(r"(\d{1,6})-(\d{1,6})([a-z]?)(?:-(.*))?$")
-_EPIC = re.compile(r"Epic\s+(\d{1,6})\s*[:.–—-]?\s*(.*)", re.IGNORECASE)
-_STORY = re.compile(r"Story\s+(\d{1,6})\.(\d{1,6}[a-z]?)\s*[:.–—-]?\s*(.*)", re.IGNORECASE)
-_TITLE = re.compile(r"(?:Story\s*:?\s*)?(?:\d+[.-]\d+[a-z]?)?\s*[:.–—-]?\s*(.*)", re.IGNORECASE)
-_STATUS_LINE = re.compile(r"\s*(?:[-*]\s+)?\**\s*Status\s*\**\s*:\s*\**\s*(.+?)\s*$", re.IGNORECASE)
-_BOLD_STATUS = re.compile(r"\s*\*\*Status:?\*\*\s*:?\s*(.*?)\s*$", re.IGNORECASE)
-_WISH = re.compile(
-    r"As an?\s+(?P<role>.+?)[,.;]?\s+I\s+(?:want|need|can|would like)\s+(?P<want>.+?)"
-    r"(?:[,.;]?\s+so\s+(?:that\s+)?(?P<benefit>.+?))?\s*\.?\s*$",
-    re.IGNORECASE | re.DOTALL,
+HEAD_LINES = 40
+WISH_LIMIT = 4_000
+TITLE_LIMIT = 500
+_DIGITS = r"([0-9]{1,6})"
+_V4_NAME = re.compile(
+    rf"(?:story[-_. ]*)?{_DIGITS}\.{_DIGITS}([a-z]?)(?:\.([0-9]{{1,2}})(?=[.\-_ ]|$))?(?:[.\-_ ]+(.*))?", re.IGNORECASE
 )
+# Three digits at most: a name may begin with a date.
+_V6_NAME = re.compile(r"(?:story[-_ ])?([0-9]{1,3})-([0-9]{1,3})([a-z]?)()(?:-(.+))?", re.IGNORECASE)
+_LONG_NAME = re.compile(rf"epic[-_ ]?{_DIGITS}[-_. ]+story[-_ ]?{_DIGITS}([a-z]?)()(?:[.\-_ ]+(.*))?", re.IGNORECASE)
+_TITLE = re.compile(
+    rf"(?:user )?(?:story\b)?\s*(?:{_DIGITS}[.-]{_DIGITS}([a-z]?)(?:[.-]([0-9]{{1,2}}))?(?![0-9.]\d?))?", re.IGNORECASE
+)
+_STATUS_LABEL = re.compile(r"[\s>*_|-]{0,20}(?:story\s{1,3})?status\b([\s*_:|]{0,20})(.*)", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--[^>]{0,2000}-->")
+# Headings without marks and brackets; `…` stands for any words behind.
+_CRITERIA = ("acceptance criteria", "acceptance criteria …", "acceptance", "acs", "ac")
+_TASKS = ("tasks", "tasks …", "subtasks", "task list", "implementation tasks", "dev tasks")
+_WISHES = ("story", "user story", "story statement", "story description")
+_REFERENCES = re.compile(r"\(\s*ACs?\b([^()]{0,200})\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class StatusFound:
-    """A status in a story file: the word, and the form it was written in."""
+class StoryName:
+    """What a file's name says: the story's key, the rest of the name, and whose grammar it follows.
 
-    word: str | None
-    form: str
-    others: tuple[str, ...] = ()
+    `number` is the number of a part of a story (10.3.2), which has a letter in the key (10.3b).
+    """
+
+    key: str
+    slug: str
+    is_v6: bool
+    number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusMark:
+    """A place where a story file tells its status."""
+
+    word: str
+    form: StatusForm
+    line: int
 
 
 def story_key(epic: str, number: str, suffix: str = "") -> str:
-    """The key of a story: numbers without leading zeros."""
+    """The key of a story: numbers without leading zeros, a small letter behind."""
     return f"{int(epic)}.{int(number)}{suffix.lower()}"
+
+
+def _letter(part: str | None) -> str:
+    """BMad tells the parts of a split story by letters; the third number of 10.3.2 becomes one."""
+    return chr(ord("a") + int(part) - 1) if part and 1 <= int(part) <= 26 else ""
+
+
+def order_of(key: str) -> tuple[int, int, str]:
+    """What a key of a story sorts by."""
+    epic, _, rest = key.partition(".")
+    number = rest.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(epic), int(number or 0), rest[len(number) :]
+
+
+def story_name(path: str) -> StoryName | None:
+    """The story that a file is named for: `1.2.sign-in.md`, `1.2.story.md`, `1-2a-sign-in.md`, `epic-1-story-2.md`."""
+    name = path.rsplit("/", 1)[-1]
+    stem = name[: name.rfind(".")] if "." in name else name
+    for pattern, is_v6 in ((_V4_NAME, False), (_V6_NAME, True), (_LONG_NAME, False)):
+        if match := pattern.fullmatch(stem):
+            key = story_key(match[1], match[2], match[3] or _letter(match[4]))
+            number = f"{int(match[1])}.{int(match[2])}.{int(match[4])}" if match[4] else ""
+            return StoryName(key, _slug(match[5] or "", is_v6), is_v6, number)
+    return None
+
+
+def _slug(rest: str, is_v6: bool) -> str:
+    # A tracker's key holds the name as it is.
+    if is_v6:
+        return rest
+    slug = re.sub(r"[.\s_]+", "-", rest).strip("-")
+    return "" if slug.lower() == "story" else slug.removesuffix("-story")
+
+
+def read_story(source: SourceFile, name: StoryName, generation: Generation, deviations: Deviations) -> StoryValue:
+    """The story that a file tells; what is missing in it stays empty."""
+    text = source.text or ""
+    matter = markdown.front_matter(text)
+    head = read_mapping(matter.text, source.path, deviations, matter.line) if matter else {}
+    body = matter.body if matter else 0
+    found = markdown.headings(text, body)
+    first = found[0] if found and found[0].level == 1 else None
+    below = found[1:] if first else found
+    begin = below[0].start if below else len(text)
+    sections = markdown.sections(text, below)
+    marks = list(_marks(text, body, begin, sections, head))
+    marks = marks or list(_marks_on(islice(markdown.prose(text, body), HEAD_LINES)))
+    status = _settled(source.path, marks, deviations)
+    wished = part(text, below, _WISHES)
+    role, want, benefit = wish(wished if wished is not None else text[body:][: 2 * WISH_LIMIT])
+    if not role and wished is not None:
+        role, want, benefit = wish(text[body:][: 2 * WISH_LIMIT])
+    title = _title(first, name, source.path, deviations)
+    extra: dict[str, Any] = {key: value for key, value in head.items() if key not in ("title", "status")}
+    extra["preamble"] = text[:begin]
+    if status:
+        extra["status_line"] = status.line
+    if name.number:
+        extra["number"] = name.number
+        message = f"Story {name.number} has three numbers; it is story {name.key} here."
+        deviations.add(source.path, None, "story-part", message, f"Nothing to do; ask for it as {name.key}.")
+    return StoryValue(
+        key=name.key,
+        epic_key=name.key.split(".")[0],
+        title=str(head.get("title") or title or _worded(name.slug) or f"Story {name.key}")[:TITLE_LIMIT],
+        slug=name.slug,
+        raw_status=status.word if status else None,
+        status_form=status.form if status else "none",
+        role=role,
+        want=want,
+        benefit=benefit,
+        acceptance=markdown.items(part(text, below, _CRITERIA) or ""),
+        tasks=tuple(_tasks(text, below)),
+        sections=sections,
+        tracker_key=None,
+        tracker_status=None,
+        path=source.path,
+        generation=generation,
+        extra=extra,
+    )
+
+
+def _worded(slug: str) -> str:
+    return slug.replace("-", " ").strip().capitalize()
+
+
+def _title(first: Heading | None, name: StoryName, path: str, deviations: Deviations) -> str:
+    if first is None:
+        return ""
+    heading = first.name[:TITLE_LIMIT]
+    match = _TITLE.match(heading)
+    said = story_key(match[1], match[2], match[3] or _letter(match[4])) if match and match[1] else name.key
+    if said != name.key:
+        message = f"The heading says story {said}, the file's name {name.key}; the name counts."
+        deviations.add(path, first.line, "story-number", message, "Give both the same number.")
+    rest = heading[match.end() :] if match else heading
+    return rest.strip().lstrip(":.–—-").strip().strip("*").strip()
+
+
+# ── status ──
+
+
+def _marks(
+    text: str, body: int, begin: int, sections: Sequence[Section], head: Mapping[str, Any]
+) -> Iterator[StatusMark]:
+    """Every place where the status is told, the one that counts first."""
+    level = min((one.level for one in sections if markdown.plain(one.name).split(" ")[0] == "status"), default=0)
+    for section in sections:
+        name = section.name.strip("*_ ")
+        # Deeper ones tell the status of something else, such as a review.
+        if section.level != level:
+            continue
+        if markdown.plain(name) == "status":
+            for line in markdown.lines(section.text):
+                if word := bare_word(line.text):
+                    label = _STATUS_LABEL.fullmatch(word)
+                    told = bare_word(label[2]) if label and ":" in label[1] else word
+                    yield StatusMark(told or word, "section", section.line + line.number)
+                    break
+        elif (match := re.match(r"status\s{0,3}[:–—-]\s{0,3}(\S.*)", name, re.IGNORECASE)) and bare_word(match[1]):
+            yield StatusMark(bare_word(match[1]), "heading", section.line)
+    yield from _marks_on(markdown.prose(text, body, begin))
+    if isinstance(head.get("status"), str) and bare_word(head["status"]):
+        yield StatusMark(bare_word(head["status"]), "front matter", 1)
+
+
+def _marks_on(lines: Iterable[markdown.Line]) -> Iterator[StatusMark]:
+    for line in lines:
+        if len(line.text) <= markdown.LINE_LIMIT and not line.text.lstrip().startswith("#"):
+            yield from _mark_on(line)
+
+
+def _mark_on(line: markdown.Line) -> Iterator[StatusMark]:
+    match = _STATUS_LABEL.fullmatch(line.text)
+    if match is None or not (word := bare_word(match[2].split("|")[0] if "|" in match[1] else match[2])):
+        return
+    is_bold = "**" in line.text[: match.start(2)] or "__" in line.text[: match.start(2)]
+    ends_bold = "**" in match[1] or "__" in match[1]
+    if "|" in match[1]:
+        if set(word) - set("-: "):
+            yield StatusMark(word, "table", line.number)
+    elif ":" in match[1] or ends_bold:
+        yield StatusMark(word, "bold" if is_bold else "line", line.number)
+
+
+def bare_word(text: str) -> str:
+    """A status as written, without comments, list marks and emphasis around it."""
+    text = _COMMENT.sub("", text[: markdown.LINE_LIMIT]).strip()
+    if text.startswith("<!--"):
+        return ""
+    text = re.sub(r"^[-*+]\s+", "", text).replace("**", "")
+    return text.strip("*_` \t\"'").strip()
+
+
+def _settled(path: str, marks: Sequence[StatusMark], deviations: Deviations) -> StatusMark | None:
+    if not marks:
+        return None
+    first = marks[0]
+    others = {
+        shown(one.word): one for one in marks[1:] if one.line != first.line and plain(one.word) != plain(first.word)
+    }
+    if others:
+        message = f"The file says {shown(first.word)} and also {', '.join(others)}; the first counts."
+        deviations.add(path, next(iter(others.values())).line, "status-twice", message, "Keep one of them.")
+    return first
+
+
+# ── parts ──
+
+
+def _is_named(name: str, words: Sequence[str]) -> bool:
+    return name in words or any(word.endswith("…") and name.startswith(word[:-1]) for word in words)
+
+
+def part(text: str, found: Sequence[Heading], words: Sequence[str]) -> str | None:
+    """The text under the first heading of such a name, with its sub-headings' texts; None when there is none."""
+    for at, heading in enumerate(found):
+        if _is_named(markdown.plain(heading.name), words):
+            end = next((one.start for one in found[at + 1 :] if one.level <= heading.level), len(text))
+            return text[heading.end : end]
+    return None
+
+
+def _tasks(text: str, found: Sequence[Heading]) -> Iterator[StoryTask]:
+    """The check boxes under the tasks' heading."""
+    for at, heading in enumerate(found):
+        if not _is_named(markdown.plain(heading.name), _TASKS):
+            continue
+        end = next((one.start for one in found[at + 1 :] if one.level <= heading.level), len(text))
+        for line in markdown.prose(text, heading.end, end):
+            if box := markdown.box(line):
+                done = box.mark.lower() in ("x", "✓", "✔", "✅")
+                yield StoryTask(box.text, done, box.width, box.line, _references(box.text))
+        return
+
+
+def _references(text: str) -> tuple[str, ...]:
+    """The criteria that a task names: `(AC: 1, 3)`, `(AC #2)`, `(AC1, AC2)`."""
+    found = [word for match in _REFERENCES.finditer(text) for word in re.findall(r"[0-9]{1,4}[a-z]?", match[1])]
+    found += [match[1] for match in re.finditer(r"\(\s*AC([0-9]{1,4})\b", text)]
+    return tuple(dict.fromkeys(found))
 
 
 def wish(text: str) -> tuple[str, str, str]:
     """(role, want, benefit) of an "As a …, I want …, so that …" text; empty parts where there is none."""
-    words = " ".join(re.sub(r"[*_>]+", " ", text).split())
-    start = re.search(r"\bAs an?\b", words, re.IGNORECASE)
-    match = _WISH.match(words[start.start() :][:4000]) if start else None
-    if match is None:
+    words = " ".join(re.sub(r"[*_>#]+", " ", text[: 4 * WISH_LIMIT]).split())
+    start = re.search(r"\bAs an? ", words, re.IGNORECASE)
+    if start is None:
         return "", "", ""
-    return match["role"].strip(" ,"), match["want"].strip(" ,."), (match["benefit"] or "").strip(" .")
+    rest = words[start.end() :][:WISH_LIMIT]
+    wanted = re.search(r"[ ,](?:I want|I need|I can|I would like|we want|we need)\b", rest, re.IGNORECASE)
+    if wanted is None or wanted.start() > 400:
+        return "", "", ""
+    after = rest[wanted.end() :]
+    so = re.search(r"[ ,]so that\b|[ ,]so ", after, re.IGNORECASE)
+    want, benefit = (after[: so.start()], after[so.end() :]) if so else (_sentence(after), "")
+    return rest[: wanted.start()].strip(" ,;-"), want.strip(" ,.;-"), _sentence(benefit).strip(" ,.;-")
 
 
-def find_status(text: str, found: tuple[Section, ...], head: Mapping[str, Any]) -> StatusFound:
-    """The status of a story file, by the first of: section, heading, line, bold line, front matter."""
-    candidates: list[tuple[str, str]] = []
-    for section in found:
-        name = section.name.strip()
-        if plain(name) == "status":
-            lines = [line for line in section.text.split("\n") if line.strip()]
-            if lines:
-                candidates.append((_strip_emphasis(lines[0]), "section"))
-        elif match := re.match(r"Status\s*:\s*(.+)", name, re.IGNORECASE):
-            candidates.append((_strip_emphasis(match[1]), "heading"))
-    for line in body_lines(text)[:60]:
-        if line.lstrip().startswith("|"):
-            continue
-        if match := _BOLD_STATUS.match(line):
-            if match[1]:
-                candidates.append((_strip_emphasis(match[1]), "bold"))
-        elif match := _STATUS_LINE.match(line):
-            candidates.append((_strip_emphasis(match[1]), "line"))
-    if isinstance(head.get("status"), str):
-        candidates.append((head["status"], "front matter"))
-    if not candidates:
-        return StatusFound(None, "none")
-    word, form = candidates[0]
-    others = tuple(dict.fromkeys(other for other, _ in candidates[1:] if plain(other) != plain(word)))
-    return StatusFound(word, form, others)
-
-
-def _strip_emphasis(word: str) -> str:
-    return re.sub(r"\s*<!--.*?-->\s*", "", word).strip().strip("*_`").strip()
-
-
-def read_story(folder: Folder, file: SourceFile, generation: Generation, key: str, slug: str) -> StoryValue:
-    """The story that a file tells; what is missing in it stays empty."""
-    text = file.text or ""
-    head: dict[str, Any] = {}
-    matter, rest = front_matter(text)
-    if matter:
-        try:
-            loaded = load_yaml(matter)
-            head = loaded if isinstance(loaded, dict) else {}
-        except YamlRefused as error:
-            folder.note(
-                file.path, "front-matter", f"The front matter cannot be read: {error.message}.", "Mend its YAML.", error.line
-            )
-    found = sections(rest)
-    status = find_status(rest, found, head)
-    _note_status(folder, file, status)
-    by_name = {plain(section.name): section for section in reversed(found)}
-    criteria = next((one for name, one in by_name.items() if name.startswith("acceptance criteria")), None)
-    work = next((one for name, one in by_name.items() if name.startswith("tasks")), None)
-    told = by_name.get("story") or by_name.get("user story")
-    role, want, benefit = wish(told.text if told else rest[:6000])
-    lines = body_lines(text)
-    first = next((one.line for one in headings(lines) if work and one.title == work.name), 0)
-    title = next((_TITLE.match(one.name)[1].strip() for one in found if one.level == 1), "")  # type: ignore[index]
-    return StoryValue(
-        key=key,
-        epic_key=key.split(".")[0],
-        title=str(head.get("title") or title or slug.replace("-", " ").strip().capitalize() or f"Story {key}")[:300],
-        slug=slug,
-        raw_status=status.word,
-        status_form=status.form,
-        role=role[:1000],
-        want=want[:4000],
-        benefit=benefit[:4000],
-        acceptance=list_items(criteria.text) if criteria else (),
-        tasks=story_tasks(work.text, first + 1) if work else (),
-        sections=found,
-        tracker_key=None,
-        tracker_status=None,
-        path=file.path,
-        generation=generation,
-        extra={name: value for name, value in head.items() if name not in ("title", "status")},
-    )
-
-
-def _note_status(folder: Folder, file: SourceFile, status: StatusFound) -> None:
-    if status.word is None:
-        folder.note(
-            file.path, "status-missing", "The story file has no status.", "Add a Status section; until then it is a draft."
-        )
-    if status.others:
-        folder.note(
-            file.path,
-            "status-twice",
-            f"The file says {status.word!r} and also {', '.join(map(repr, status.others))}; the first counts.",
-            "Keep one of them.",
-        )
-
-
-@dataclass(slots=True)
-class EpicsFound:
-    """What epics documents say; the first to name a key wins."""
-
-    epics: dict[str, EpicValue] = field(default_factory=dict)
-    stories: dict[str, StoryValue] = field(default_factory=dict)
-
-
-def read_epics(file: SourceFile, generation: Generation, into: EpicsFound) -> bool:
-    """Add the epics and stories that a document's headings name; False when it names none."""
-    lines = body_lines(file.text or "")
-    found = [one for one in headings(lines) if one.level <= 4]
-    marks = []
-    for heading in found:
-        title = heading.title.strip().strip("*")
-        if heading.level <= 3 and (match := _EPIC.match(title)):
-            marks.append(("epic", heading, match))
-        elif match := _STORY.match(title):
-            marks.append(("story", heading, match))
-    if not marks:
-        return False
-    ends = [mark[1].line for mark in marks[1:]] + [len(lines)]
-    for (kind, heading, match), end in zip(marks, ends, strict=True):
-        end = min([end, *(one.line for one in found if heading.line < one.line and one.level < heading.level)])
-        text = "\n".join(lines[heading.line + 1 : end]).strip()
-        if kind == "epic":
-            key = str(int(match[1]))
-            title = match[2].strip().strip("*") or f"Epic {key}"
-            value = EpicValue(key, title[:300], text[:20_000], None, file.path, heading.line + 1, generation)
-            known = into.epics.get(key)
-            # A table of contents names an epic without telling it.
-            if known is None or (not known.goal and text):
-                into.epics[key] = value
-        else:
-            _add_story(file, generation, into, match, text)
-    return True
-
-
-def _add_story(file: SourceFile, generation: Generation, into: EpicsFound, match: re.Match[str], text: str) -> None:
-    number = re.match(r"(\d+)([a-z]?)", match[2].lower())
-    assert number is not None
-    key = story_key(match[1], number[1], number[2])
-    if key in into.stories:
-        return
-    role, want, benefit = wish(text)
-    criteria = re.split(r"(?im)^\s*#*\s*\**\s*acceptance criteria\b[^\n]*$", text, maxsplit=1)
-    into.stories[key] = StoryValue(
-        key=key,
-        epic_key=key.split(".")[0],
-        title=(match[3].strip().strip("*") or f"Story {key}")[:300],
-        slug="",
-        raw_status=None,
-        status_form="none",
-        role=role[:1000],
-        want=want[:4000],
-        benefit=benefit[:4000],
-        acceptance=list_items(criteria[1]) if len(criteria) == 2 else (),
-        tasks=(),
-        sections=(Section("Story", 2, text),) if text else (),
-        tracker_key=None,
-        tracker_status=None,
-        path=None,
-        generation=generation,
-        extra={"epic_file": file.path},
-    )
+def _sentence(text: str) -> str:
+    end = re.search(r"[.!?](?=\s|$)", text)
+    return text[: end.start()] if end else text

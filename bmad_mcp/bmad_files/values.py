@@ -7,11 +7,19 @@ from typing import Any, Literal
 Generation = Literal["v4", "v6", "v6-alpha", "v7", "project"]
 StageKind = Literal["agent", "guidance", "decision", "end"]
 TemplateKind = Literal["document", "task", "data", "team", "skill"]
+EntryKind = Literal["epic", "story", "retrospective", "stray"]
+# `## Status` and the next line · `## Status: x` · `**Status:** x` · `Status: x` · `| Status | x |` · `status: x`
+StatusForm = Literal["section", "heading", "bold", "line", "table", "front matter", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file as it is on disk. `path` is relative to the project root; `text` is None when it is not UTF-8."""
+    """A file as it is on disk.
+
+    `path` is relative to the project root, with slashes, through no symbolic link; bytes of a name that is not UTF-8
+    are in it as os.fsdecode gives them. `text` is `raw` decoded, with byte order mark and line ends as they are; None
+    when it is not UTF-8 or holds a NUL byte.
+    """
 
     path: str
     raw: bytes
@@ -54,7 +62,7 @@ class AgentDefinition:
 
 @dataclass(frozen=True, slots=True)
 class StageDefinition:
-    """One item of a workflow's sequence, as written."""
+    """One item of a workflow's sequence, as written; a route without `continue` carries `exit: True`."""
 
     position: int
     kind: StageKind
@@ -70,7 +78,7 @@ class StageDefinition:
     condition: str | None = None
     optional_steps: tuple[str, ...] = ()
     repeats: str | None = None
-    routes: Mapping[str, Any] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: str = ""
 
 
@@ -94,7 +102,10 @@ class WorkflowDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TemplateDefinition:
-    """A document template, a task guide, a data file, a team or a skill. `body` is the parsed file, or empty."""
+    """A document template, a task guide, a data file, a team or a skill. `body` is the parsed file, or empty.
+
+    Its text is that of the source file by the same path.
+    """
 
     id: str
     kind: TemplateKind
@@ -133,16 +144,22 @@ class ChecklistDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading of a Markdown file with the text under it, exactly as in the file."""
+    """A heading of a Markdown file and the text up to the next heading, exactly as in the file.
+
+    `heading` is the whole heading line with its line end: a story's `extra["preamble"]` and then heading and text of
+    each section are its file's text.
+    """
 
     name: str
     level: int
     text: str
+    heading: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StoryTask:
-    """A check box of a story; subtasks are indented under it."""
+    """A check box of a story; subtasks have a larger `indent` (in columns, a tab counts four) than their task."""
 
     text: str
     done: bool
@@ -153,7 +170,7 @@ class StoryTask:
 
 @dataclass(frozen=True, slots=True)
 class EpicValue:
-    """An epic; `raw_status` comes from the tracker."""
+    """An epic; `raw_status` comes from the tracker, `line` is that of its heading."""
 
     key: str
     title: str
@@ -162,18 +179,24 @@ class EpicValue:
     path: str | None
     line: int | None
     generation: Generation
+    story_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StoryValue:
-    """A story, from its own file, or from an epic or tracker only (`path` None)."""
+    """A story, from its own file, or from an epic or tracker only (`path` None).
+
+    `raw_status` is its own file's word, without emphasis, and None where the file has none; `tracker_status` stands
+    beside it. `extra` has the front matter's other keys, and what a writer needs: `preamble` (the text before the
+    first section), `status_line`, `epic_file`, `spec`.
+    """
 
     key: str
     epic_key: str
     title: str
     slug: str
     raw_status: str | None
-    status_form: str
+    status_form: StatusForm
     role: str
     want: str
     benefit: str
@@ -189,26 +212,29 @@ class StoryValue:
 
 @dataclass(frozen=True, slots=True)
 class TrackerEntry:
-    """A line of `development_status`."""
+    """A line of `development_status`; `comment` is what stands behind its `#`."""
 
     key: str
-    kind: Literal["epic", "story", "retrospective", "stray"]
+    kind: EntryKind
     raw_status: str
+    comment: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerValue:
-    """A `sprint-status.yaml`, in its own order."""
+    """A `sprint-status.yaml`, in its own order. A nested one belongs to a project in a sub-folder and is only shown."""
 
     path: str
     meta: Mapping[str, Any]
     entries: tuple[TrackerEntry, ...]
     action_items: tuple[Mapping[str, Any], ...]
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GateValue:
-    """A quality gate of a story."""
+    """A quality gate of a story; `data` is the whole file as parsed."""
 
     story_key: str
     gate: str
@@ -220,6 +246,18 @@ class GateValue:
     waiver: Mapping[str, Any]
     data: Mapping[str, Any]
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentValue:
+    """A document of the project. `meta` is its front matter, `items` what it lists: deferred work, stories, tickets."""
+
+    kind: str
+    title: str
+    path: str
+    generation: Generation
+    meta: Mapping[str, Any]
+    items: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,3 +300,5 @@ class BmadProject:
     notes: tuple[MemoryNote, ...]
     files: tuple[SourceFile, ...]
     deviations: tuple[Deviation, ...]
+    documents: tuple[DocumentValue, ...] = ()
+    root_name: str = ""

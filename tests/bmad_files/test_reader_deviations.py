@@ -195,7 +195,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b
         ("[" * 5000, "deep"),
         ("a: 1\na: 2\n", "twice"),
         ("x: " + "y" * (1024 * 1024 + 1), "over 1024 KiB"),
-        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("a: !!python/object/apply:os.system ['true']", "tag"),
         ("? [1, 2]\n: 3\n", "plain word"),
         ("a: [1\nb: 2", ""),
         ("\x01", ""),
