@@ -47,7 +47,7 @@ async def test_a_real_project_from_import_to_handoff_and_after_a_restart(
         status = await call("project_status")
         assert sum(status["stories"].values()) == 12
         active = await call("agent_activate", agent=agent)
-        assert (active["agent"]["name"], active["agent"]["status"]) == ("dev", "active")
+        assert (active["agent"]["agent"], active["agent"]["status"]) == ("dev", "active")
         assert active["persona"]
         following = await call("story_next")
         assert following["story"]["key"] in ("2.2", ready)
