@@ -108,9 +108,8 @@ async def upgrade(owner: dict[str, Any]) -> None:
     """Bring the schema to this version; two processes at once: one does."""
     # SQLAlchemy and Alembic cost a third of a start, and most starts find the schema up to date.
     migrate = import_module("bmad_mcp.migrate")
-    connect = dict(owner)
-    url = connect.pop("dsn", "postgresql://")
-    await asyncio.to_thread(lambda: migrate.upgrade(url, **connect))
+    # The address goes to asyncpg unread: SQLAlchemy would pass on options such as sslmode that asyncpg takes in it only.
+    await asyncio.to_thread(lambda: migrate.upgrade(**owner))
 
 
 async def _as_app_role(url: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ CACHE = Path(os.environ.get("BMAD_TEST_CACHE") or Path.home() / ".cache" / "bmad
 V4 = "4.44.3"
 V6 = "6.12.0"
 V60 = "6.0.4"
+V63 = "6.3.0"
+ALPHA = "6.0.0-alpha.7"
 
 V4_ARGUMENTS = (
     *("install", "--full", "--ide", "claude-code", "cursor"),
@@ -27,16 +30,38 @@ V6_ARGUMENTS = (
 
 def installed(version: str, folder: Path) -> Path:
     """A fresh copy of a real install of that version, at `folder`; skips the test where npm is missing."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("npm and node are needed to make a real BMad install")
+    shutil.copytree(_made(f"install-{version}", version, _install), folder, symlinks=True, dirs_exist_ok=True)
+    return folder
+
+
+def alpha(folder: Path) -> Path:
+    """A fresh copy of the real v6-alpha installation that the alpha's own package carries."""
+    shutil.copytree(_made(f"package-{ALPHA}", ALPHA, _unpack) / "bmad", folder / "bmad")
+    return folder
+
+
+def _made(name: str, version: str, make: Callable[[str, Path], None]) -> Path:
+    """What `make` made, once for all runs: two at once wait for each other."""
+    made = CACHE / name
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{version}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made = CACHE / f"install-{version}"
         if not made.exists():
-            _install(version, made)
-    shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True)
-    return folder
+            if shutil.which("npm") is None or shutil.which("node") is None:
+                pytest.skip("npm and node are needed to make a real BMad install")
+            make(version, made)
+    return made
+
+
+def _unpack(version: str, made: Path) -> None:
+    work = CACHE / f"work-{version}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _npm(work, "pack", "--silent", f"bmad-method@{version}")
+    with tarfile.open(work / f"bmad-method-{version}.tgz") as package:
+        package.extractall(work, filter="data")
+    (work / "package").rename(made)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _install(version: str, made: Path) -> None:
@@ -51,6 +76,9 @@ def _install(version: str, made: Path) -> None:
     arguments: Sequence[str] = V4_ARGUMENTS if version.startswith("4.") else V6_ARGUMENTS
     if version == V6:
         arguments = (*arguments[:2], "--shims", *arguments[2:])
+    if version == V63:
+        # Without it this installer leaves a folder with the name of the placeholder.
+        arguments = tuple(one for one in arguments if one not in ("--output-folder", "_bmad-output"))
     programs = ("installer/bin/bmad.js", "installer/bmad-cli.js", "cli/bmad-cli.js")
     program = next(tools / name for name in programs if (tools / name).exists())
     done = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bmad_mcp.__main__ import main
+from bmad_mcp.__main__ import cli
 from bmad_mcp.catalog import CATALOG
 from bmad_mcp.settings import Settings
 
@@ -46,17 +46,18 @@ def test_links_lead_somewhere(page):
 
 def commands():
     for page in PAGES:
-        for line in re.findall(r"(?:^|`|\.venv/bin/|[ (])bmad-mcp ([a-z][a-z-]*(?: [a-z]+)?)", page.read_text(), re.MULTILINE):
+        code = re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.DOTALL)
+        for line in re.findall(r"\bbmad-mcp ([a-z][a-z-]*(?: [a-z]+)?)", "\n".join(code)):
             yield pytest.param(line, id=f"{page.name}: {line}")
 
 
 @pytest.mark.parametrize("command", sorted(set(commands()), key=lambda one: one.id))
 def test_a_command_in_the_docs_exists(command):
     words = command.split()
-    first = CliRunner().invoke(main, [words[0], "--help"])
+    first = CliRunner().invoke(cli, [words[0], "--help"])
     assert first.exit_code == 0, first.output
     if words[0] == "db" and len(words) > 1:
-        assert CliRunner().invoke(main, [*words[:2], "--help"]).exit_code == 0
+        assert CliRunner().invoke(cli, [*words[:2], "--help"]).exit_code == 0
 
 
 def test_the_readme_says_whose_mark_it_is():

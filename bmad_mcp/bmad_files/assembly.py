@@ -102,7 +102,7 @@ def _from_files(found: Collected, trackers: Iterable[TrackerValue]) -> dict[str,
 
 
 def _is_story(story: StoryValue) -> bool:
-    return bool(story.acceptance or story.want)
+    return bool(story.acceptance or story.want or story.raw_status)
 
 
 def _leave_out(found: Collected, story: StoryValue, message: str) -> None:

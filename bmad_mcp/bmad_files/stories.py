@@ -32,7 +32,7 @@ _COMMENT = re.compile(r"<!--[^>]{0,2000}-->")
 _CRITERIA = ("acceptance criteria", "acceptance criteria …", "acceptance", "acs", "ac")
 _TASKS = ("tasks", "tasks …", "subtasks", "task list", "implementation tasks", "dev tasks")
 _WISHES = ("story", "user story", "story statement", "story description")
-_REFERENCES = re.compile(r"\(\s*ACs?\b([^()]{0,200})\)", re.IGNORECASE)
+_REFERENCES = re.compile(r"\(\s*(?:AC|ac)s?(?![a-z])([^()]{0,200})\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,6 @@ def _tasks(text: str, found: Sequence[Heading]) -> Iterator[StoryTask]:
 def _references(text: str) -> tuple[str, ...]:
     """The criteria that a task names: `(AC: 1, 3)`, `(AC #2)`, `(AC1, AC2)`."""
     found = [word for match in _REFERENCES.finditer(text) for word in re.findall(r"[0-9]{1,4}[a-z]?", match[1])]
-    found += [match[1] for match in re.finditer(r"\(\s*AC([0-9]{1,4})\b", text)]
     return tuple(dict.fromkeys(found))
 
 

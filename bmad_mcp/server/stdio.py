@@ -1,7 +1,6 @@
 """MCP over stdin and stdout: every line is answered, and nothing but JSON-RPC reaches stdout."""
 
 import asyncio
-import json
 import os
 import select
 import stat
@@ -16,13 +15,12 @@ from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream,
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     INVALID_REQUEST,
-    PARSE_ERROR,
     JSONRPCError,
     JSONRPCRequest,
     JSONRPCResponse,
-    jsonrpc_message_adapter,
 )
-from pydantic import ValidationError
+
+from bmad_mcp.server.messages import EDGE, UnusableMessage, id_at_edge, read_message
 
 LINE_CAP = 4 * 1024 * 1024
 CHUNK = 256 * 1024
@@ -30,101 +28,35 @@ CHUNK = 256 * 1024
 LAST_ANSWERS_SECONDS = 1.5
 
 
-class UnusableLine(Exception):
-    """A line that is not a JSON-RPC message: the code, the sentence, and the request's id where it can be told."""
-
-    def __init__(self, code: int, message: str, request_id: str | int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.request_id = request_id
-
-    def reply(self) -> bytes:
-        """The JSON-RPC error to send."""
-        error = {"code": self.code, "message": self.message}
-        return json.dumps({"jsonrpc": "2.0", "id": self.request_id, "error": error}).encode()
-
-
-def read_message(line: bytes) -> SessionMessage:
-    """The message on a line; raises UnusableLine."""
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnusableLine(PARSE_ERROR, f"The message is not UTF-8 (byte {error.start}). Send it again as UTF-8.") from None
-    try:
-        value = json.loads(text, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
-    except _Unwanted as error:
-        raise UnusableLine(INVALID_REQUEST, str(error), _id_of(text)) from None
-    except RecursionError:
-        raise UnusableLine(PARSE_ERROR, "The message is nested too deeply.") from None
-    except ValueError as error:
-        raise UnusableLine(PARSE_ERROR, f"The message is not JSON: {error}.") from None
-    request_id = _own_id(value)
-    try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        if refused := next((fault["msg"] for fault in faults if fault["type"] == "json_invalid"), None):
-            what = "is nested too deeply" if "recursion" in refused else "holds half of a surrogate pair"
-            raise UnusableLine(INVALID_REQUEST, f"The message {what}.", request_id) from None
-        raise UnusableLine(
-            INVALID_REQUEST, "The message is not a JSON-RPC 2.0 request, notification or response.", request_id
-        ) from None
-
-
-class _Unwanted(ValueError):
-    """Python's JSON has it, JSON-RPC has not."""
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise _Unwanted(f"The message has the name {repeated[:100]!r} twice in one object.")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise _Unwanted(f"The message holds {name}, which is not a JSON number.")
-
-
-def _own_id(value: Any) -> str | int | None:
-    found = value.get("id") if isinstance(value, dict) else None
-    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
-
-
-def _id_of(text: str) -> str | int | None:
-    try:
-        return _own_id(json.loads(text))
-    except (ValueError, RecursionError):
-        return None
-
-
-async def lines(source: int) -> AsyncIterator[bytes | UnusableLine]:
-    """The lines of a descriptor; one over the cap is dropped whole and told as UnusableLine."""
+async def lines(source: int) -> AsyncIterator[bytes | UnusableMessage]:
+    """The lines of a descriptor; one over the cap is dropped whole and told as UnusableMessage."""
     async with AsyncExitStack() as stack:
         read = await _reader(source, stack)
-        held, dropping = bytearray(), False
+        held, head = bytearray(), b""
         while chunk := await read():
             *ended, rest = chunk.split(b"\n")
             for part in ended:
                 line, held = bytes(held) + part, bytearray()
-                if dropping or len(line) > LINE_CAP:
-                    dropping = False
-                    yield _too_long()
+                if head or len(line) > LINE_CAP:
+                    yield _too_long(head or line, line)
+                    head = b""
                 elif line.strip():
                     yield line
-            if not dropping:
-                held += rest
+            held += rest
             if len(held) > LINE_CAP:
-                held, dropping = bytearray(), True
-        if held.strip() and not dropping:
+                head = head or bytes(held[:EDGE])
+            if head:
+                del held[:-EDGE]
+        if head:
+            yield _too_long(head, bytes(held))
+        elif held.strip():
             yield bytes(held)
 
 
-def _too_long() -> UnusableLine:
-    return UnusableLine(INVALID_REQUEST, "The message is over 4 MiB. Send less text, in several calls.")
+def _too_long(head: bytes, tail: bytes) -> UnusableMessage:
+    return UnusableMessage(
+        INVALID_REQUEST, "The message is over 4 MiB. Send less text, in several calls.", id_at_edge(head, tail)
+    )
 
 
 def _is_stream(descriptor: int) -> bool:
@@ -241,10 +173,10 @@ async def _receive(
     async with incoming:
         async for line in lines(source):
             try:
-                if isinstance(line, UnusableLine):
+                if isinstance(line, UnusableMessage):
                     raise line
                 message = read_message(line)
-            except UnusableLine as unusable:
+            except UnusableMessage as unusable:
                 with suppress(BrokenPipeError):
                     await wire.send(unusable.reply())
                 continue

@@ -33,7 +33,8 @@ class Rendering:
 
     def section(self, section: Mapping[str, Any], level: int, local: Mapping[str, Any]) -> list[str]:
         """The lines of a section; a repeatable one is written for each item of the list under its id."""
-        items = self.values.get(str(section.get("id")))
+        name = str(section.get("id"))
+        items = local.get(name, self.values.get(name))
         if section.get("repeatable") and isinstance(items, list):
             lines = []
             for item in items:
@@ -55,24 +56,25 @@ class Rendering:
         return lines
 
     def _content(self, section: Mapping[str, Any], local: Mapping[str, Any]) -> list[str]:
-        given = self.values.get(str(section.get("id"))) if section.get("id") else None
-        text = self.fill(str(section.get("template") or section.get("content") or ""), local)
-        match section.get("type"):
-            case "table":
-                return _table(section.get("columns"), given if isinstance(given, list) else section.get("rows"))
-            case "bullet-list" | "numbered-list" | "checklist" as kind:
-                items = given if isinstance(given, list) else section.get("items") or _lines(given) or _lines(text)
-                return _list(kind, [self.fill(str(item), local) for item in items])
-            case "code" | "mermaid" as kind:
-                language = "mermaid" if kind == "mermaid" else str(section.get("language") or "")
-                body = str(given) if isinstance(given, str) else text
-                return [f"```{language}", body, "```", ""] if body else []
-            case "choice":
-                chosen = str(given) if isinstance(given, str) else text
-                choices = " | ".join(str(choice) for choice in section.get("choices") or ())
-                return [f"{chosen} ({choices})" if VARIABLE.search(chosen) else chosen or choices, ""]
-        body = text or (str(given) if isinstance(given, str) else "")
-        return [body.rstrip(), ""] if body else []
+        name = str(section.get("id") or "")
+        given = local.get(name, self.values.get(name))
+        kind = str(section.get("type") or "")
+        if kind == "table":
+            return _table(section.get("columns"), given if isinstance(given, list) else section.get("rows"))
+        if kind in ("bullet-list", "numbered-list", "checklist") and isinstance(given, list):
+            return _list(kind, [str(item) for item in given])
+        # What was given for the whole section needs none of the values inside it.
+        text = given if isinstance(given, str) else str(section.get("template") or section.get("content") or "")
+        text = text if isinstance(given, str) else self.fill(text, local)
+        if kind in ("bullet-list", "numbered-list", "checklist"):
+            return _list(kind, [self.fill(str(item), local) for item in section.get("items") or _lines(text)])
+        if kind in ("code", "mermaid"):
+            language = "mermaid" if kind == "mermaid" else str(section.get("language") or "")
+            return [f"```{language}", text.rstrip(), "```", ""] if text else []
+        if kind == "choice":
+            choices = " | ".join(str(choice) for choice in section.get("choices") or ())
+            return [f"{text} ({choices})" if VARIABLE.search(text) else text or choices, ""]
+        return [text.rstrip(), ""] if text else []
 
 
 def _lines(value: Any) -> list[str]:

@@ -84,7 +84,7 @@ async def test_the_trail_can_be_narrowed(run, sql):
     await run("agent_activate", agent="dev")
     await run("agent_activate", agent="qa")
     await run("task_create", title="x")
-    assert [item.agent for item in (await run("activity_list", agent="bmad-agent-qa")).items] == ["qa"]
+    assert [item.agent for item in (await run("activity_list", agent="bmad-agent-qa")).items] == ["qa", "qa"]
     assert [item.subject for item in (await run("activity_list", subject="T-1")).items] == ["task T-1"]
     assert [item.subject for item in (await run("activity_list", subject="dev")).items] == ["agent dev"]
     assert (await run("activity_list", agent="somebody-long-gone")).items == []

@@ -234,7 +234,7 @@ async def test_an_import_beside_tools_at_work_loses_nobodys_change(folder, opene
 
 
 async def test_another_project_sees_nothing_of_an_import(folder, opened, pool):
-    from conftest import new_project
+    from harness import new_project
 
     other = await new_project(pool)
     await import_folder(opened, folder)

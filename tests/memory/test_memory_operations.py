@@ -1,7 +1,7 @@
 """Storing and finding memories."""
 
 import pytest
-from conftest import TestWorkspace
+from harness import TestWorkspace
 
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import TestWorkspace, new_project
+from harness import TestWorkspace, new_project
 
 from bmad_mcp.call import Caller
 from bmad_mcp.db import Transaction

@@ -56,7 +56,7 @@ async def test_an_unknown_task_is_told_with_what_to_do(run):
 
 
 async def test_a_task_is_not_seen_from_another_project(run, pool):
-    from conftest import TestWorkspace, new_project
+    from harness import TestWorkspace, new_project
 
     from bmad_mcp.call import Caller
     from bmad_mcp.catalog import BY_NAME

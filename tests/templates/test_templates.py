@@ -96,3 +96,23 @@ def test_a_value_is_data_and_is_not_expanded_again():
     text, missing = render("", [{"template": "{{a}}"}], {"a": "{{b}}", "b": "secret"})
     assert text == "{{b}}\n"
     assert missing == []
+
+
+def test_a_repeatable_section_inside_another_takes_the_outer_items_list():
+    sections = [
+        {
+            "id": "epics",
+            "title": "Epic {{n}}",
+            "repeatable": True,
+            "sections": [{"id": "stories", "title": "Story {{t}}", "repeatable": True}],
+        }
+    ]
+    values = {"epics": [{"n": "1", "stories": [{"t": "a"}, {"t": "b"}]}, {"n": "2", "stories": [{"t": "c"}]}]}
+    text, missing = render("", sections, values)
+    assert [line for line in text.splitlines() if line] == ["# Epic 1", "## Story a", "## Story b", "# Epic 2", "## Story c"]
+    assert missing == []
+
+
+def test_a_list_given_for_a_whole_section_needs_none_of_its_values():
+    sections = [{"id": "goals", "type": "bullet-list", "template": "- {{goal}}"}]
+    assert render("", sections, {"goals": ["x"]}) == ("- x\n", [])

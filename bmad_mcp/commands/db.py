@@ -1,0 +1,195 @@
+"""`db`: the schema's upgrade, the database's address, and backups."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import click
+from alembic.util.exc import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from bmad_mcp.app import Connections, Database, upgrade
+from bmad_mcp.commands.app_role import ensure_app_role
+from bmad_mcp.commands.backup import restore_backup, write_backup
+from bmad_mcp.commands.options import with_settings
+from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
+from bmad_mcp.errors import Conflict, Unavailable
+from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.projects.open import FIND
+from bmad_mcp.settings import Settings
+
+REVISION = "SELECT version_num FROM bmad_alembic_version"
+SEEK = "SELECT set_config('app.project_key', $1, true)"
+
+
+def _tell(sentence: str) -> None:
+    click.echo(sentence, err=True)
+
+
+@click.group("db")
+def command() -> None:
+    """Upgrade, reach, back up and restore the database."""
+
+
+@command.command("upgrade")
+@with_settings
+def upgrade_command(settings: Settings) -> None:
+    """Bring the schema to this version; also makes the role that the server works as.
+
+    On the embedded database this also happens by itself.
+    """
+    click.echo(asyncio.run(_upgrade(settings)))
+
+
+@command.command("url")
+@click.option("--owner", is_flag=True, help="As the schema's owner, not as the role that the server works as.")
+@click.option("--hold", is_flag=True, help="Keep the embedded PostgreSQL up until Ctrl-C.")
+@with_settings
+def url_command(settings: Settings, owner: bool, hold: bool) -> None:
+    """Print an address for psql and every other libpq client.
+
+    Row-level security binds these roles too, so the address brings the project along.
+    """
+    asyncio.run(_url(settings, owner=owner, hold=hold))
+
+
+@command.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@with_settings
+def backup_command(settings: Settings, file: Path) -> None:
+    """Write all projects to FILE, in PostgreSQL's custom format; servers may run meanwhile."""
+    click.echo(asyncio.run(write_backup(settings, file)))
+
+
+@command.command("restore")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--yes", is_flag=True, help="Replace what the database holds now.")
+@with_settings
+def restore_command(settings: Settings, file: Path, yes: bool) -> None:
+    """Replace all projects with those in FILE, which `db backup` wrote.
+
+    The embedded database is exchanged when the backup is in whole, and left alone when it is not. An external database
+    has to be empty of ours.
+    """
+    if not yes:
+        raise click.UsageError("This replaces every project in the database. Add --yes if that is what you want.")
+    click.echo(asyncio.run(restore_backup(settings, file, _bring_up, _tell)))
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[tuple[Database, dict[str, Any]]]:
+    """The database, and asyncpg.connect arguments of the owner; raises Unavailable when it does not answer."""
+    database = Database(settings, _tell)
+    try:
+        yield database, await _owner(database)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unavailable(f"The database cannot be used: {error}. `bmad-mcp doctor` checks it.") from error
+    finally:
+        await asyncio.shield(database.close())
+
+
+async def _owner(database: Database) -> dict[str, Any]:
+    if database.cluster is not None:
+        return (await database.connections()).owner
+    # connections() refuses a superuser without the app role, which is what an upgrade mends.
+    settings = database.settings
+    url = settings.database_direct_url or settings.database_url
+    assert url is not None
+    return {"dsn": url.get_secret_value()}
+
+
+async def _upgrade(settings: Settings) -> str:
+    async with _connected(settings) as (database, owner):
+        return await _bring_up(database, owner)
+
+
+async def _bring_up(database: Database, owner: dict[str, Any]) -> str:
+    connection = await asyncpg.connect(**owner)
+    try:
+        before = await _revision(connection)
+        told = "" if database.cluster is not None else await ensure_app_role(connection, *await _app_users(database))
+    finally:
+        await connection.close()
+    try:
+        await upgrade(owner)
+    except CommandError as error:
+        raise Conflict(
+            f"The database is at revision {before}, which this version of bmad-mcp does not know ({error})."
+            " Upgrade bmad-mcp."
+        ) from error
+    except DBAPIError as error:
+        cause = error.orig.__cause__ if error.orig is not None else None
+        raise Unavailable(
+            f"The schema could not be upgraded, and nothing was changed: {cause or error.orig}."
+        ) from error
+    now = newest_revision()
+    schema = f"The schema is at revision {now}" + ("." if before == now else f" (it was {before or 'empty'}).")
+    return f"{told}\n{schema}" if told else schema
+
+
+async def _app_users(database: Database) -> list[str]:
+    """The role of BMAD_DATABASE_URL, when another one upgrades the schema."""
+    settings = database.settings
+    if settings.database_direct_url is None or settings.database_url is None:
+        return []
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    try:
+        return [await connection.fetchval("SELECT current_user")]
+    finally:
+        await connection.close()
+
+
+async def _revision(connection: asyncpg.Connection) -> str | None:
+    try:
+        found: str | None = await connection.fetchval(REVISION)
+        return found
+    except asyncpg.UndefinedTableError:
+        return None
+
+
+async def _url(settings: Settings, *, owner: bool, hold: bool) -> None:
+    async with _connected(settings) as (database, _):
+        connections = await database.migrated()
+        click.echo(await _address(database, connections, owner=owner))
+        if database.cluster is None:
+            return
+        if hold:
+            _tell("The embedded PostgreSQL stays up until Ctrl-C.")
+            ended = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, ended.set)
+            await ended.wait()
+        else:
+            _tell("It answers while a server or `bmad-mcp db url --hold` runs.")
+
+
+async def _address(database: Database, connections: Connections, *, owner: bool) -> str:
+    project_id = await _project_id(connections.app, database.settings.project)
+    options = [f"-c app.project={project_id}"] if project_id else []
+    if database.cluster is not None:
+        endpoints = await asyncio.to_thread(database.cluster.start)
+        url = endpoints.libpq_url(OWNER_ROLE if owner else APP_ROLE)
+    else:
+        url = str(connections.owner["dsn"])
+        role = connections.app.get("server_settings", {}).get("role")
+        if role and not owner:
+            options.append(f"-c role={role}")
+    if not options:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}options={quote(' '.join(options))}"
+
+
+async def _project_id(connect: dict[str, Any], key: str) -> str | None:
+    connection = await asyncpg.connect(**connect)
+    try:
+        async with connection.transaction():
+            await connection.execute(SEEK, key)
+            found = await connection.fetchval(FIND, key)
+        return str(found) if found else None
+    finally:
+        await connection.close()

@@ -1,0 +1,56 @@
+"""`import`: a BMad project folder into the database, with a report of each step and each deviation."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from bmad_mcp.app import find_project, open_workspace
+from bmad_mcp.bmad_files.importing import import_folder
+from bmad_mcp.bmad_files.plan import Stored, plan
+from bmad_mcp.bmad_files.reader import read_project
+from bmad_mcp.bmad_files.report import ImportReport
+from bmad_mcp.bmad_files.rows import wanted_rows
+from bmad_mcp.call import OpenProject
+from bmad_mcp.commands.options import with_settings
+from bmad_mcp.db import uuid7
+from bmad_mcp.settings import Settings, slug
+
+
+def _tell(sentence: str) -> None:
+    click.echo(f"{sentence}", err=True)
+
+
+@click.command("import")
+@click.argument("folder", metavar="PATH", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Only show what would be written.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@with_settings
+def command(settings: Settings, folder: Path, dry_run: bool, as_json: bool) -> None:
+    """Bring the BMad project in PATH into the database.
+
+    The project's key is the folder's name, unless --project or BMAD_PROJECT says otherwise. Nothing in the folder is
+    changed. Importing again writes only what changed.
+    """
+    folder = folder.resolve()
+    if "project" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"project": slug(folder.name)})
+    report = asyncio.run(_plan(settings, folder) if dry_run else _import(settings, folder))
+    click.echo(json.dumps(report.as_json(), indent=2) if as_json else report.render(), nl=as_json)
+
+
+async def _import(settings: Settings, folder: Path) -> ImportReport:
+    async with open_workspace(settings, _tell) as workspace:
+        return await import_folder(await workspace.project(), folder, progress=_tell)
+
+
+async def _plan(settings: Settings, folder: Path) -> ImportReport:
+    async with find_project(settings, _tell) as (pool, project_id):
+        if project_id is not None:
+            opened = OpenProject(project_id, settings.project, pool)
+            return await import_folder(opened, folder, dry_run=True, progress=_tell)
+    # A dry run makes no project either: what it would write is all new.
+    wanted = wanted_rows(read_project(folder, progress=_tell), uuid7(), "import")
+    steps = plan(wanted, Stored())
+    return ImportReport.of(wanted, steps, project=settings.project, folder=str(folder), dry_run=True)

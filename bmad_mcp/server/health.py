@@ -1,0 +1,56 @@
+"""Whether the server is ready for calls: the database answers in time and its schema is this version's."""
+
+import asyncio
+import logging
+
+import asyncpg
+
+from bmad_mcp.call import Workspace
+from bmad_mcp.errors import BmadError
+from bmad_mcp.migrations_folder import newest_revision
+
+logger = logging.getLogger("bmad_mcp.server")
+
+PING_SECONDS = 0.5
+REVISION = "SELECT version_num FROM bmad_alembic_version"
+
+
+class Readiness:
+    """Asks the database, one question at a time however many ask; a lost database is brought back meanwhile."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._probe: asyncio.Task[list[str]] | None = None
+        self._mending: asyncio.Task[bool] | None = None
+
+    async def reasons(self) -> list[str]:
+        """Why the server is not ready; empty when it is. Takes at most half a second."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._ask())
+        # A frozen database also delays the cancelling of a query, so the probe is left to itself.
+        done, _ = await asyncio.wait({self._probe}, timeout=PING_SECONDS)
+        if done:
+            return self._probe.result()
+        return [f"The database has not answered within {PING_SECONDS} s. It may be starting, or have too much to do."]
+
+    async def _ask(self) -> list[str]:
+        try:
+            opened = await self._workspace.project()
+            async with opened.pool.acquire(timeout=10) as connection:
+                revision = await connection.fetchval(REVISION, timeout=10)
+        except BmadError as error:
+            return [error.message]
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            logger.info("The database does not answer: %s", error)
+            if self._mending is None or self._mending.done():
+                self._mending = asyncio.create_task(self._workspace.mend())
+            return ["The database does not answer. It is being brought back; `bmad-mcp doctor` tells more."]
+        if revision != newest_revision():
+            return [f"The schema is at revision {revision}, not {newest_revision()}: run `bmad-mcp db upgrade`."]
+        return []
+
+    def stop(self) -> None:
+        """Leave no probe behind."""
+        for task in (self._probe, self._mending):
+            if task is not None:
+                task.cancel()
