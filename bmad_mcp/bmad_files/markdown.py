@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bmad_mcp.bmad_files.values import Section
 
@@ -11,7 +12,7 @@ LINE_LIMIT = 2_000
 MARKS = frozenset(["", " ", "x", "X", "N/A", "n/a", "!", "-", "~", "/", "?", ">", "✓", "✔", "✅", "❌", "⚠️"])
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(\S.*)|[ \t]*)")
 # The lines that headings and fences can be on; everything else need not be looked at.
-_MARK = re.compile(r"^ {0,3}(?:#|```|~~~)[^\n]*", re.MULTILINE)
+_MARK = re.compile(r"(?:^|(?<=\ufeff)) {0,3}(?:#|```|~~~)[^\n]*", re.MULTILINE)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BOX = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]{1,8}\[([^\[\]]{0,4})\](?!\()[ \t]*(.*)")
 _ITEM = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]+(\S.*)")
@@ -99,7 +100,7 @@ def headings(text: str, start: int = 0) -> list[Heading]:
     if start == 0 and text.startswith("\ufeff"):
         start = 1
     for mark in _MARK.finditer(text, start):
-        # A pattern may begin its search within a line.
+        # A byte order mark within a line begins nothing.
         if mark.start() > start and text[mark.start() - 1] != "\n":
             continue
         line = mark[0].removesuffix("\r")
@@ -207,6 +208,7 @@ def title(text: str, found: Sequence[Heading]) -> str:
     return next((one.name for one in found if one.level == 1), found[0].name if found else "")
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A heading reduced to what tells it from others: small letters, no marks, nothing in brackets."""
     return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"\([^()]*\)", " ", name[:LINE_LIMIT])).lower().split())

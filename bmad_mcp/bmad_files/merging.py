@@ -4,7 +4,7 @@ Of the last import only hashes are kept, in a row's `extra.imported`: {whole, fi
 status}. `whole` is the fingerprint of everything the files told; it is absent while a conflict is open.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -133,22 +133,27 @@ def _refuse_section(merge: Merge, name: str, file: Sections | None, database: Se
 
 def _in_order(file: Sections, database: Sections, chosen: Mapping[str, Sections]) -> list[dict[str, Any]]:
     """The chosen sections where the file has that name; a name that it lacks follows the one it followed before."""
-    order = [one["name"] for one in file]
-    for name, before in _with_previous(one["name"] for one in database):
-        if name not in order:
-            order.insert(_after_last(order, before), name)
-    for name, group in chosen.items():
-        for _ in range(len(group) - order.count(name)):
-            order.insert(_after_last(order, name), name)
+    order: list[str] = []
+    for name in (one["name"] for one in file):
+        if order.count(name) < len(chosen[name]):
+            order.append(name)
+    for name in dict.fromkeys([*order, *(one["name"] for one in database)]):
+        missing = len(chosen[name]) - order.count(name)
+        at = _after_last(order, name if name in order else _previous(database, name, order))
+        order[at:at] = [name] * missing
     left = {name: list(group) for name, group in chosen.items()}
-    return [dict(left[name].pop(0)) for name in order if left[name]]
+    return [dict(left[name].pop(0)) for name in order]
 
 
-def _with_previous(names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+def _previous(sections: Sections, name: str, order: Sequence[str]) -> str | None:
+    """The nearest name before the first of this one that has a place in the order."""
     before = None
-    for name in names:
-        yield name, before
-        before = name
+    for one in sections:
+        if one["name"] == name:
+            break
+        if one["name"] in order:
+            before = one["name"]
+    return before
 
 
 def _after_last(order: Sequence[str], name: str | None) -> int:

@@ -105,6 +105,8 @@ def _v6_folders(found: Collected, told: Mapping[str, tuple[Any, str]]) -> V6Plac
     for name in names:
         if name in words:
             folders += _resolved(found, told[name][1], name, words)
+        elif isinstance(long := told.get(name, (None,))[0], str):
+            _inside(found, told[name][1], name, long)
     knowledge = (
         _resolved(found, told["project_knowledge"][1], "project_knowledge", words)
         if "project_knowledge" in words
@@ -119,7 +121,7 @@ def _v6_folders(found: Collected, told: Mapping[str, tuple[Any, str]]) -> V6Plac
     for place in sorted(dict.fromkeys([*folders, OUTPUT, "planning-artifacts", "implementation-artifacts"])):
         if place and found.folder.is_folder(place) and not any(place.startswith(one + "/") for one in top):
             top.append(place)
-    return V6Places(tuple(top), knowledge[0] if knowledge else "docs")
+    return V6Places(tuple(top), knowledge[0] if knowledge else "")
 
 
 def _resolved(found: Collected, path: str, name: str, words: Mapping[str, str]) -> list[str]:
@@ -149,7 +151,7 @@ def _inside(found: Collected, path: str, name: str, text: str) -> str | None:
     root = found.folder.root.as_posix()
     text = text.removeprefix(root + "/") if text.startswith(root + "/") else text
     parts = [part for part in text.split("/") if part not in ("", ".")]
-    if ".." in parts or text.startswith(("/", "~")) or re.match(r"[A-Za-z]:", text) or len(text) > 1000:
+    if ".." in parts or text.startswith(("/", "~")) or re.match(r"[A-Za-z]:", text) or len(text) > PATH_LIMIT:
         message = f"`{name}` leads out of the project ({shown(text)}); the usual place is used."
         found.deviations.add(path, None, "place-outside", message, "Give a path inside the project.")
         return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bmad_mcp.bmad_files import skills, state, v4, v6
@@ -10,7 +11,7 @@ from bmad_mcp.bmad_files.assembly import assemble
 from bmad_mcp.bmad_files.collected import Collected
 from bmad_mcp.bmad_files.deviations import Deviations
 from bmad_mcp.bmad_files.folder import SKIPPED, Folder
-from bmad_mcp.bmad_files.places import V6Places, v4_places, v6_places
+from bmad_mcp.bmad_files.places import V4Places, V6Places, v4_places, v6_places
 from bmad_mcp.bmad_files.stories import StoryName, read_story, story_name
 from bmad_mcp.bmad_files.values import BmadProject, Generation, SourceFile, TemplateDefinition
 from bmad_mcp.bmad_files.yaml_guard import read_mapping
@@ -45,12 +46,21 @@ def _read(found: Collected) -> BmadProject:
     modern = v6_places(found, v6_root, v6_generation)
     if v6_root:
         _read_v6_definitions(found, v6_root, v6_generation)
-    _read_v6_state(found, modern, v6_generation if v6_root else "project")
-    found.progress("reading docs")
-    v4.read_documents(found, places, "v4" if packs else v6_generation if v6_root else "project")
+    parts = [
+        partial(_read_v6_state, found, modern, v6_generation if v6_root else "project"),
+        partial(_read_docs, found, places, "v4" if packs else v6_generation if v6_root else "project"),
+    ]
+    # Both may look into docs/; the older one made it.
+    for read in reversed(parts) if packs else parts:
+        read()
     _read_trackers_elsewhere(found, v6_generation if v6_root else "project")
     _read_nested(found)
     return _project(found)
+
+
+def _read_docs(found: Collected, places: V4Places, generation: Generation) -> None:
+    found.progress("reading docs")
+    v4.read_documents(found, places, generation)
 
 
 def _project(found: Collected) -> BmadProject:

@@ -46,7 +46,7 @@ class YamlRefused(Exception):
 class Loaded:
     """A parsed text. `places` tells of the keys of the first two levels: line, and line and column of the value's end.
 
-    Lines count from 1, columns from 0.
+    Lines count from 1, columns from 0. Where the value is a list or a mapping, the end is that of its key.
     """
 
     value: Any

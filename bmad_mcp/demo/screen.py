@@ -9,6 +9,7 @@ from rich.text import Text
 COLOURS = ("cyan", "green", "bright_blue", "magenta", "yellow")
 PLAIN_WIDTH = 120
 WHO, WHAT = 7, 52
+LITTLE = 40
 
 
 class Screen:
@@ -31,12 +32,16 @@ class Screen:
 
     def call(self, who: str, what: str, outcome: str, *, refused: bool = False) -> None:
         """A call and what came of it."""
+        mark, style = ("✗", "yellow") if refused else ("→", "")
+        if not self._console.is_terminal:
+            line_of_text = f"  {who:<5} {_printable(what):<{WHAT}} {mark} {_printable(outcome)}"
+            self._console.print(Text(line_of_text), soft_wrap=True)
+            return
         colour = self._colours.setdefault(who, COLOURS[len(self._colours) % len(COLOURS)])
         line = Table.grid(padding=(0, 1))
         line.add_column(width=WHO)
-        line.add_column(width=WHAT, overflow="fold")
+        line.add_column(width=max(LITTLE // 2, min(WHAT, self._console.width - WHO - LITTLE)), overflow="fold")
         line.add_column(overflow="fold")
-        mark, style = ("✗", "yellow") if refused else ("→", "")
         line.add_row(
             Text(f"  {who}", style=f"bold {colour}"),
             Text(_printable(what), style="dim"),

@@ -96,7 +96,7 @@ def test_any_story_can_be_put_together_again(tmp_path_factory, text):
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("last", ["", "\n"])
 def test_line_ends_byte_order_marks_and_the_last_line_are_kept(tmp_path, end, mark, last):
-    text = mark + (story_text("1.1", "A", "## Status\n\nDone\n", "xx").rstrip("\n") + last).replace("\n", end)
+    text = mark + (story_text("1.1", "Sign in", "## Status\n\nDone\n", "xx").rstrip("\n") + last).replace("\n", end)
     (tmp_path / "docs/stories").mkdir(parents=True)
     (tmp_path / "docs/stories/1.1.a.md").write_bytes(text.encode())
     project = read_project(tmp_path)
@@ -105,7 +105,7 @@ def test_line_ends_byte_order_marks_and_the_last_line_are_kept(tmp_path, end, ma
     assert project.files[0].text == text
     assert (story.raw_status, story.title, story.role, len(story.tasks), len(story.acceptance)) == (
         "Done",
-        "A",
+        "Sign in",
         "shopper",
         3,
         3,
