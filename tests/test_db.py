@@ -16,7 +16,7 @@ async def test_a_call_without_sql_takes_no_connection(workspace):
 
 
 async def test_a_failed_call_leaves_nothing_behind(workspace):
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the error must come out of the call
         async with open_call(workspace, Caller(), "fail") as call:
             await call.db.execute(
                 "INSERT INTO bmad_epics (project_id, key, number, title) VALUES (bmad_project(), '1', 1, 'x')"
@@ -51,7 +51,7 @@ async def _count(workspace) -> int:
 
 
 async def test_a_connection_that_dies_is_replaced(workspace):
-    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
+    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):  # noqa: PT012
         async with open_call(workspace, Caller(), "die") as call:
             pid = await call.db.fetchval("SELECT pg_backend_pid()")
             async with open_call(workspace, Caller(), "kill") as other:

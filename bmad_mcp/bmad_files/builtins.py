@@ -2,11 +2,13 @@
 
 import asyncio
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 from bmad_mcp.bmad_files.importing import carry_out
+from bmad_mcp.bmad_files.plan import Stored
 from bmad_mcp.bmad_files.reader import read_project
-from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
+from bmad_mcp.bmad_files.rows import Row, Wanted, wanted_rows
 from bmad_mcp.builtin import FOLDER
 from bmad_mcp.call import Caller, OpenProject
 
@@ -18,6 +20,16 @@ _NO_PROJECT = UUID(int=0)
 def builtin_rows() -> Wanted:
     """The rows of the built-in agents, workflows, templates and checklists; read once in a process."""
     return wanted_rows(read_project(FOLDER), _NO_PROJECT, "builtin")
+
+
+def stored_builtins() -> Stored:
+    """What a project that was just made will hold, for a plan of what an import into it would do."""
+
+    def of(rows: tuple[Row, ...]) -> dict[str, dict[str, Any]]:
+        return {row.key: {**row.values, "id": _NO_PROJECT, "version": 1} for row in rows}
+
+    rows = builtin_rows()
+    return Stored(agents=of(rows.agents), templates=of(rows.templates), checklists=of(rows.checklists))
 
 
 async def seed_builtins(opened: OpenProject) -> None:

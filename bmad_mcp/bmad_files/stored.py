@@ -12,27 +12,26 @@ from bmad_mcp.db import Transaction
 
 async def read_stored(db: Transaction, wanted: Wanted) -> Stored:
     """What is stored of the kinds that the folder has rows for."""
-    definitions = {
-        "agents": _by(await db.fetch(queries.STORED_AGENTS), "name"),
-        "templates": {f"{row['kind']} {row['name']}": row for row in await db.fetch(queries.STORED_TEMPLATES)},
-        "checklists": _by(await db.fetch(queries.STORED_CHECKLISTS), "name"),
-    }
+    agents = _by(await db.fetch(queries.STORED_AGENTS), "name")
+    templates = {f"{row['kind']} {row['name']}": row for row in await db.fetch(queries.STORED_TEMPLATES)}
+    checklists = _by(await db.fetch(queries.STORED_CHECKLISTS), "name")
     if wanted.source == "builtin":
-        return Stored(**definitions)
+        return Stored(agents, templates, checklists)
     stories = await db.fetch(
         queries.STORED_STORIES, [row.key for row in wanted.stories], [row.fingerprint for row in wanted.stories]
     )
     fresh = [row["id"] for row in stories if row["fresh"]]
+    notes = [row.values["id"] for row in wanted.memories]
     project = await db.fetchrow(queries.STORED_PROJECT)
     return Stored(
-        **definitions,
+        agents,
+        templates,
+        checklists,
         epics=_by(await db.fetch(queries.STORED_EPICS), "key"),
         stories=_by(stories, "key"),
         tasks=_grouped(await db.fetch(queries.STORED_TASKS, fresh) if fresh else ()),
         artifacts=_by(await db.fetch(queries.STORED_ARTIFACTS), "path"),
-        memories=frozenset(
-            row["id"] for row in await db.fetch(queries.STORED_MEMORIES, [row.values["id"] for row in wanted.memories])
-        ),
+        memories=frozenset(row["id"] for row in await db.fetch(queries.STORED_MEMORIES, notes)),
         settings=project["settings"],
         is_imported=project["imported"],
     )

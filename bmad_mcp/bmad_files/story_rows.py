@@ -222,7 +222,7 @@ def epic_rows(project: BmadProject, stories: Iterable[StoryRow], clean: Storable
     retrospectives = {
         str(int(match[1])): clean.word(entry.raw_status, tracker.path, "retrospective")
         for tracker in project.trackers
-        for entry in tracker.entries
+        for entry in (() if tracker.nested else tracker.entries)
         if (match := _RETROSPECTIVE.fullmatch(entry.key))
     }
     of_epic: dict[str, list[StoryStatus]] = {}

@@ -27,6 +27,7 @@ Level = Literal["ok", "warn", "fail"]
 MEMORY_SECONDS = 1.0
 LITTLE_SPACE = 1 << 30
 NO_SPACE = 100 << 20
+ANOTHER_FOLDER = "Choose another with BMAD_DATA_DIR or --data-dir, or give yourself the right to write there."
 
 REVISION = "SELECT version_num FROM bmad_alembic_version"
 SERVER = "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000"
@@ -83,12 +84,11 @@ def check_python() -> Finding:
 def check_folders(data_dir: Path) -> Iterator[Finding]:
     """The data folder: there or possible, writable, with room."""
     nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
-    mend = "Choose another with BMAD_DATA_DIR or --data-dir, or give yourself the right to write there."
     if not nearest.is_dir():
-        yield Finding("fail", "Data folder", f"{nearest} is not a folder", mend)
+        yield Finding("fail", "Data folder", f"{nearest} is not a folder", ANOTHER_FOLDER)
         return
     if not os.access(nearest, os.W_OK | os.X_OK):
-        yield Finding("fail", "Data folder", f"{nearest} cannot be written", mend)
+        yield Finding("fail", "Data folder", f"{nearest} cannot be written", ANOTHER_FOLDER)
         return
     yield Finding("ok", "Data folder", f"{data_dir}" + ("" if nearest == data_dir else " (made at the first start)"))
     free = shutil.disk_usage(nearest).free
@@ -108,6 +108,9 @@ def check_embedded(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "Programs", str(find_binaries(major=Postmaster(home).data_major)))
     except BmadError as error:
         yield Finding("fail", "Programs", error.message, "Install what it names.")
+        return
+    except OSError as error:
+        yield Finding("fail", "Data folder", f"{error.filename}: {error.strerror}", ANOTHER_FOLDER)
         return
     if home.is_elsewhere:
         why = f"PostgreSQL cannot run as {home.account.name} in {home.asked_for}"

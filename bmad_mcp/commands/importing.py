@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from bmad_mcp.app import find_project, open_workspace
+from bmad_mcp.bmad_files.builtins import stored_builtins
 from bmad_mcp.bmad_files.importing import import_folder
-from bmad_mcp.bmad_files.plan import Stored, plan
+from bmad_mcp.bmad_files.plan import plan
 from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.report import ImportReport
 from bmad_mcp.bmad_files.rows import wanted_rows
@@ -50,7 +51,7 @@ async def _plan(settings: Settings, folder: Path) -> ImportReport:
         if project_id is not None:
             opened = OpenProject(project_id, settings.project, pool)
             return await import_folder(opened, folder, dry_run=True, progress=_tell)
-    # A dry run makes no project either: what it would write is all new.
+    # A dry run makes no project either: beside the built-in definitions, what it would write is new.
     wanted = wanted_rows(read_project(folder, progress=_tell), uuid7(), "import")
-    steps = plan(wanted, Stored())
+    steps = plan(wanted, stored_builtins())
     return ImportReport.of(wanted, steps, project=settings.project, folder=str(folder), dry_run=True)

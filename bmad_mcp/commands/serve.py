@@ -15,6 +15,7 @@ from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.stdio import serve_stdio
 from bmad_mcp.settings import Settings
 
+LOOPBACK = "127.0.0.1"
 PORT = 8770
 # Hosts kill what has not ended two seconds after their SIGTERM.
 FORCE_SECONDS = 1.8
@@ -33,7 +34,8 @@ def command(settings: Settings, over_http: bool, host: str | None, port: int | N
     """
     if over_http:
         # Nobody who starts the server over stdio waits for the page's template.
-        import_module("bmad_mcp.commands.serve_http").run(settings, host or "127.0.0.1", PORT if port is None else port)
+        serve_http = import_module("bmad_mcp.commands.serve_http")
+        serve_http.run(settings, LOOPBACK if host is None else host, PORT if port is None else port)
         return
     if host is not None or port is not None:
         raise click.UsageError("--host and --port belong to --http: `bmad-mcp serve --http`.")

@@ -56,7 +56,7 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         address = None
     if address is None or not address.is_loopback:
         raise click.BadParameter(
-            f"{host} would let other machines in, and this version has no login: anybody there could read and change"
+            f"{host!r} would let other machines in, and this version has no login: anybody there could read and change"
             " the project. Use 127.0.0.1, and an SSH tunnel to reach it from elsewhere.",
             param_hint="--host",
         )

@@ -23,6 +23,9 @@ LONGEST = 34
 class Refused(BmadError):
     """A tool refused a call; the text is what an assistant reads."""
 
+    code = "refused"
+    http_status = 409
+
 
 @dataclass
 class Score:

@@ -1,5 +1,6 @@
 """What can be done with templates."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,10 +10,14 @@ from bmad_mcp.errors import Invalid, NotFound
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import Cursor, DefinitionName, Limit, decode_cursor, encode_cursor
 from bmad_mcp.templates import queries
-from bmad_mcp.templates.markdown import render, template_markdown
+from bmad_mcp.templates.markdown import template_markdown
+from bmad_mcp.templates.rendering import render, render_path, render_text
 from bmad_mcp.templates.schemas import Rendered, TemplateBrief, TemplateOut, TemplatePage
 
 VALUES_CAP = 200_000
+TEXT_CAP = 500_000
+# About 10,000 tokens of English: hosts cut an answer at 25,000.
+SHOWN = 40_000
 
 
 async def template_list(
@@ -31,14 +36,17 @@ async def template_list(
 async def template_get(call: Call, template: DefinitionName) -> TemplateOut:
     """Read a template: its sections with guidance, and the values it takes."""
     row = await _row(call, template)
-    body = row["body"]
-    sections = body.get("sections")
+    sections = _sections(row["body"])
+    variables = _rendered(row, {}).missing if row["kind"] == "document" else []
+    text = None if sections else row["content"][:SHOWN]
+    is_cut = not sections and len(row["content"]) > SHOWN
     return TemplateOut.of(
         row,
-        filename=body.get("filename"),
-        variables=list(body.get("variables") or ()) or None,
-        sections=list(sections) if sections else None,
-        text=None if sections else row["content"],
+        filename=row["body"].get("filename"),
+        variables=variables or None,
+        sections=sections or None,
+        text=text,
+        note=f"The first {SHOWN:,} of {len(row['content']):,} characters." if is_cut else None,
     )
 
 
@@ -46,30 +54,43 @@ async def template_render(
     call: Call,
     template: DefinitionName,
     values: Annotated[
-        dict[str, Any], Field(description="Value by name; a list for a repeatable section or a table, by its id.")
+        dict[str, Any],
+        Field(
+            description="By name, or by a section's id: a text, a list for a list, table or repeatable section,"
+            " false to leave it out."
+        ),
     ],
 ) -> Rendered:
     """Make a document from a template; names without a value stay visible and are told."""
     if len(str(values)) > VALUES_CAP:
         raise Invalid(f"`values` is over {VALUES_CAP:,} characters. Render the document in parts.", field="values")
     row = await _row(call, template)
-    body = row["body"]
-    if not body.get("sections"):
-        raise Invalid(f"{template} is a text without sections, so there is nothing to fill. Read it with template_get.")
-    markdown, missing = render(_title(body) or row["title"], body["sections"], values)
-    filename = body.get("filename")
-    return Rendered(markdown=markdown, missing=missing, **({"filename": filename} if filename else {}))
+    if row["kind"] != "document":
+        raise Invalid(f"{row['name']} is a {row['kind']} guide to read with template_get; nothing in it is filled.")
+    return _rendered(row, values)
 
 
-def _title(body: dict[str, Any]) -> str:
-    head = body.get("template")
-    output = head.get("output") if isinstance(head, dict) else None
-    return str(output.get("title") or "") if isinstance(output, dict) else ""
+def _rendered(row: Any, values: Mapping[str, Any]) -> Rendered:
+    body, form = row["body"], row["body"].get("format") or "markdown"
+    if sections := _sections(body):
+        markdown, missing = render(body.get("title") or row["title"], sections, values, form)
+    else:
+        markdown, missing = render_text(row["content"][:TEXT_CAP], values, form)
+    if not body.get("filename"):
+        return Rendered(markdown=markdown, missing=missing)
+    filename, more = render_path(body["filename"], values)
+    return Rendered(markdown=markdown, missing=list(dict.fromkeys([*missing, *more])), filename=filename)
+
+
+def _sections(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = body.get("sections")
+    return [section for section in found if isinstance(section, dict)] if isinstance(found, list) else []
 
 
 async def _row(call: Call, name: str) -> Any:
-    bare = name.removesuffix(".yaml").removesuffix(".md").removesuffix("-tmpl")
-    row = await call.db.fetchrow(queries.GET, list(dict.fromkeys([name, bare, f"{bare}-tmpl"])))
+    plain = name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".md")
+    bare = plain.removesuffix("-tmpl")
+    row = await call.db.fetchrow(queries.GET, list(dict.fromkeys([name, plain, bare, f"{bare}-tmpl"])))
     if row is None:
         known = ", ".join(await call.db.fetchval(queries.NAMES) or []) or "none"
         raise NotFound(f"There is no template {name!r}. There are: {known}.", field="template")

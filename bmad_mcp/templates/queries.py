@@ -1,10 +1,11 @@
 """SQL of templates."""
 
-# The name may be written with or without the ending that files have.
+# The name as it was asked for goes first; several kinds may have a definition of that name.
 GET = """
 SELECT name, kind, title, source, body, content FROM bmad_templates
 WHERE project_id = bmad_project() AND kind <> 'workflow' AND name = ANY($1::text[])
-ORDER BY array_position(ARRAY['document', 'task', 'data', 'team', 'skill'], kind) LIMIT 1
+ORDER BY array_position($1::text[], name), array_position(ARRAY['document', 'task', 'data', 'team', 'skill'], kind)
+LIMIT 1
 """
 LIST = """
 SELECT name, kind, title, source FROM bmad_templates

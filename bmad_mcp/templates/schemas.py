@@ -22,12 +22,13 @@ class TemplatePage(Out):
 
 
 class TemplateOut(TemplateBrief):
-    """A template: what it fills, and its sections or text."""
+    """A template: the file it makes, the values it takes, and its sections or text."""
 
     filename: str | None = None
     variables: list[str] | None = None
     sections: list[dict[str, Any]] | None = None
     text: str | None = None
+    note: str | None = None
 
 
 class Rendered(Out):

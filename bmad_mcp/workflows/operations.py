@@ -1,10 +1,12 @@
 """What can be done with workflows."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bmad_mcp.activity.record import record
+from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Conflict, InvalidMove, NotFound
@@ -25,7 +27,7 @@ from bmad_mcp.shapes import (
     number_of,
 )
 from bmad_mcp.workflows import queries
-from bmad_mcp.workflows.routes import with_ways_back
+from bmad_mcp.workflows.routes import loop_body, with_ways_back
 from bmad_mcp.workflows.schemas import (
     Progress,
     SimilarRun,
@@ -46,10 +48,10 @@ NEWEST = 2**31 - 1
 
 
 async def workflow_types(call: Call, limit: Limit = 20, cursor: Cursor | None = None) -> WorkflowKinds:
-    """List the workflows that can be started: the six of the method, and imported ones."""
-    (after,) = decode_cursor(cursor, str) if cursor else ("",)
-    rows = await call.db.fetch(queries.DEFINITIONS, after, limit + 1)
-    following = encode_cursor(rows[limit - 1]["type"]) if len(rows) > limit else None
+    """List the workflows that can be started; those without stages cannot."""
+    after = decode_cursor(cursor, int, str) if cursor else (0, "")
+    rows = await call.db.fetch(queries.DEFINITIONS, *after, limit + 1)
+    following = encode_cursor(rows[limit - 1]["empty"], rows[limit - 1]["type"]) if len(rows) > limit else None
     return WorkflowKinds(items=[WorkflowKind.of(row) for row in rows[:limit]], next_cursor=following)
 
 
@@ -61,13 +63,13 @@ async def workflow_start(
 ) -> WorkflowStarted:
     """Start a workflow run; answers its first stage and earlier runs like it."""
     definition = await call.db.fetchrow(queries.DEFINITION, type)
-    if definition is None:
-        known = ", ".join(await call.db.fetchval(queries.DEFINITION_NAMES) or [])
-        raise NotFound(f"There is no workflow of type {type!r}. There are: {known}.", field="type")
-    stages = with_ways_back(definition["body"].get("stages") or [])
+    stages = with_ways_back(definition["body"].get("stages") or []) if definition else []
     if not stages:
+        known = ", ".join(await call.db.fetchval(queries.DEFINITION_NAMES) or []) or "none"
+        if definition is None:
+            raise NotFound(f"There is no workflow of type {type!r}. There are: {known}.", field="type")
         raise Conflict(
-            f"The workflow {type} was imported without stages, so it cannot run. Choose another type.", field="type"
+            f"The workflow {type} was imported without stages, so it cannot run. Choose one of: {known}.", field="type"
         )
     story_id = await call.db.fetchval(queries.STORY_ID, story) if story else None
     if story and story_id is None:
@@ -76,14 +78,12 @@ async def workflow_start(
     run_id, number = uuid7(), await next_number(call, "workflow")
     kind = type if type in set(WorkflowType) else WorkflowType.CUSTOM.value
     await call.db.execute(queries.CREATE, run_id, number, kind, type, title or definition["title"], story_id)
-    await call.db.execute(queries.ADD_STAGES, run_id, story, stages)
+    await call.db.execute(queries.ADD_STAGES, run_id, story, stages, loop_body(stages))
     await call.db.execute(queries.BEGIN_RUN, run_id)
-    run = {"id": run_id, "definition": type, "story_id": story_id}
-    stage = await go_on(call, run, None)
-    await record(call, f"workflow W-{number}", type=type, story=story)
-    return WorkflowStarted(
-        workflow=await _brief(call, number), stage=stage, similar=[SimilarRun.of(row) for row in similar]
-    )
+    stage = await go_on(call, {"id": run_id, "definition": type, "story_id": story_id})
+    brief = await _brief(call, number)
+    await record(call, f"workflow W-{number}", title=brief.title, type=type, story=story)
+    return WorkflowStarted(workflow=brief, stage=stage, similar=[SimilarRun.of(row) for row in similar])
 
 
 async def workflow_list(
@@ -110,45 +110,52 @@ async def workflow_get(call: Call, workflow: WorkflowKey) -> WorkflowOut:
         workflow=brief,
         progress=brief.progress,
         stages=[_stage_brief(stage) for stage in stages],
+        earlier_stages=_left_out(stages),
         tasks=[WorkflowTask.of(task) for task in tasks],
+        more_tasks=_left_out(tasks),
     )
 
 
 async def workflow_advance(
     call: Call,
     workflow: WorkflowKey,
-    outcome: Annotated[str, Field(max_length=60, description="`done`, `skip`, or a route of the stage.")],
+    outcome: Annotated[str, Field(max_length=120, description="`done`, `skip`, or a route of the stage.")],
     artifact: Annotated[Line | None, Field(description="Path or title of what the stage made.")] = None,
     note: LongText | None = None,
+    position: Annotated[
+        int | None, Field(description="Of the stage you mean; refused if the run is elsewhere.")
+    ] = None,
 ) -> WorkflowMoved:
     """Close the active stage of a run and go on to the next."""
     number = number_of(workflow)
+    label = checked_label(artifact, "artifact") if artifact else None
     expected = await call.db.fetchval(queries.ACTIVE_STAGE_OF, number)
     locked = await call.db.fetchrow(queries.LOCK, number)
     if locked is None:
-        raise NotFound(f"There is no workflow {workflow}. workflow_list shows the runs.", field="workflow")
+        raise _not_found(number)
     if locked["status"] != WorkflowStatus.ACTIVE:
-        mend = "Call workflow_resume first." if locked["status"] == "paused" else "workflow_start begins a new run."
-        raise InvalidMove(f"Workflow {workflow} is {locked['status']}, so it cannot advance. {mend}", field="workflow")
+        raise _not_active(workflow, locked["status"])
     stage = await call.db.fetchrow(queries.ACTIVE_STAGE, locked["id"])
-    if stage["id"] != expected:
+    if stage["id"] != expected or position not in (None, stage["position"]):
         raise Conflict(
-            f"Workflow {workflow} moved on to stage {stage['position']} while you called; nothing was changed."
+            f"Workflow {workflow} is at stage {stage['position']} by now; nothing was changed."
             " Read it with workflow_get, then advance that stage.",
-            field="workflow",
+            field="position",
         )
     run = await _row(call, number)
-    await close(call, run, stage, outcome, artifact, note)
-    following = await go_on(call, run, stage)
+    counted = await close(call, run, stage, outcome, label, note)
+    following = await go_on(call, run)
+    brief = await _brief(call, number)
     await record(
         call,
         f"workflow {workflow}",
         agent=stage["agent"],
         stage=stage["position"],
-        outcome=outcome,
+        outcome=counted,
+        status=brief.status if following is None else None,
         note=(note or "")[:300] or None,
     )
-    return WorkflowMoved(workflow=await _brief(call, number), stage=following)
+    return WorkflowMoved(workflow=brief, stage=following)
 
 
 async def workflow_pause(call: Call, workflow: WorkflowKey, reason: Line | None = None) -> WorkflowChanged:
@@ -163,24 +170,35 @@ async def workflow_resume(call: Call, workflow: WorkflowKey, reason: Line | None
 
 async def workflow_cancel(call: Call, workflow: WorkflowKey, reason: Line | None = None) -> WorkflowChanged:
     """End a run that will not be finished; this is final."""
-    changed = await _move(call, workflow, WorkflowStatus.CANCELLED, reason)
-    row = await _row(call, number_of(workflow))
-    await call.db.execute(queries.SKIP_PENDING, row["id"], "cancelled")
-    return WorkflowChanged(workflow=changed.workflow)
+    return await _move(call, workflow, WorkflowStatus.CANCELLED, reason)
 
 
 async def _move(call: Call, workflow: str, target: WorkflowStatus, reason: str | None) -> WorkflowChanged:
     number = number_of(workflow)
     row = await _row(call, number)
     await move(call.db, WORKFLOW, row["id"], target, key=workflow, reason=reason)
+    if target is WorkflowStatus.CANCELLED:
+        await call.db.execute(queries.SKIP_ACTIVE, row["id"], "the run was cancelled")
     await record(call, f"workflow {workflow}", status=target.value, note=reason)
     return WorkflowChanged(workflow=await _brief(call, number))
+
+
+def _not_active(workflow: str, status: str) -> InvalidMove:
+    if WorkflowStatus.ACTIVE in WORKFLOW.moves[WorkflowStatus(status)]:
+        mend = f"Call workflow_resume workflow={workflow} first."
+    else:
+        mend = "workflow_start begins a new run."
+    return InvalidMove(f"Workflow {workflow} is {status}, so it cannot advance. {mend}", field="workflow")
+
+
+def _not_found(number: int) -> NotFound:
+    return NotFound(f"There is no workflow W-{number}. workflow_list shows the runs.", field="workflow")
 
 
 async def _row(call: Call, number: int) -> Any:
     row = await call.db.fetchrow(queries.GET, number)
     if row is None:
-        raise NotFound(f"There is no workflow W-{number}. workflow_list shows the runs.", field="workflow")
+        raise _not_found(number)
     return row
 
 
@@ -189,8 +207,11 @@ async def _brief(call: Call, number: int) -> WorkflowBrief:
 
 
 def _told(row: Any) -> WorkflowBrief:
-    percent = 100 * row["done"] // row["total"] if row["total"] else 0
-    return WorkflowBrief.of(row, progress=Progress(percent=percent, done=row["done"], total=row["total"]))
+    return WorkflowBrief.of(row, progress=Progress(percent=row["percent"], done=row["done"], total=row["total"]))
+
+
+def _left_out(rows: Sequence[Any]) -> int | None:
+    return rows[0]["total"] - len(rows) or None if rows else None
 
 
 def _stage_brief(row: Any) -> StageBrief:

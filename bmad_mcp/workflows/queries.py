@@ -1,23 +1,38 @@
 """SQL of workflow runs and their stages."""
 
+from bmad_mcp.artifacts.kinds import is_kept_sql
 from bmad_mcp.lifecycles import STAGE, WORKFLOW, StageStatus, WorkflowStatus
 
 DEFINITION = """
 SELECT name, title, source, body FROM bmad_templates
 WHERE project_id = bmad_project() AND kind = 'workflow' AND name = $1::text
 """
+# Those that can be started first: of newer installations many workflows are texts without stages.
 DEFINITIONS = """
-SELECT name AS type, title AS name, source, left(body ->> 'description', 200) AS about,
-    coalesce(jsonb_array_length(body -> 'stages'), 0) AS stages
-FROM bmad_templates WHERE project_id = bmad_project() AND kind = 'workflow' AND name > $1::text
-ORDER BY name LIMIT $2::int
+SELECT * FROM (
+    SELECT name AS type, title AS name, source, left(body ->> 'description', 160) AS about, n.stages,
+        (n.stages = 0)::int AS empty
+    FROM bmad_templates, LATERAL (SELECT CASE jsonb_typeof(body -> 'stages') WHEN 'array'
+        THEN jsonb_array_length(body -> 'stages') ELSE 0 END AS stages) n
+    WHERE project_id = bmad_project() AND kind = 'workflow') d
+WHERE (d.empty, d.type) > ($1::int, $2::text)
+ORDER BY d.empty, d.type LIMIT $3::int
 """
 DEFINITION_NAMES = """
-SELECT array_agg(name ORDER BY name) FROM bmad_templates WHERE project_id = bmad_project() AND kind = 'workflow'
+SELECT array_agg(name ORDER BY name) FROM bmad_templates
+WHERE project_id = bmad_project() AND kind = 'workflow' AND body -> 'stages' -> 0 IS NOT NULL
 """
 HANDOFF_PROMPT = """
-SELECT body -> 'handoff_prompts' ->> $2::text FROM bmad_templates
-WHERE project_id = bmad_project() AND kind = 'workflow' AND name = $1::text
+SELECT p.value FROM bmad_templates t,
+    jsonb_each_text(CASE jsonb_typeof(t.body -> 'handoff_prompts') WHEN 'object' THEN t.body -> 'handoff_prompts'
+        ELSE '{}' END) AS p
+WHERE t.project_id = bmad_project() AND t.kind = 'workflow' AND t.name = $1::text AND p.key = ANY($2::text[])
+ORDER BY array_position($2::text[], p.key) LIMIT 1
+"""
+LAST_DONE = """
+SELECT agent, updates FROM bmad_workflow_stages
+WHERE project_id = bmad_project() AND workflow_id = $1 AND status = 'done' AND agent IS NOT NULL
+ORDER BY completed_at DESC, position DESC LIMIT 1
 """
 STORY_ID = "SELECT id FROM bmad_stories WHERE project_id = bmad_project() AND key = $1::text"
 
@@ -31,10 +46,12 @@ WHERE project_id = bmad_project() AND id = $1 AND {WORKFLOW.may_sql(WorkflowStat
 """
 STAGE_COLUMNS = """position, kind, step, agent, action, creates, updates, validates, uses, requires, optional,
     condition, optional_steps, repeats, routes, notes"""
+# A run's story is what its loop begins with; the planning before it is about the whole project.
 ADD_STAGES = f"""
 INSERT INTO bmad_workflow_stages (project_id, workflow_id, iteration, story_key, {STAGE_COLUMNS})
-SELECT bmad_project(), $1, 1, $2::text, s.position, s.kind, s.step, s.agent, s.action, s.creates, s.updates,
-    s.validates, s.uses, coalesce(s.requires, '{{}}'), coalesce(s.optional, false), s.condition, coalesce(s.optional_steps, '{{}}'),
+SELECT bmad_project(), $1, 1, CASE WHEN s.position = ANY($4::int[]) THEN $2::text END,
+    s.position, s.kind, s.step, s.agent, s.action, s.creates, s.updates, s.validates, s.uses,
+    coalesce(s.requires, '{{}}'), coalesce(s.optional, false), s.condition, coalesce(s.optional_steps, '{{}}'),
     s.repeats, coalesce(s.routes, '{{}}'), coalesce(s.notes, '')
 FROM jsonb_to_recordset($3::jsonb) AS s(position int, kind text, step text, agent text, action text, creates text,
     updates text, validates text, uses text, requires text[], optional boolean, condition text, optional_steps text[],
@@ -44,8 +61,8 @@ FROM jsonb_to_recordset($3::jsonb) AS s(position int, kind text, step text, agen
 ADD_AGAIN = f"""
 INSERT INTO bmad_workflow_stages (project_id, workflow_id, iteration, story_key, {STAGE_COLUMNS})
 SELECT s.project_id, s.workflow_id,
-    (SELECT max(n.iteration) + 1 FROM bmad_workflow_stages n WHERE n.project_id = bmad_project()
-        AND n.workflow_id = $1 AND n.position = ANY($2::int[])),
+    (SELECT max(n.iteration) + 1 FROM bmad_workflow_stages n WHERE n.project_id = s.project_id
+        AND n.workflow_id = s.workflow_id AND n.position = s.position),
     $3::text, s.position, s.kind, s.step, s.agent, s.action, s.creates, s.updates, s.validates, s.uses, s.requires,
     s.optional, s.condition, s.optional_steps, s.repeats, s.routes, s.notes
 FROM bmad_workflow_stages s
@@ -56,10 +73,23 @@ INSERT INTO bmad_workflow_stages (project_id, workflow_id, position, iteration, 
 SELECT bmad_project(), $1, $2::int, max(n.iteration) + 1, 'agent', $3::text, $4::text, $3::text, $5::text, $6::text
 FROM bmad_workflow_stages n WHERE n.project_id = bmad_project() AND n.workflow_id = $1 AND n.position = $2::int
 """
+# The stage that is closed and those of its turn that follow; stages of earlier turns are closed and stay.
+SET_STORY = """
+UPDATE bmad_workflow_stages AS s SET story_key = $2::text, updated_at = now(), version = s.version + 1
+FROM bmad_workflow_stages r
+WHERE r.project_id = bmad_project() AND r.workflow_id = $1 AND r.iteration = 1 AND r.routes ? 'next_story'
+  AND s.project_id = r.project_id AND s.workflow_id = r.workflow_id AND s.status IN ('pending', 'active')
+  AND s.position IN (SELECT jsonb_array_elements_text(r.routes -> 'next_story' -> 'again')::int)
+"""
 SKIP_PENDING = f"""
 UPDATE bmad_workflow_stages SET {STAGE.set_sql(StageStatus.SKIPPED)}, outcome = $2::text, updated_at = now(),
     completed_at = now(), version = version + 1
 WHERE project_id = bmad_project() AND workflow_id = $1 AND {STAGE.may_sql(StageStatus.SKIPPED)}
+"""
+SKIP_ACTIVE = f"""
+UPDATE bmad_workflow_stages SET {STAGE.set_sql(StageStatus.SKIPPED)}, outcome = $2::text, updated_at = now(),
+    completed_at = now(), version = version + 1
+WHERE project_id = bmad_project() AND workflow_id = $1 AND status = 'active' AND {STAGE.may_sql(StageStatus.SKIPPED)}
 """
 CLOSE_STAGE = f"""
 UPDATE bmad_workflow_stages SET {STAGE.set_from_parameter_sql("$2")}, outcome = $3::text, note = $4::text,
@@ -92,6 +122,8 @@ BRIEF_FIELDS = """
 PROGRESS = """
 LATERAL (
     SELECT count(*)::int AS total, (count(*) FILTER (WHERE s.status IN ('done', 'skipped')))::int AS done,
+        (CASE WHEN count(*) = 0 THEN 0
+            ELSE 100 * count(*) FILTER (WHERE s.status IN ('done', 'skipped')) / count(*) END)::int AS percent,
         min(coalesce(s.agent || ': ', '') || coalesce(s.action, s.creates, s.updates, s.validates, s.step, ''))
             FILTER (WHERE s.status = 'active') AS stage
     FROM bmad_workflow_stages s WHERE s.project_id = w.project_id AND s.workflow_id = w.id
@@ -109,25 +141,30 @@ SELECT {BRIEF_FIELDS} FROM bmad_workflows w, {PROGRESS}
 WHERE w.project_id = bmad_project() AND w.number < $1::int AND ($2::text IS NULL OR w.status::text = $2::text)
 ORDER BY w.number DESC LIMIT $3::int
 """
+# In the order in which they were done; of a long run the latest 100.
 STAGES = """
-SELECT position, iteration, kind, step, agent, action, creates, updates, validates, uses, requires, optional, condition,
-    story_key AS story, status, outcome, note, artifact
-FROM bmad_workflow_stages WHERE project_id = bmad_project() AND workflow_id = $1
-ORDER BY started_at NULLS LAST, position, iteration
+SELECT * FROM (
+    SELECT position, iteration, kind, step, agent, action, creates, updates, validates, uses, requires, optional,
+        condition, story_key AS story, status, outcome, left(note, 500) AS note, artifact, count(*) OVER () AS total,
+        row_number() OVER (ORDER BY started_at NULLS LAST, position, iteration) AS place
+    FROM bmad_workflow_stages WHERE project_id = bmad_project() AND workflow_id = $1) s
+WHERE s.place > s.total - 100 ORDER BY s.place
 """
+# Tasks lie above workflows and are only read here: whoever reads a run wants to see its work.
 TASKS = """
-SELECT 'T-' || number AS key, title, status::text AS status, agent FROM bmad_tasks
-WHERE project_id = bmad_project() AND workflow_id = $1 ORDER BY number LIMIT 100
+SELECT 'T-' || number AS key, title, status::text AS status, agent, count(*) OVER () AS total FROM bmad_tasks
+WHERE project_id = bmad_project() AND workflow_id = $1
+ORDER BY status IN ('completed', 'cancelled'), number LIMIT 50
 """
 SIMILAR = """
-SELECT 'W-' || w.number AS key, w.title, w.status::text AS status,
-    round((extract(epoch FROM w.completed_at - w.started_at) / 3600)::numeric, 1)::float AS hours,
-    (SELECT array_agg(left(n.note, 200) ORDER BY n.completed_at DESC) FROM (
-        SELECT s.note, s.completed_at FROM bmad_workflow_stages s
+SELECT 'W-' || w.number AS key, w.title, w.status::text AS status, w.reason,
+    round((extract(epoch FROM coalesce(w.completed_at, w.updated_at) - w.started_at) / 3600)::numeric, 1)::float AS hours,
+    (SELECT array_agg(n.note ORDER BY n.completed_at DESC) FROM (
+        SELECT left(s.note, 200) AS note, s.completed_at FROM bmad_workflow_stages s
         WHERE s.project_id = w.project_id AND s.workflow_id = w.id AND s.note <> ''
         ORDER BY s.completed_at DESC LIMIT 3) n) AS notes
 FROM bmad_workflows w
-WHERE w.project_id = bmad_project() AND w.definition = $1::text AND w.completed_at IS NOT NULL
+WHERE w.project_id = bmad_project() AND w.definition = $1::text AND w.status IN ('completed', 'cancelled')
 ORDER BY w.number DESC LIMIT 3
 """
 FINISH = f"""
@@ -139,19 +176,24 @@ TOUCH = (
     "UPDATE bmad_workflows SET updated_at = now(), version = version + 1 WHERE project_id = bmad_project() AND id = $1"
 )
 
-# What the project has of the names a stage asks for: by path, by title, or as the output of an earlier stage.
-HAVE = """
-SELECT name FROM unnest($2::text[]) AS asked(name)
-WHERE EXISTS (SELECT FROM bmad_artifacts a WHERE a.project_id = bmad_project() AND a.path = 'docs/' || asked.name)
-   OR EXISTS (SELECT FROM bmad_artifacts a WHERE a.project_id = bmad_project() AND a.path = asked.name)
-   OR EXISTS (SELECT FROM bmad_workflow_stages s WHERE s.project_id = bmad_project() AND s.workflow_id = $1
-        AND s.status = 'done' AND asked.name IN (s.creates, s.updates, s.artifact))
+# What the project has of the names a stage asks for: a file, a title or a kind of document, or what an earlier stage
+# of the run brought forth. The templates and guides that an import keeps are no documents.
+HAVE = f"""
+SELECT asked.name FROM unnest($2::text[]) AS asked(name)
+WHERE EXISTS (SELECT FROM bmad_workflow_stages s WHERE s.project_id = bmad_project() AND s.workflow_id = $1
+        AND s.status = 'done' AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
+            s.validates, s.step, s.artifact, regexp_replace(s.artifact, '^.*/', '')))
+   OR EXISTS (SELECT FROM bmad_artifacts a WHERE a.project_id = bmad_project()
+        AND (a.path IN (asked.name, 'docs/' || asked.name) OR lower(a.title) = lower(asked.name) OR a.kind = asked.name)
+        AND NOT {is_kept_sql("a")})
 """
-# The story for the next turn of the loop: the first open one that the run has not had.
+# The first story that is still to be built and that no run is about.
 NEXT_STORY = """
 SELECT t.key FROM bmad_stories t
-WHERE t.project_id = bmad_project() AND t.status::text NOT IN ('done', 'cancelled')
-  AND NOT EXISTS (SELECT FROM bmad_workflow_stages s WHERE s.project_id = bmad_project() AND s.workflow_id = $1
-        AND s.story_key = t.key)
+WHERE t.project_id = bmad_project() AND t.status IN ('draft', 'ready', 'in_progress')
+  AND NOT EXISTS (SELECT FROM bmad_workflow_stages s JOIN bmad_workflows w ON w.project_id = s.project_id
+        AND w.id = s.workflow_id
+    WHERE s.project_id = t.project_id AND s.story_key = t.key
+      AND (s.workflow_id = $1 OR (w.status IN ('active', 'paused') AND s.status IN ('pending', 'active'))))
 ORDER BY t.epic_number, t.number, t.suffix LIMIT 1
 """

@@ -1,32 +1,17 @@
 """Where a stage can lead: the routes of decisions, and the ways back that the methods' diagrams draw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# Stage attributes that mark a way back → the route's name, where it goes, and what it means.
+# The ways back by name; the stages of a definition do not name them, their conditions and steps imply them.
 RECHECK = "recheck"
 REVIEW_AGAIN = "review_again"
 NEXT_STORY = "next_story"
 
-# A workflow names a document in one way, and the template that makes it saves it under another.
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "project-brief.md": ("brief.md", "project-brief.md"),
-    "prd.md": ("prd.md", "prd/index.md"),
-    "architecture.md": ("architecture.md", "architecture/index.md"),
-    "fullstack-architecture.md": ("architecture.md", "architecture/index.md", "fullstack-architecture.md"),
-    "front-end-architecture.md": ("ui-architecture.md", "front-end-architecture.md"),
-    "brownfield-architecture.md": ("architecture.md", "brownfield-architecture.md"),
-    "front-end-spec.md": ("front-end-spec.md",),
-}
+Stage = Mapping[str, Any]
 
 
-def names_for(requirement: str) -> tuple[str, ...]:
-    """The names under which a required document may be found."""
-    bare = requirement.split(" (")[0].strip()
-    return tuple(dict.fromkeys((requirement, bare, *ALIASES.get(bare, ()))))
-
-
-def with_ways_back(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_ways_back(stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """The stages of a definition with the ways back added to their routes: a route with `again` repeats positions."""
     found = [dict(stage) for stage in stages]
     for index, stage in enumerate(found):
@@ -39,11 +24,17 @@ def with_ways_back(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             _add_route(stage, REVIEW_AGAIN, start, "The findings are addressed: review again.")
         elif stage.get("step") == "repeat_development_cycle":
             start = _last(before, lambda one: bool(one.get("repeats")))
-            _add_route(stage, NEXT_STORY, start, "More stories are left: begin the next one. `note` may name it.")
+            _add_route(stage, NEXT_STORY, start, "Begin the next story; `note` may name it: story 1.2.")
     return found
 
 
-def _last(stages: Sequence[Mapping[str, Any]], is_it: Any) -> int | None:
+def loop_body(stages: Sequence[Stage]) -> list[int]:
+    """The positions that are done once for each story; empty when the workflow has no loop."""
+    turns = [stage["routes"][NEXT_STORY] for stage in stages if NEXT_STORY in (stage.get("routes") or {})]
+    return sorted({position for turn in turns for position in turn["again"]})
+
+
+def _last(stages: Sequence[Stage], is_it: Callable[[Stage], bool]) -> int | None:
     return next((stage["position"] for stage in reversed(stages) if is_it(stage)), None)
 
 
@@ -53,7 +44,32 @@ def _add_route(stage: dict[str, Any], name: str, start: int | None, means: str) 
         stage["routes"] = {**(stage.get("routes") or {}), name: {"again": again, "notes": means}}
 
 
-def is_exit(route: Mapping[str, Any]) -> bool:
+def decides(stage: Stage) -> bool:
+    """Whether the stage is a decision: only one of its routes leads on."""
+    return stage["kind"] == "decision" and bool(stage["routes"])
+
+
+def may_skip(stage: Stage) -> bool:
+    """Whether the stage may be left out: it is optional, or a condition decides."""
+    return not decides(stage) and bool(stage["optional"] or stage["condition"])
+
+
+def outcomes(stage: Stage) -> list[str]:
+    """What may be given as the stage's outcome."""
+    return [*([] if decides(stage) else ["done"]), *(["skip"] if may_skip(stage) else []), *stage["routes"]]
+
+
+def route_named(stage: Stage, outcome: str) -> str | None:
+    """The stage's route that is meant, however its words are joined: `Single story` is `single_story`."""
+    spoken = {name.lower().replace("-", "_").replace(" ", "_"): name for name in stage["routes"]}
+    return (
+        outcome
+        if outcome in stage["routes"]
+        else spoken.get(outcome.strip().lower().replace("-", "_").replace(" ", "_"))
+    )
+
+
+def leaves(route: Mapping[str, Any]) -> bool:
     """Whether a decision's route leaves the workflow after one stage of its own."""
     return "continue" not in route and "again" not in route
 

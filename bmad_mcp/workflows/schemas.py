@@ -81,12 +81,13 @@ class WorkflowBrief(Out):
 
 
 class SimilarRun(Out):
-    """An earlier run of the same definition."""
+    """An earlier run of the same definition, how long it took and what was noted."""
 
     key: str
     title: str
     status: str
     hours: float | None = None
+    reason: str | None = None
     notes: list[str] | None = None
 
 
@@ -121,12 +122,14 @@ class WorkflowTask(Out):
 
 
 class WorkflowOut(Out):
-    """A whole run."""
+    """A whole run. `earlier_stages` and `more_tasks` count what a long run does not show."""
 
     workflow: WorkflowBrief
     stages: list[StageBrief]
+    earlier_stages: int | None = None
     progress: Progress
     tasks: list[WorkflowTask]
+    more_tasks: int | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
 

@@ -1,13 +1,22 @@
 """The definitions that every project begins with."""
 
 import asyncio
+import json
+import shutil
 import subprocess
 import sys
 import uuid
 
+from bmad_installs import add_v4_docs
 from stored_rows import change, dump, fetch
 
-from bmad_mcp.bmad_files.builtins import builtin_rows, seed_builtins
+from bmad_mcp.bmad_files.builtins import builtin_rows, seed_builtins, stored_builtins
+from bmad_mcp.bmad_files.importing import import_folder
+from bmad_mcp.bmad_files.plan import plan
+from bmad_mcp.bmad_files.reader import read_project
+from bmad_mcp.bmad_files.report import ImportReport
+from bmad_mcp.bmad_files.rows import wanted_rows
+from bmad_mcp.builtin import FOLDER
 from bmad_mcp.call import OpenProject
 from bmad_mcp.projects.open import open_project
 
@@ -105,13 +114,14 @@ async def test_two_seedings_at_once_give_one_set(pool):
 
 
 async def test_two_processes_that_seed_at_once_give_one_set(pool, database):
-    import json
-
     opened = await bare_project(pool)
     argument = json.dumps([database.app, str(opened.id), opened.key], default=str)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SEED, argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", SEED, argument],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for _ in range(2)
     ]
@@ -130,3 +140,14 @@ async def test_two_processes_that_seed_at_once_give_one_set(pool, database):
 def test_the_built_in_files_are_read_without_a_deviation():
     assert builtin_rows().deviations == ()
     assert builtin_rows() is builtin_rows()
+
+
+async def test_a_plan_for_a_project_that_is_not_there_yet_is_that_of_a_new_one(workspace, tmp_path):
+    folder = add_v4_docs(tmp_path / "shop")
+    shutil.copytree(FOLDER / ".bmad-core", folder / ".bmad-core")
+    wanted = wanted_rows(read_project(folder), uuid.uuid4(), "import")
+    planned = ImportReport.of(wanted, plan(wanted, stored_builtins()), project="a", folder="b", dry_run=True)
+    done = await import_folder(workspace.opened, folder)
+    assert planned.counts == done.counts
+    assert planned.updated == done.updated
+    assert planned.counts["agent"].updated == 8

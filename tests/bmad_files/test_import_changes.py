@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bmad_installs import add_v4_docs, add_v6_docs, write
-from stored_rows import change, dump, fetch, story, tasks
+from stored_rows import dump, fetch, story, tasks
 
 from bmad_mcp.bmad_files.importing import import_folder
 
@@ -179,7 +179,9 @@ async def test_a_ticked_box_completes_its_task_and_frees_what_waited(folder, ope
     parent, child, page = await tasks(opened, "2.4")
     waiting = await run("task_create", title="After the page", depends_on=[page["key"]])
     text = (folder / STORY_24).read_text()
-    text = text.replace("  - [ ] Data access", "  - [x] Data access").replace("- [ ] Write the page", "- [x] Write the page")
+    text = text.replace("  - [ ] Data access", "  - [x] Data access").replace(
+        "- [ ] Write the page", "- [x] Write the page"
+    )
     (folder / STORY_24).write_text(text)
     report = await import_folder(opened, folder)
     assert report.counts["task"].updated == 2
@@ -257,7 +259,9 @@ async def test_the_task_for_a_whole_story_gives_way_to_check_boxes(v6_folder, op
     (whole,) = await tasks(opened, "2.4")
     assert whole["source_ref"] == "2.4#implement"
     path = "_bmad-output/implementation-artifacts/2-4-sort-and-filter.md"
-    write(v6_folder, path, "# Story 2.4: Sort\n\nStatus: ready-for-dev\n\n## Tasks / Subtasks\n\n- [ ] One\n- [ ] Two\n")
+    write(
+        v6_folder, path, "# Story 2.4: Sort\n\nStatus: ready-for-dev\n\n## Tasks / Subtasks\n\n- [ ] One\n- [ ] Two\n"
+    )
     await import_folder(opened, v6_folder)
     found = await tasks(opened, "2.4")
     assert [(one["title"], one["status"]) for one in found[1:]] == [("One", "pending"), ("Two", "pending")]
@@ -313,7 +317,7 @@ async def test_a_story_file_that_was_renamed_is_the_same_story(folder, opened):
     report = await import_folder(opened, folder)
     told = await story(opened, "2.4")
     assert (told["id"], told["source_path"]) == (identity, "docs/stories/2.4.story.md")
-    assert [task["source_ref"] for task in await tasks(opened, "2.4")][0] == "docs/stories/2.4.story.md#1"
+    assert (await tasks(opened, "2.4"))[0]["source_ref"] == "docs/stories/2.4.story.md#1"
     assert not report.conflicts
 
 
@@ -346,16 +350,18 @@ async def test_a_document_recorded_by_a_tool_takes_the_bytes_of_its_file(folder,
     assert (row["source"], row["kind"], row["agent"]) == ("import", "architecture", "dev")
 
 
-async def test_a_document_that_tools_wrote_differently_is_a_conflict(folder, opened):
-    await change(
-        opened,
-        "INSERT INTO bmad_artifacts (project_id, number, kind, title, path, content, content_hash)"
-        " VALUES (bmad_project(), 900, 'document', 'A', 'docs/architecture.md', 'ours', 'abc')",
-    )
-    (conflict,) = (await import_folder(opened, folder)).conflicts
+async def test_a_document_that_tools_replaced_is_a_conflict_until_both_are_the_same(folder, opened, run):
+    await import_folder(opened, folder)
+    await run("artifact_record", kind="architecture", path="docs/architecture.md", content="# Ours\n")
+    report = await import_folder(opened, folder)
+    (conflict,) = report.conflicts
     assert (conflict.kind, conflict.key) == ("file", "docs/architecture.md")
-    (row,) = await fetch(opened, "SELECT content FROM bmad_artifacts WHERE path = 'docs/architecture.md'")
-    assert row["content"] == "ours"
+    assert "artifact_get" in conflict.mend
+    read = "SELECT content, source FROM bmad_artifacts WHERE path = 'docs/architecture.md'"
+    assert await fetch(opened, read) == [{"content": "# Ours\n", "source": "tool"}]
+    (folder / "docs/architecture.md").write_text("# Ours\n")
+    assert not (await import_folder(opened, folder)).conflicts
+    assert await fetch(opened, read) == [{"content": "# Ours\n", "source": "import"}]
 
 
 async def test_sessions_and_status_of_agents_are_not_touched(tmp_path, opened, run):

@@ -15,6 +15,9 @@ from bmad_mcp.errors import Conflict, NotFound, Unavailable
 
 STORY_22 = "docs/stories/2.2.search-products.md"
 STORY_24 = "docs/stories/2.4.sort-and-filter.md"
+WAITING = """
+SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 GATE = "docs/qa/gates/1.2-sign-in.yml"
 
 
@@ -65,7 +68,9 @@ async def test_values_that_the_database_cannot_hold_are_mended_and_told(folder, 
         '# odd\n\n```yaml\nagent:\n  id: Odd Agent!\n  name: "No\\0body"\n  title: "two\\nlines"\n'
         f'  whenToUse: "{"long " * 30_000}"\npersona: {{role: "a\\0b"}}\ncommands: [{{"x\\0": "y"}}]\n```\n',
     )
-    write(folder, "docs/stories/5.1.long.md", f"# Story 5.1: {'very ' * 200_000}long\n\n## Status\n\n{'Done ' * 20_000}\n")
+    write(
+        folder, "docs/stories/5.1.long.md", f"# Story 5.1: {'very ' * 200_000}long\n\n## Status\n\n{'Done ' * 20_000}\n"
+    )
     write(folder, "docs/stories/5.2.boxes.md", f"# S\n\n## Tasks\n\n- [ ] {'long ' * 200}\n- [ ]\n" + "- [ ] x\n" * 600)
     report = await import_folder(opened, folder)
     told = {one.code for one in report.deviations}
@@ -174,7 +179,7 @@ async def test_an_import_that_is_cancelled_leaves_nothing(folder, opened):
     await blocker.execute("INSERT INTO mcp_counters (project_id, kind, value) VALUES (bmad_project(), 'artifact', 0)")
     waiting = asyncio.create_task(import_folder(opened, folder))
     async with asyncio.timeout(10):
-        while not await fetch(opened, "SELECT FROM pg_locks WHERE NOT granted"):
+        while not await fetch(opened, WAITING):
             await asyncio.sleep(0.01)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -189,7 +194,7 @@ async def test_a_lost_connection_leaves_nothing(folder, opened, database):
     await blocker.execute("INSERT INTO mcp_counters (project_id, kind, value) VALUES (bmad_project(), 'artifact', 0)")
     waiting = asyncio.create_task(import_folder(opened, folder))
     async with asyncio.timeout(10):
-        while not (found := await fetch(opened, "SELECT pid FROM pg_locks WHERE NOT granted")):
+        while not (found := await fetch(opened, WAITING)):
             await asyncio.sleep(0.01)
     admin = await asyncpg.connect(**database.admin)
     await admin.execute("SELECT pg_terminate_backend($1)", found[0]["pid"])
@@ -206,6 +211,27 @@ async def test_two_imports_at_once_take_turns(folder, opened):
     assert sorted(report.changes > 0 for report in reports) == [False, True]
     rows = await fetch(opened, "SELECT number FROM bmad_tasks ORDER BY number")
     assert [row["number"] for row in rows] == list(range(1, 37))
+
+
+async def test_a_change_made_between_reading_and_writing_is_planned_for_anew(folder, opened):
+    await import_folder(opened, folder)
+    text = (folder / STORY_24).read_text()
+    (folder / STORY_24).write_text(text.replace("a keyboard alone", "a keyboard"))
+    tool = Transaction(opened.pool, opened.id)
+    await tool.execute(
+        "UPDATE bmad_stories SET benefit = 'of a tool', version = version + 1"
+        " WHERE project_id = bmad_project() AND key = '2.4'"
+    )
+    waiting = asyncio.create_task(import_folder(opened, folder))
+    async with asyncio.timeout(10):
+        while not await fetch(opened, WAITING):
+            await asyncio.sleep(0.01)
+    await tool.end("COMMIT")
+    report = await waiting
+    assert not report.conflicts
+    told = await story(opened, "2.4")
+    assert (told["benefit"], told["acceptance"][2]) == ("of a tool", "It works with a keyboard.")
+    assert told["version"] == 3
 
 
 async def test_an_import_beside_tools_at_work_loses_nobodys_change(folder, opened, run):
@@ -226,11 +252,13 @@ async def test_an_import_beside_tools_at_work_loses_nobodys_change(folder, opene
                 await import_folder(opened, folder)
 
     await asyncio.gather(work(), work(), edits())
-    done = await fetch(opened, "SELECT count(*) AS n FROM bmad_tasks WHERE summary = 'done by a tool' AND status = 'completed'")
+    done = await fetch(
+        opened, "SELECT count(*) AS n FROM bmad_tasks WHERE summary = 'done by a tool' AND status = 'completed'"
+    )
     trail = await fetch(opened, "SELECT count(*) AS n FROM bmad_agent_activity WHERE operation = 'task_complete'")
     assert done[0]["n"] == trail[0]["n"] > 0
     told = {one["name"]: one["text"] for one in (await story(opened, "2.4"))["sections"]}
-    assert "src/shop01234567" in told["Dev Notes"] or "shop7" in told["Dev Notes"]
+    assert "src/shop76543210" in told["Dev Notes"]
 
 
 async def test_another_project_sees_nothing_of_an_import(folder, opened, pool):

@@ -47,7 +47,13 @@ async def test_a_4_44_3_project_comes_in_whole(v4, workspace):
     assert "ux-expert" in next(row["aliases"] for row in agents if row["name"] == "ux")
 
     definitions = await fetch(opened, "SELECT kind, body FROM bmad_templates WHERE source_path LIKE '.bmad-core/%'")
-    assert Counter(row["kind"] for row in definitions) == {"workflow": 6, "document": 13, "task": 23, "data": 8, "team": 4}
+    assert Counter(row["kind"] for row in definitions) == {
+        "workflow": 6,
+        "document": 13,
+        "task": 23,
+        "data": 8,
+        "team": 4,
+    }
     assert sum(len(row["body"]["stages"]) for row in definitions if row["kind"] == "workflow") == 99
 
     checklists = await fetch(opened, "SELECT name, items FROM bmad_checklists WHERE source_path LIKE '.bmad-core/%'")
@@ -182,7 +188,9 @@ async def test_every_file_that_was_read_is_kept_byte_for_byte(made, workspace, r
     (folder / "docs" / "nul.md").write_bytes(b"# A\x00B\n")
     read = read_project(folder)
     await import_folder(workspace.opened, folder)
-    stored = await fetch(workspace.opened, "SELECT path, content, encoding, content_hash, generation FROM bmad_artifacts")
+    stored = await fetch(
+        workspace.opened, "SELECT path, content, encoding, content_hash, generation FROM bmad_artifacts"
+    )
     assert len(stored) == len(read.files) > 100
     for row in stored:
         content = row["content"].encode()

@@ -255,7 +255,9 @@ def test_stories_with_keys_that_are_none_are_told_and_left_out():
 
 def test_the_word_in_the_file_counts_before_the_one_in_the_tracker():
     told = {
-        (raw, tracked): wanted(stories=(replace(STORY_VALUE, raw_status=raw, tracker_status=tracked),)).stories[0].status
+        (raw, tracked): wanted(stories=(replace(STORY_VALUE, raw_status=raw, tracker_status=tracked),))
+        .stories[0]
+        .status
         for raw in ("Done", "gibberish", None)
         for tracked in ("review", "gibberish", None)
     }

@@ -1,9 +1,19 @@
 """Templates: listed, read, and made into documents."""
 
+import asyncio
+
 import pytest
+import yaml
+from stored_rows import change
 
 from bmad_mcp.errors import Invalid, NotFound
-from bmad_mcp.templates.markdown import render, template_markdown
+from bmad_mcp.templates.markdown import template_markdown
+from bmad_mcp.templates.operations import SHOWN
+
+ADD = """
+INSERT INTO bmad_templates (project_id, kind, name, title, body, source, content)
+VALUES (bmad_project(), $1, $2, $2, $3, 'import', $4)
+"""
 
 
 async def test_the_built_in_templates_are_listed_page_by_page(run):
@@ -14,10 +24,12 @@ async def test_the_built_in_templates_are_listed_page_by_page(run):
         names += [one.name for one in page.items]
     assert len(names) == len(set(names)) == 12
     assert {"prd", "story", "architecture", "qa-gate"} <= set(names)
-    assert all(one.kind == "task" for one in (await run("template_list", kind="task")).items)
+    guides = await run("template_list", kind="task")
+    assert guides.items
+    assert all(one.kind == "task" for one in guides.items)
 
 
-@pytest.mark.parametrize("name", ["prd", "prd-tmpl", "prd-tmpl.yaml", "PRD"])
+@pytest.mark.parametrize("name", ["prd", "prd-tmpl", "prd-tmpl.yaml", "PRD", "prd.md"])
 async def test_a_template_is_found_as_people_write_it(run, name):
     found = await run("template_get", template=name)
     assert (found.name, found.kind) == ("prd", "document")
@@ -26,93 +38,113 @@ async def test_a_template_is_found_as_people_write_it(run, name):
     assert template_markdown(found).startswith("# ")
 
 
+async def test_the_name_as_it_is_asked_for_goes_first(run, workspace):
+    await change(workspace.opened, ADD, "document", "prd-tmpl", {}, "other")
+    assert (await run("template_get", template="prd-tmpl")).name == "prd-tmpl"
+    assert (await run("template_get", template="prd")).name == "prd"
+
+
 async def test_an_unknown_template_names_those_there_are(run):
-    with pytest.raises(NotFound, match="prd"):
-        await run("template_get", template="novel")
+    for name in ("template_get", "template_render"):
+        with pytest.raises(NotFound, match="prd"):
+            await run(name, template="novel", **({"values": {}} if name == "template_render" else {}))
 
 
-async def test_every_built_in_template_makes_a_document(run):
+async def test_a_workflow_is_no_template(run):
+    with pytest.raises(NotFound):
+        await run("template_get", template="greenfield-ui")
+
+
+async def test_every_built_in_template_makes_a_document_of_the_values_it_asks_for(run):
     for item in (await run("template_list", limit=100)).items:
         found = await run("template_get", template=item.name)
-        if not found.sections:
-            continue
         values = {name: f"value of {name}" for name in found.variables or []}
-        done = await run("template_render", template=item.name, values=values)
-        assert done.markdown.startswith("#"), item.name
+        empty = await run("template_render", template=item.name, values={})
+        assert empty.missing == found.variables, item.name
+        done = await run("template_render", template=item.name, values=values | {"status": "Draft"})
         assert done.missing == [], item.name
+        assert "{{" not in done.markdown, item.name
+        assert "{{" not in (done.filename or ""), item.name
 
 
 async def test_missing_values_stay_visible_and_are_named(run):
     done = await run("template_render", template="story", values={})
     assert done.missing
-    assert f"{{{{{done.missing[0]}}}}}" in done.markdown
+    shown = done.markdown + (done.filename or "")
+    assert all(f"{{{{{name}}}}}" in shown for name in done.missing)
 
 
-async def test_a_guide_cannot_be_rendered(run):
+async def test_the_gate_template_makes_a_yaml_file(run):
+    variables = (await run("template_get", template="qa-gate")).variables
+    values = dict.fromkeys(variables, "text") | {"top_issues": [{"id": "SEC-001"}], "status_reason": 'So: "ok"'}
+    done = await run("template_render", template="qa-gate", values=values)
+    found = yaml.safe_load(done.markdown)
+    assert (found["schema"], found["top_issues"], found["status_reason"]) == (1, [{"id": "SEC-001"}], 'So: "ok"')
+
+
+async def test_a_template_without_sections_is_filled_too(run, workspace):
+    body = {"format": "markdown", "filename": "", "sections": [], "variables": ["name"]}
+    await change(workspace.opened, ADD, "document", "brief", body, "---\ntitle: {{name}}\n---\n# {{name}} {{more}}\n")
+    found = await run("template_get", template="brief")
+    assert (found.variables, found.sections) == (["name", "more"], None)
+    assert "# {{name}}" in found.text
+    done = await run("template_render", template="brief", values={"name": "Shop"})
+    assert done.markdown == "---\ntitle: Shop\n---\n# Shop {{more}}\n"
+    assert done.missing == ["more"]
+
+
+async def test_a_long_text_is_shown_in_part_and_says_so(run, workspace):
+    await change(workspace.opened, ADD, "task", "long", {}, "x" * (SHOWN + 1))
+    found = await run("template_get", template="long")
+    assert len(found.text) == SHOWN
+    assert f"{SHOWN + 1:,}" in found.note
+
+
+async def test_a_guide_cannot_be_rendered_and_too_many_values_are_refused(run):
     with pytest.raises(Invalid, match="template_get"):
         await run("template_render", template="shard-documents", values={})
+    with pytest.raises(Invalid, match="in parts"):
+        await run("template_render", template="prd", values={"x": "y" * 200_001})
 
 
-def test_each_kind_of_section_is_written_its_own_way():
+async def test_the_guide_tells_what_each_section_takes_as_a_quotation(run, workspace):
     sections = [
-        {"id": "goals", "title": "Goals", "type": "bullet-list"},
-        {"id": "steps", "title": "Steps", "type": "numbered-list", "items": ["a {{x}}", "b"]},
-        {"id": "log", "title": "Log", "type": "table", "columns": ["Date", "Who"]},
-        {"id": "code", "title": "Code", "type": "code", "language": "sh", "template": "echo {{x}}"},
-        {"id": "flow", "title": "Flow", "type": "mermaid", "template": "graph TD"},
-        {"id": "status", "title": "Status", "type": "choice", "choices": ["Draft", "Done"]},
         {
-            "id": "epic",
-            "title": "Epic {{n}}",
-            "repeatable": True,
-            "sections": [{"title": "Why", "template": "{{why}}"}],
+            "id": "a",
+            "title": "A",
+            "type": "choice",
+            "choices": ["X", "Y"],
+            "instruction": "Ask\n# twice",
+            "owner": "sm",
         },
-        {"id": "more", "title": "More", "condition": "there is more", "template": "{{gone}}"},
+        {"id": "b", "title": "B", "repeatable": True, "template": "```\n{{x}}\n```", "examples": ["one", "two"]},
+        {"id": "c", "title": "C", "prefix": "FR", "columns": ["D", "W"], "choices": {"k": ["v"]}},
     ]
-    values = {
-        "x": "1",
-        "goals": ["one", "two"],
-        "log": [{"Date": "d", "Who": "a|b"}],
-        "epic": [{"n": "1", "why": "because"}, {"n": "2", "why": "so"}],
-    }
-    text, missing = render("Doc {{x}}", sections, values)
-    assert missing == ["gone"]
+    await change(workspace.opened, ADD, "document", "odd", {"sections": sections, "filename": "docs/{{x}}.md"}, "")
+    text = template_markdown(await run("template_get", template="odd"))
     for part in (
-        "# Doc 1",
-        "- one\n- two",
-        "1. a 1\n2. b",
-        "| Date | Who |\n|---|---|\n| d | a\\|b |",
-        "```sh\necho 1\n```",
-        "```mermaid\ngraph TD\n```",
-        "Draft | Done",
-        "## Epic 1\n\n### Why\n\nbecause",
-        "## Epic 2",
-        "*Only if: there is more*\n\n{{gone}}",
+        "Makes `docs/{{x}}.md`.",
+        "*value: a · kind: choice · one of: X, Y · owner: sm*",
+        "> Ask\n> # twice",
+        "*value: b · repeated: yes*\n\n```\n{{x}}\n```",
+        "Examples:\n\n```\none\ntwo\n```",
+        "one of: k: v · columns: D, W · each begins with: FR",
     ):
         assert part in text, part
 
 
-def test_a_value_is_data_and_is_not_expanded_again():
-    text, missing = render("", [{"template": "{{a}}"}], {"a": "{{b}}", "b": "secret"})
-    assert text == "{{b}}\n"
-    assert missing == []
+async def test_a_template_of_another_project_is_not_seen(run, workspace, pool):
+    from conftest import new_project
+
+    other = await new_project(pool)
+    await change(other, ADD, "document", "theirs", {}, "secret")
+    with pytest.raises(NotFound):
+        await run("template_get", template="theirs")
+    assert all(one.name != "theirs" for one in (await run("template_list", limit=100)).items)
 
 
-def test_a_repeatable_section_inside_another_takes_the_outer_items_list():
-    sections = [
-        {
-            "id": "epics",
-            "title": "Epic {{n}}",
-            "repeatable": True,
-            "sections": [{"id": "stories", "title": "Story {{t}}", "repeatable": True}],
-        }
-    ]
-    values = {"epics": [{"n": "1", "stories": [{"t": "a"}, {"t": "b"}]}, {"n": "2", "stories": [{"t": "c"}]}]}
-    text, missing = render("", sections, values)
-    assert [line for line in text.splitlines() if line] == ["# Epic 1", "## Story a", "## Story b", "# Epic 2", "## Story c"]
-    assert missing == []
-
-
-def test_a_list_given_for_a_whole_section_needs_none_of_its_values():
-    sections = [{"id": "goals", "type": "bullet-list", "template": "- {{goal}}"}]
-    assert render("", sections, {"goals": ["x"]}) == ("- x\n", [])
+async def test_many_may_render_at_once(run):
+    done = await asyncio.gather(
+        *(run("template_render", template="prd", values={"goals": [f"g{n}"]}) for n in range(8))
+    )
+    assert [f"- g{n}" in one.markdown for n, one in enumerate(done)] == [True] * 8

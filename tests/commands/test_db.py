@@ -1,0 +1,368 @@
+"""`db`: the upgrade with its role, addresses that work, and backups that come back."""
+
+import asyncio
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+from commands.command import CLEAN, bmad, fails, succeeds
+from processes import COMMAND
+
+from bench.wire import Child
+from bmad_mcp import sample
+from bmad_mcp.commands import backup
+from bmad_mcp.commands.app_role import ensure_app_role
+from bmad_mcp.embedded.binaries import Place, find_binaries
+from bmad_mcp.embedded.cluster import Cluster
+from bmad_mcp.embedded.endpoints import ADMIN_ROLE, APP_ROLE, OWNER_ROLE
+from bmad_mcp.embedded.roles import prepare
+from bmad_mcp.errors import Conflict, Forbidden, Unavailable
+from bmad_mcp.migrations_folder import newest_revision
+
+SYSTEM_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def sql(connect, statement: str, *values):
+    """The first value of a statement on a connection of its own."""
+
+    async def run():
+        connection = await asyncpg.connect(**connect)
+        try:
+            return await connection.fetchval(statement, *values)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An administrator's fresh PostgreSQL: there is no app role."""
+    with new_data_dir() as folder, Cluster(folder / "postgres") as endpoints:
+        admin = endpoints.connect_args(ADMIN_ROLE)
+        sql(admin, f"DROP OWNED BY {APP_ROLE}")
+        yield endpoints
+
+
+@pytest.fixture
+def bare(server):
+    """An empty database on it; the roles that a test makes are gone afterwards."""
+    admin = server.connect_args(ADMIN_ROLE)
+    sql(admin, f"DROP ROLE IF EXISTS {APP_ROLE}")
+    name = fresh_key("shop").replace("-", "_")
+    sql(admin, f"CREATE DATABASE {name}")
+    yield replace(server, database=name)
+    sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
+    for role in ("keeper", "plain", "pooled", "loose", "guest"):
+        sql(admin, f"DROP ROLE IF EXISTS {role}")
+
+
+def url_of(endpoints, role: str | None = None) -> str:
+    url = endpoints.libpq_url(ADMIN_ROLE)
+    return f"{url}&role={role}" if role else url
+
+
+def test_an_upgrade_makes_the_app_role_and_the_server_then_works_as_it(bare):
+    env = {"BMAD_DATABASE_URL": url_of(bare)}
+    refused = fails(env, "status")
+    assert "bmad-mcp db upgrade" in refused
+    told = succeeds(env, "db", "upgrade")
+    assert "Made the role bmad_app" in told
+    assert f"The schema is at revision {newest_revision()} (it was empty)." in told
+    again = succeeds(env, "db", "upgrade")
+    assert "The role bmad_app is there" in again
+    assert f"The schema is at revision {newest_revision()}." in again
+    admin = bare.connect_args(ADMIN_ROLE)
+    assert sql(admin, "SELECT NOT (rolcanlogin OR rolsuper OR rolbypassrls) FROM pg_roles WHERE rolname = $1", APP_ROLE)
+    assert succeeds(env, "import", str(sample.FOLDER), "--project", "shop")
+    code = bmad({**env, "BMAD_MEMORY_PROVIDER": "builtin"}, "doctor", "--json")
+    role = next(one for one in json.loads(code.stdout) if one["name"] == "Role")
+    assert role["text"] == "bmad_app, bound by row-level security"
+
+
+def test_an_owner_who_may_create_roles_makes_it_too(bare):
+    admin = bare.connect_args(ADMIN_ROLE)
+    sql(admin, "CREATE ROLE keeper CREATEROLE NOLOGIN")
+    sql(admin, "GRANT CREATE, USAGE ON SCHEMA public TO keeper")
+    env = {"BMAD_DATABASE_URL": url_of(bare, "keeper")}
+    assert "Made the role bmad_app, let keeper become it." in succeeds(env, "db", "upgrade")
+    assert "stories       12" in _import_and_status(env)
+    assert sql(admin, "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'bmad_tasks'") == "keeper"
+
+
+def test_an_owner_who_may_not_create_roles_is_bound_himself(bare):
+    admin = bare.connect_args(ADMIN_ROLE)
+    sql(admin, "CREATE ROLE plain NOLOGIN")
+    sql(admin, "GRANT CREATE, USAGE ON SCHEMA public TO plain")
+    env = {"BMAD_DATABASE_URL": url_of(bare, "plain")}
+    assert "the server works as plain; row-level security binds it" in succeeds(env, "db", "upgrade")
+    assert "stories       12" in _import_and_status(env)
+
+
+def _import_and_status(env) -> str:
+    succeeds(env, "import", str(sample.FOLDER), "--project", "shop")
+    return succeeds(env, "status", "--project", "shop")
+
+
+def test_what_would_not_bind_the_server_is_refused(bare):
+    admin = bare.connect_args(ADMIN_ROLE)
+    sql(admin, "CREATE ROLE loose BYPASSRLS NOLOGIN")
+
+    async def ensure(role):
+        connection = await asyncpg.connect(**admin, server_settings={"role": role})
+        try:
+            return await ensure_app_role(connection)
+        finally:
+            await connection.close()
+
+    with pytest.raises(Forbidden, match="CREATE ROLE bmad_app NOLOGIN"):
+        asyncio.run(ensure("loose"))
+    sql(admin, "CREATE ROLE bmad_app BYPASSRLS NOLOGIN")
+    with pytest.raises(Conflict, match="NOBYPASSRLS"):
+        asyncio.run(ensure(ADMIN_ROLE))
+    sql(admin, "ALTER ROLE bmad_app NOBYPASSRLS")
+    with pytest.raises(Forbidden, match="GRANT bmad_app TO"):
+        asyncio.run(ensure("loose"))
+
+
+def test_the_role_of_the_pooled_address_may_become_it_too(bare):
+    admin = bare.connect_args(ADMIN_ROLE)
+    sql(admin, "CREATE ROLE pooled NOLOGIN")
+    env = {"BMAD_DATABASE_URL": url_of(bare, "pooled"), "BMAD_DATABASE_DIRECT_URL": url_of(bare)}
+    assert "let pooled become it" in succeeds(env, "db", "upgrade")
+    assert "stories       12" in _import_and_status(env)
+
+
+def test_an_upgrade_that_may_not_make_tables_says_so_and_leaves_nothing(bare):
+    admin = bare.connect_args(ADMIN_ROLE)
+    sql(admin, "CREATE ROLE guest NOLOGIN")
+    told = fails({"BMAD_DATABASE_URL": url_of(bare, "guest")}, "db", "upgrade")
+    assert "nothing was changed" in told
+    assert "permission denied" in told
+
+
+def test_a_schema_of_a_newer_version_is_left_alone(bare):
+    env = {"BMAD_DATABASE_URL": url_of(bare)}
+    succeeds(env, "db", "upgrade")
+    sql(bare.connect_args(ADMIN_ROLE), "UPDATE bmad_alembic_version SET version_num = '9999'")
+    told = fails(env, "db", "upgrade")
+    assert "revision 9999" in told
+    assert "Upgrade bmad-mcp" in told
+
+
+@pytest.mark.skipif(not SYSTEM_15.is_dir(), reason="needs PostgreSQL 15 of the system")
+def test_postgresql_15_serves_as_well(data_dir):
+    binaries = find_binaries(places=[Place(SYSTEM_15, "system")])
+    with Cluster(data_dir / "postgres", find=lambda **_: binaries) as endpoints:
+        admin = endpoints.connect_args(ADMIN_ROLE)
+        sql(admin, "CREATE ROLE keeper CREATEROLE NOLOGIN")
+        sql(admin, "GRANT CREATE, USAGE ON SCHEMA public TO keeper")
+        # Before version 16 whoever may create roles may also grant any role but a superuser's.
+        told = succeeds({"BMAD_DATABASE_URL": url_of(endpoints, "keeper")}, "db", "upgrade")
+        assert "let keeper become it" in told
+        assert "stories       12" in _import_and_status({"BMAD_DATABASE_URL": url_of(endpoints, "keeper")})
+        assert "stories       12" in _import_and_status({"BMAD_DATABASE_URL": url_of(endpoints)})
+
+
+def test_options_that_libpq_knows_may_stand_in_the_address(bare):
+    env = {"BMAD_DATABASE_URL": f"{url_of(bare)}&sslmode=disable"}
+    succeeds(env, "db", "upgrade")
+    assert "stories       12" in _import_and_status(env)
+
+
+@pytest.mark.parametrize("owner", [False, True])
+def test_the_address_works_with_psql_and_shows_the_project(data_dir, owner):
+    env = {"BMAD_DATA_DIR": str(data_dir)}
+    with Cluster(data_dir / "postgres"):
+        succeeds(env, "import", str(sample.FOLDER), "--project", "shop")
+        options = ["--owner"] if owner else []
+        url = succeeds(env, "db", "url", "--project", "shop", *options).strip()
+        query = "SELECT current_user, count(*) FROM bmad_stories"
+        command = [find_binaries().bin_dir / "psql", url, "--no-align", "--tuples-only", "-c", query]
+        done = subprocess.run(command, capture_output=True, text=True, env=CLEAN)
+        assert done.stdout.strip() == f"{OWNER_ROLE if owner else APP_ROLE}|12", done.stderr
+        elsewhere = succeeds(env, "db", "url", "--project", "nobody-made-this", *options).strip()
+        done = subprocess.run([*command[:1], elsewhere, *command[2:]], capture_output=True, text=True, env=CLEAN)
+        assert done.stdout.strip().endswith("|0"), done.stderr
+
+
+def test_an_address_that_is_held_answers_until_ctrl_c(data_dir):
+    process = subprocess.Popen(
+        [*COMMAND, "db", "url", "--hold", "--data-dir", str(data_dir)], env=CLEAN, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        url = process.stdout.readline().strip()
+        command = [find_binaries().bin_dir / "psql", url, "--tuples-only", "-c", "SELECT 1"]
+        assert subprocess.run(command, capture_output=True, text=True, env=CLEAN).stdout.strip() == "1"
+        process.send_signal(2)
+        assert process.wait(15) == 0
+        assert subprocess.run(command, capture_output=True, env=CLEAN).returncode != 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+OURS = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname ~ '^(bmad|mcp)_'
+"""
+SCHEMA = """
+SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+    SELECT relname || ' ' || relkind::text || ' ' || relrowsecurity || relforcerowsecurity || ' '
+        || pg_get_userbyid(relowner) || ' ' || coalesce(relacl::text, '') AS line
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT tablename || ' ' || policyname || ' ' || coalesce(qual, '') FROM pg_policies
+    UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace) AS found
+"""
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    """An embedded database with two projects; each test leaves it as it found it."""
+    with new_data_dir() as folder, Cluster(folder / "postgres") as endpoints:
+        env = {"BMAD_DATA_DIR": str(folder)}
+        for key in ("one", "two"):
+            succeeds(env, "import", str(sample.FOLDER), "--project", key)
+        yield env, endpoints
+
+
+def rows_of(endpoints) -> dict[str, str]:
+    """Every row of ours, as one hash for each table."""
+
+    async def read():
+        connection = await asyncpg.connect(**endpoints.connect_args(ADMIN_ROLE))
+        try:
+            tables = [row[0] for row in await connection.fetch(OURS)]
+            hashed = "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM"
+            return {table: await connection.fetchval(f"{hashed} {table} t") for table in sorted(tables)}
+        finally:
+            await connection.close()
+
+    return asyncio.run(read())
+
+
+def seen(endpoints) -> tuple[dict[str, str], str]:
+    return rows_of(endpoints), sql(endpoints.connect_args(ADMIN_ROLE), SCHEMA)
+
+
+def test_a_backup_comes_back_as_it_was(embedded, tmp_path):
+    env, endpoints = embedded
+    file = tmp_path / "all.dump"
+    before = seen(endpoints)
+    assert succeeds(env, "db", "backup", str(file)).startswith(f"Saved 2 projects in {file}")
+    assert file.stat().st_mode & 0o777 == 0o600
+    succeeds(env, "import", str(sample.FOLDER), "--project", "three")
+    sql(endpoints.connect_args(ADMIN_ROLE), "UPDATE bmad_stories SET title = 'lost'")
+    assert seen(endpoints)[0] != before[0]
+    told = succeeds(env, "db", "restore", str(file), "--yes")
+    assert "Restored 2 projects" in told
+    assert seen(endpoints) == before
+    assert "There is no project 'three'" in fails(env, "status", "--project", "three")
+    assert "stories       12" in succeeds(env, "status", "--project", "two")
+    databases = sql(
+        endpoints.connect_args(ADMIN_ROLE), "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'bmad'"
+    )
+    assert databases == "bmad"
+
+
+def test_a_restore_wants_to_be_confirmed_and_nobody_else_there(embedded, tmp_path):
+    env, endpoints = embedded
+    file = tmp_path / "all.dump"
+    succeeds(env, "db", "backup", str(file))
+    before = seen(endpoints)
+    assert "--yes" in fails(env, "db", "restore", str(file), code=2)
+    child = Child([*COMMAND, "serve", "--project", "one"], {**CLEAN, **env})
+    child.hello()
+    child.call("project_status")
+    told = fails(env, "db", "restore", str(file), "--yes")
+    assert "Close your assistants" in told
+    child.close()
+    assert seen(endpoints) == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "foreign"])
+def test_what_is_no_whole_backup_changes_nothing(embedded, tmp_path, damage):
+    env, endpoints = embedded
+    file = tmp_path / "all.dump"
+    succeeds(env, "db", "backup", str(file))
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-20_000])
+    elif damage == "text":
+        file.write_text("not a dump")
+    else:
+        admin = endpoints.connect_args(ADMIN_ROLE) | {"database": "postgres"}
+        sql(admin, "CREATE TABLE other (id int)")
+        file.unlink()
+        pg_dump = find_binaries().bin_dir / "pg_dump"
+        address = replace(endpoints, database="postgres").libpq_url(ADMIN_ROLE)
+        subprocess.run([pg_dump, "--format=custom", f"--file={file}", address], check=True, env=CLEAN)
+    before = seen(endpoints)
+    assert fails(env, "db", "restore", str(file), "--yes")
+    assert seen(endpoints) == before
+    databases = sql(
+        endpoints.connect_args(ADMIN_ROLE), "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'bmad'"
+    )
+    assert databases == "bmad"
+
+
+def test_a_backup_never_overwrites_and_leaves_no_half_file(embedded, tmp_path):
+    env, _ = embedded
+    file = tmp_path / "all.dump"
+    file.write_text("precious")
+    assert "exists already" in fails(env, "db", "backup", str(file))
+    assert file.read_text() == "precious"
+    assert "no folder" in fails(env, "db", "backup", str(tmp_path / "nowhere" / "x.dump"))
+    assert os.listdir(tmp_path) == ["all.dump"]
+
+
+def test_a_backup_of_the_embedded_database_fills_an_empty_external_one_beside_other_tables(embedded, tmp_path):
+    env, endpoints = embedded
+    file = tmp_path / "all.dump"
+    succeeds(env, "db", "backup", str(file))
+    other = replace(endpoints, database="elsewhere")
+    prepare(other)
+    admin = other.connect_args(ADMIN_ROLE)
+    sql(admin, "CREATE TABLE custom_things (id int)")
+    sql(admin, "INSERT INTO custom_things VALUES (7)")
+    external = {"BMAD_DATABASE_URL": other.libpq_url(ADMIN_ROLE)}
+    assert "Restored 2 projects" in succeeds(external, "db", "restore", str(file), "--yes")
+    assert rows_of(other) == rows_of(endpoints)
+    assert sql(admin, "SELECT id FROM custom_things") == 7
+    assert "stories       12" in succeeds(external, "status", "--project", "one")
+    assert "holds projects already" in fails(external, "db", "restore", str(file), "--yes")
+    back = tmp_path / "back.dump"
+    succeeds(external, "db", "backup", str(back))
+    listed = subprocess.run(
+        [find_binaries().bin_dir / "pg_restore", "--list", back], capture_output=True, text=True, check=True
+    ).stdout
+    assert "custom_things" not in listed
+    assert "Restored 2 projects" in succeeds(env, "db", "restore", str(back), "--yes")
+
+
+def test_a_role_that_sees_one_project_only_writes_no_empty_backup(bare, tmp_path):
+    sql(bare.connect_args(ADMIN_ROLE), "CREATE ROLE plain NOLOGIN")
+    sql(bare.connect_args(ADMIN_ROLE), "GRANT CREATE, USAGE ON SCHEMA public TO plain")
+    env = {"BMAD_DATABASE_URL": url_of(bare, "plain")}
+    succeeds(env, "db", "upgrade")
+    assert "BYPASSRLS" in fails(env, "db", "backup", str(tmp_path / "x.dump"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_password_goes_into_the_environment_and_not_onto_the_command_line():
+    place = backup.Place.of_url("postgresql://user:s%40cret@db.example:5433/shop?sslmode=require")
+    assert place.url == "postgresql://user@db.example:5433/shop?sslmode=require"
+    assert place.env["PGPASSWORD"] == "s@cret"
+    assert "PGPASSWORD" not in backup.Place.of_url("postgresql://user@db/shop").env
+
+
+async def test_without_the_client_programs_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(backup, "find_binaries", lambda: replace(find_binaries(), bin_dir=tmp_path))
+    with pytest.raises(Unavailable, match="has no pg_restore"):
+        await backup._list(tmp_path / "x.dump")
