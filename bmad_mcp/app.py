@@ -22,6 +22,10 @@ from bmad_mcp.settings import Settings
 logger = logging.getLogger("bmad_mcp.app")
 
 REVISION = "SELECT version_num FROM bmad_alembic_version"
+# Upgrading also makes the trail's partitions for the months to come.
+NEXT_MONTH_IS_MADE = """
+SELECT to_regclass('bmad_agent_activity_' || to_char(now() + interval '1 month', 'YYYY_MM')) IS NOT NULL
+"""
 # The app's role is neither owner nor superuser; who may become it does.
 # Before PostgreSQL 16 every member may become the role, and the word SET is unknown.
 APP_ROLE = """
@@ -69,8 +73,8 @@ class Database:
     async def migrated(self) -> Connections:
         """Where to connect, with the schema at this version. An external database is migrated by `db upgrade` only."""
         found = await self.connections()
-        revision = await _revision(found.app)
-        if revision == newest_revision():
+        revision, has_partitions = await _revision(found.app)
+        if revision == newest_revision() and (has_partitions or self.cluster is None):
             return found
         if self.cluster is None:
             state = f"at revision {revision}" if revision else "empty"
@@ -127,13 +131,12 @@ async def _as_app_role(url: str) -> dict[str, Any]:
         await connection.close()
 
 
-async def _revision(connect: dict[str, Any]) -> str | None:
+async def _revision(connect: dict[str, Any]) -> tuple[str | None, bool]:
     connection = await asyncpg.connect(**connect)
     try:
-        revision: str | None = await connection.fetchval(REVISION)
-        return revision
+        return await connection.fetchval(REVISION), await connection.fetchval(NEXT_MONTH_IS_MADE)
     except asyncpg.UndefinedTableError:
-        return None
+        return None, False
     finally:
         await connection.close()
 

@@ -47,6 +47,8 @@ class Transaction:
 
     pool: asyncpg.Pool
     project_id: UUID
+    # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
+    committing: bool = field(default=False, init=False)
     _connection: Any = field(default=None, init=False)
 
     async def _open(self) -> Any:
@@ -88,6 +90,7 @@ class Transaction:
             return
         with anyio.CancelScope(shield=True):
             try:
+                self.committing = verb == "COMMIT"
                 tag = await connection.execute(verb)
             except BaseException:
                 connection.terminate()

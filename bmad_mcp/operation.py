@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import inspect
+import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import asyncpg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
 
 from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Unavailable
@@ -131,6 +132,7 @@ async def perform(
     """
     values, key = operation.check(arguments)
     for attempt in range(1, RETRIES + 1):
+        call = None
         try:
             async with open_call(workspace, caller, operation.name) as call:
                 if key is None:
@@ -144,14 +146,19 @@ async def perform(
                     "Many agents changed the same thing at once. Nothing was written; call again."
                 ) from error
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
-        except (ConnectionError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-            # Only a read may run again: whether a write was committed is not known here.
-            if operation.scope == "read" and attempt < RETRIES and await workspace.mend():
+        except TimeoutError as error:
+            raise Unavailable(
+                "The server is busy: no connection to the database was free. Nothing was written; call again."
+            ) from error
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+            # Once COMMIT is on its way, whether a write was kept is not known here; before it, nothing was.
+            unknown = operation.scope != "read" and call is not None and call.db.committing
+            is_mended = await workspace.mend()
+            if not unknown and is_mended and attempt < RETRIES:
                 continue
-            await workspace.mend()
             raise Unavailable(
                 "The connection to the database was lost and the outcome is not known. Read the state, then call again."
-                if operation.scope != "read"
+                if unknown
                 else "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
             ) from error
         except Exception as error:
@@ -171,6 +178,8 @@ def _translate(error: Exception, operation: Operation) -> BmadError:
             return Unavailable("The database has no room left. Nothing was written; free disk space, then call again.")
         case asyncpg.UniqueViolationError():
             return Conflict("Another agent wrote the same key just now. Nothing was written; read it and call again.")
+        case asyncpg.ProgramLimitExceededError():
+            return Invalid("A text is too long for an index. Nothing was written; shorten titles and paths.")
         case asyncpg.IntegrityConstraintViolationError() | asyncpg.DataError():
             logger.warning("%s: the database refused the values: %s", operation.name, type(error).__name__)
             return Invalid("The database refused a value as out of range. Nothing was written; check the numbers.")
@@ -196,7 +205,7 @@ WHERE project_id = bmad_project() AND principal = $1 AND operation = $2 AND key 
 
 async def _once(call: Call, operation: Operation, values: dict[str, Any], key: str) -> BaseModel:
     owner = (call.caller.principal, operation.name, key)
-    request_hash = hashlib.sha256(to_json(values)).hexdigest()
+    request_hash = hashlib.sha256(json.dumps(to_jsonable_python(values), sort_keys=True).encode()).hexdigest()
     if await call.db.fetchval(REMEMBER, *owner, request_hash) is None:
         earlier = await call.db.fetchrow(REMEMBERED, *owner)
         if earlier["request_hash"] != request_hash:

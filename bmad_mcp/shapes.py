@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -74,7 +75,8 @@ def number_of(key: str) -> int:
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    # Invisible and control characters alone are no title that anybody could read.
+    if not any(unicodedata.category(letter)[0] not in "CZ" for letter in text):
         raise ValueError("must not be blank")
     return text
 
@@ -101,7 +103,7 @@ def decode_cursor(cursor: str, *types: type) -> tuple[Any, ...]:
         )
         if not all(isinstance(value, kind) for value, kind in zip(values, types, strict=True)):
             raise ValueError
-        if any(isinstance(value, int) and abs(value) > 2**31 - 1 for value in values):
+        if any(isinstance(value, int) and abs(value) > 2**31 - 1 for value in values) or unstorable(list(position)):
             raise ValueError
     except (ValueError, TypeError, binascii.Error, UnicodeError) as error:
         raise Invalid(

@@ -5,6 +5,8 @@ import unicodedata
 
 from bmad_mcp.errors import Invalid
 
+# What fits into an index entry, whatever the letters are.
+PATH_BYTES = 2000
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -16,6 +18,9 @@ def checked_label(label: str, field: str) -> str:
         raise Invalid(f"`{field}` must be relative to the project, without `..`, such as docs/prd.md.", field=field)
     if any(unicodedata.category(letter) == "Cc" for letter in text):
         raise Invalid(f"`{field}` must be one line without control characters, such as docs/prd.md.", field=field)
-    if "/" not in text or "://" in text:
+    if len(text.encode()) <= PATH_BYTES and ("/" not in text or "://" in text) and text != ".":
         return text
-    return "/".join(part for part in text.split("/") if part not in ("", ".")) or text
+    kept = "/".join(part for part in text.split("/") if part not in ("", "."))
+    if not kept or len(kept.encode()) > PATH_BYTES:
+        raise Invalid(f"`{field}` must name a file in at most {PATH_BYTES} bytes, such as docs/prd.md.", field=field)
+    return kept

@@ -54,7 +54,7 @@ async def ensure_app_role(connection: asyncpg.Connection, *others: str) -> str:
                     f" GRANT {APP_ROLE} TO {_quoted(name)};"
                 ) from None
             return f"{name} may not become {APP_ROLE}, so the server works as {name}; row-level security binds it."
-        done.append(f"let {name} become it")
+        done.append(f"let {name} become {APP_ROLE}")
     return (
         f"{', '.join(done).capitalize()}."
         if done

@@ -118,7 +118,7 @@ class Wire:
             if self._quick and len(line) < select.PIPE_BUF and _writable(self._descriptor):
                 _write_all(self._descriptor, line + b"\n")
             else:
-                await anyio.to_thread.run_sync(_write_all, self._descriptor, line + b"\n")
+                await anyio.to_thread.run_sync(_write_all, self._descriptor, line + b"\n", abandon_on_cancel=True)
 
 
 def _writable(descriptor: int) -> bool:

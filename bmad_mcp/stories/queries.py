@@ -136,7 +136,8 @@ RETURNING e.key, e.status::text AS status
 
 CLAIMABLE = """
     ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
-     OR (t.status IN ('active', 'in_progress') AND t.lease_until <= clock_timestamp()))
+     OR (t.status IN ('active', 'in_progress') AND t.lease_until <= clock_timestamp()
+         AND t.open_dependencies = 0 AND t.story_open))
 """
 HELD = "t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"
 OF_STORY = "FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = s.id"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from bmad_mcp.call import Call
@@ -36,11 +37,37 @@ async def lock_dependencies(call: Call) -> None:
     await call.db.execute(queries.LOCK_DEPENDENCIES)
 
 
+def _circle(rows: Sequence[Any], starts: Sequence[UUID], goal: UUID) -> list[int]:
+    """The numbers on a shortest way from the starts to the goal; empty when no way leads there."""
+    numbers = {row["id"]: row["number"] for row in rows}
+    edges = {row["id"]: row["waits_for"] or () for row in rows}
+    if goal not in numbers:
+        return []
+    ways: dict[UUID, list[int]] = {start: [numbers[start]] for start in starts}
+    queue = list(starts)
+    while queue and goal not in ways:
+        here = queue.pop(0)
+        for following in edges[here]:
+            if following not in ways:
+                ways[following] = [*ways[here], numbers[following]]
+                queue.append(following)
+    return ways.get(goal, [])
+
+
+async def recount_dependents(call: Call, task_id: UUID, story_id: UUID | None) -> list[str]:
+    """Count anew what waits for a task that was closed or opened again; the keys of those that are ready by it."""
+    locked = await call.db.fetchrow(queries.LOCK_DEPENDENTS, task_id, story_id)
+    if not locked["dependents"]:
+        return []
+    rows = await call.db.fetch(queries.RECOUNT_DEPENDENTS, task_id)
+    return [f"T-{row['number']}" for row in sorted(rows, key=lambda row: int(row["number"])) if row["ready"]]
+
+
 async def replace_dependencies(call: Call, task: str, task_id: UUID, keys: Sequence[str]) -> None:
     """Make the task wait for exactly these, under `lock_dependencies`; raises Conflict with a circle that closes."""
     found = await wait_for(call, keys)
     ids = [dependency.id for dependency in found]
-    if circle := await call.db.fetchval(queries.CYCLE, task_id, ids):
+    if circle := _circle(await call.db.fetch(queries.REACHED, ids), ids, task_id):
         steps = " → ".join(f"T-{number}" for number in circle)
         raise Conflict(
             f"{task} cannot wait for {keys[0] if len(keys) == 1 else 'these'}: {task} → {steps} is a circle."

@@ -1,16 +1,17 @@
 """What can be done with tasks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bmad_mcp.activity.record import record
 from bmad_mcp.agents.lookup import agent_name
+from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.artifacts.outputs import add_outputs
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
-from bmad_mcp.errors import Invalid, NotFound, VersionConflict
-from bmad_mcp.lifecycles import TaskStatus
+from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
+from bmad_mcp.lifecycles import TASK, TaskStatus
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import (
     AgentName,
@@ -27,7 +28,12 @@ from bmad_mcp.shapes import (
     number_of,
 )
 from bmad_mcp.tasks import queries
-from bmad_mcp.tasks.dependencies import lock_dependencies, replace_dependencies, wait_for
+from bmad_mcp.tasks.dependencies import (
+    lock_dependencies,
+    recount_dependents,
+    replace_dependencies,
+    wait_for,
+)
 from bmad_mcp.tasks.leases import claim_best, claim_named, refuse_holder
 from bmad_mcp.tasks.schemas import (
     Heartbeat,
@@ -152,7 +158,7 @@ async def task_start(
 ) -> TaskClaim:
     """Claim this task and set it in progress."""
     holder = await agent_name(call, agent)
-    return await claim_named(call, number_of(task), holder, lease_seconds, TaskStatus.IN_PROGRESS, lease)
+    return await claim_named(call, number_of(task), holder, lease_seconds, TaskStatus.IN_PROGRESS, _int4(lease))
 
 
 async def task_heartbeat(call: Call, task: TaskKey, lease: int) -> Heartbeat:
@@ -182,6 +188,7 @@ async def task_update(
     before = await call.db.fetchrow(queries.STATE_LOCKED, number_of(task))
     if before is None:
         raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
+    _check_holder(task, before, lease, status)
     if depends_on is not None:
         await replace_dependencies(call, task, before["id"], depends_on)
     row = await call.db.fetchrow(
@@ -202,11 +209,11 @@ async def task_update(
                 field="expected_version",
             )
         await refuse_holder(call, task, lease, TaskStatus(status) if status else None)
-    was_closed, is_closed = before["status"] in ("completed", "cancelled"), row["status"] == "cancelled"
-    if is_closed and not was_closed:
-        await call.db.fetch(queries.UNBLOCK, row["id"], row["story_id"])
-    elif was_closed and not is_closed:
-        await call.db.execute(queries.BLOCK_AGAIN, row["id"])
+    closed = ("completed", "cancelled")
+    if (row["status"] in closed) != (before["status"] in closed):
+        await recount_dependents(call, row["id"], row["story_id"])
+        if row["story_id"]:
+            await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"])
     await record(call, f"task {task}", agent=before["lease_agent"], status=status, note=(note or "")[:300] or None)
     return await task_get(call, task)
 
@@ -225,15 +232,39 @@ async def task_complete(
     )
     if row is None:
         await refuse_holder(call, task, lease, TaskStatus.COMPLETED)
-    freed = await call.db.fetch(queries.UNBLOCK, row["id"], row["story_id"])
+    unblocked = await recount_dependents(call, row["id"], row["story_id"])
     if artifacts:
-        await add_outputs(call, artifacts, agent=row["held_by"], task_id=row["id"], story_id=row["story_id"])
+        await add_outputs(
+            call,
+            [checked_label(one, "artifacts") for one in artifacts],
+            agent=row["held_by"],
+            task_id=row["id"],
+            story_id=row["story_id"],
+        )
     progress = await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"]) if row["story_id"] else None
     return TaskCompletion(
         task=TaskBrief.of(row, held_by=None),
-        unblocked=[f"T-{one['number']}" for one in freed if one["ready"]],
+        unblocked=unblocked,
         **({"story": StoryProgress.of(progress)} if progress else {}),
     )
+
+
+def _check_holder(task: str, before: Any, lease: int | None, status: str | None) -> None:
+    """Without a lease nobody works on a task: it may be planned, released, blocked or cancelled."""
+    if status is not None and TaskStatus(status) not in TASK.moves[TaskStatus(before["status"])]:
+        raise TASK.refuse(task, before["status"], status)
+    if lease is not None:
+        return
+    if status in ("in_progress", "review"):
+        raise LeaseLost(
+            f"Only who holds {task} may set it {status}. Take it with task_start, then pass its `lease`.", field="lease"
+        )
+    if before["status"] in ("active", "in_progress") and not before["held"] and status is None:
+        raise LeaseLost(
+            f"The lease of {task} has passed, and no `lease` was given. Claim it with task_claim, or release it with"
+            " status pending.",
+            field="lease",
+        )
 
 
 def _int4(value: int | None) -> int | None:

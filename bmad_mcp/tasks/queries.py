@@ -54,17 +54,16 @@ CLEAR_DEPENDENCIES = "DELETE FROM bmad_task_dependencies WHERE project_id = bmad
 
 # Two edits at once could each close half of a cycle; they take turns.
 LOCK_DEPENDENCIES = "SELECT pg_advisory_xact_lock(hashtextextended('bmad dependencies ' || bmad_project(), 0))"
-CYCLE = """
-WITH RECURSIVE reached(id, path) AS (
-    SELECT d.id, ARRAY[d.number] FROM bmad_tasks d
-    WHERE d.project_id = bmad_project() AND d.id = ANY($2::uuid[])
+REACHED = """
+WITH RECURSIVE reached(id) AS (
+    SELECT unnest($1::uuid[])
     UNION
-    SELECT n.id, r.path || n.number FROM reached r
+    SELECT e.depends_on_id FROM reached r
     JOIN bmad_task_dependencies e ON e.project_id = bmad_project() AND e.task_id = r.id
-    JOIN bmad_tasks n ON n.project_id = bmad_project() AND n.id = e.depends_on_id
-    WHERE NOT n.number = ANY(r.path)
 )
-SELECT path FROM reached WHERE id = $1 LIMIT 1
+SELECT r.id, d.number, (SELECT array_agg(e.depends_on_id) FROM bmad_task_dependencies e
+    WHERE e.project_id = bmad_project() AND e.task_id = r.id) AS waits_for
+FROM reached r JOIN bmad_tasks d ON d.project_id = bmad_project() AND d.id = r.id
 """
 
 STORY_FOR_TASK = """
@@ -106,21 +105,23 @@ STARTS_STORY = f"""story AS (
     FROM story WHERE e.project_id = story.project_id AND e.id = story.epic_id AND e.status IN ('draft', 'ready')
       AND {EPIC.may_sql(StoryStatus.IN_PROGRESS, "e.status")}
 )"""
+# What may be claimed now; the arms of a claim and the list of ready tasks must agree.
+READY = "t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open"
+LEFT_BEHIND = f"t.status IN ('active', 'in_progress') AND {LEASE_PASSED} AND t.open_dependencies = 0 AND t.story_open"
 CLAIM = f"""
 WITH candidate AS (
-    (SELECT {CANDIDATE} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open AND t.agent = $1::text
+    (SELECT {CANDIDATE} AND {READY} AND t.agent = $1::text
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open AND t.agent = ''
+    (SELECT {CANDIDATE} AND {READY} AND t.agent = ''
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND t.status IN ('active', 'in_progress') AND {LEASE_PASSED} AND t.agent IN ($1::text, '')
+    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.agent IN ($1::text, '')
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
     SELECT t.id FROM bmad_tasks t
     WHERE t.project_id = bmad_project() AND t.id IN (SELECT id FROM candidate)
-      AND ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
-        OR (t.status IN ('active', 'in_progress') AND {LEASE_PASSED}))
+      AND (({READY}) OR ({LEFT_BEHIND}))
     ORDER BY t.priority DESC, t.number
     LIMIT 1 FOR UPDATE SKIP LOCKED
 ), t AS (
@@ -180,24 +181,33 @@ WITH t AS (
 SELECT t.id, t.story_id, {TASK_FIELDS} FROM t
 """
 
-# A statement of its own: only a snapshot taken after the row lock sees a dependent that was added meanwhile. It also
-# locks the story, so that of two last tasks finished at once the second counts the first.
-UNBLOCK = """
-WITH freed AS (
-    UPDATE bmad_tasks AS t SET open_dependencies = t.open_dependencies - 1, updated_at = now(), version = t.version + 1
-    FROM bmad_task_dependencies e
-    WHERE e.project_id = bmad_project() AND e.depends_on_id = $1
-      AND t.project_id = e.project_id AND t.id = e.task_id AND t.open_dependencies > 0
-    RETURNING t.number, t.open_dependencies = 0 AND t.status = 'pending' AND t.story_open AS ready
-), locked AS (
+# Before anything is counted, every row that a count depends on is locked: of two changes at once the second counts what
+# the first has made. The story is locked with them, so that of two last tasks the second counts the first.
+LOCK_DEPENDENTS = """
+WITH locked AS (
     SELECT s.id FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.id = $2 FOR UPDATE
+), dependents AS (
+    SELECT t.id FROM bmad_tasks t
+    WHERE t.project_id = bmad_project() AND t.id IN (
+        SELECT e.task_id FROM bmad_task_dependencies e
+        WHERE e.project_id = bmad_project() AND e.depends_on_id = $1)
+    ORDER BY t.id FOR UPDATE
 )
-SELECT freed.number, freed.ready FROM (SELECT count(*) FROM locked) AS one LEFT JOIN freed ON true
+SELECT (SELECT count(*) FROM locked) AS stories, (SELECT count(*) FROM dependents) AS dependents
 """
-BLOCK_AGAIN = """
-UPDATE bmad_tasks AS t SET open_dependencies = t.open_dependencies + 1, updated_at = now(), version = t.version + 1
-FROM bmad_task_dependencies e
-WHERE e.project_id = bmad_project() AND e.depends_on_id = $1 AND t.project_id = e.project_id AND t.id = e.task_id
+# A statement of its own: only a snapshot taken after the locks sees what others committed meanwhile.
+RECOUNT_DEPENDENTS = f"""
+UPDATE bmad_tasks AS t SET open_dependencies = counted.open, updated_at = now(), version = t.version + 1
+FROM (
+    SELECT e.task_id, count(*) FILTER (WHERE d.{OPEN}) AS open
+    FROM bmad_task_dependencies e
+    JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
+    WHERE e.project_id = bmad_project() AND e.task_id IN (
+        SELECT f.task_id FROM bmad_task_dependencies f
+        WHERE f.project_id = bmad_project() AND f.depends_on_id = $1)
+    GROUP BY e.task_id) AS counted
+WHERE t.project_id = bmad_project() AND t.id = counted.task_id AND t.open_dependencies <> counted.open
+RETURNING t.number, {READY} AS ready
 """
 
 # The last open task of a story in progress takes the story to review.
@@ -209,7 +219,8 @@ WITH counted AS (
     FROM bmad_tasks WHERE project_id = bmad_project() AND story_id = $1
 ), moved AS (
     UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.REVIEW)}, updated_at = now(), version = s.version + 1
-    FROM counted WHERE s.project_id = bmad_project() AND s.id = $1 AND counted.tasks_open = 0
+    FROM counted WHERE s.project_id = bmad_project() AND s.id = $1
+      AND counted.tasks_open = 0 AND counted.tasks_done > 0
       AND {STORY.may_sql(StoryStatus.REVIEW, "s.status")}
     RETURNING s.status::text AS status
 )
@@ -250,7 +261,4 @@ FROM bmad_tasks t
 LEFT JOIN bmad_stories s ON s.project_id = t.project_id AND s.id = t.story_id
 WHERE t.project_id = bmad_project()
 """
-LIST_READY = f"""
-  AND ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
-    OR (t.status IN ('active', 'in_progress') AND {LEASE_PASSED}))
-"""
+LIST_READY = f" AND (({READY}) OR ({LEFT_BEHIND}))"

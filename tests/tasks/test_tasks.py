@@ -361,3 +361,84 @@ async def test_numbers_that_no_column_holds_are_refused_and_harm_nothing(run, nu
         await run("task_complete", task="T-1", lease=number)
     with pytest.raises((Invalid, LeaseLost, VersionConflict)):
         await run("task_update", task="T-1", expected_version=number, title="x", lease=1)
+
+
+async def test_an_edit_of_a_finished_task_leaves_what_waited_for_it_ready(run):
+    await run("task_create", title="a")
+    await run("task_create", title="b", depends_on=["T-1"])
+    lease = (await run("task_claim", agent="dev")).lease
+    await run("task_complete", task="T-1", lease=lease)
+    await run("task_update", task="T-1", note="Afterthought")
+    assert (await run("task_get", task="T-2")).task.ready is True
+
+
+async def test_dropping_a_dependency_while_it_is_finished_frees_nothing_else(run):
+    for _ in range(10):
+        one, two = [(await run("task_create", title="x")).task.key for _ in range(2)]
+        waiting = (await run("task_create", title="y", depends_on=[one, two])).task.key
+        lease = (await run("task_claim", agent="dev", task=one)).lease
+        await asyncio.gather(
+            run("task_complete", task=one, lease=lease), run("task_update", task=waiting, depends_on=[two])
+        )
+        found = (await run("task_get", task=waiting)).task
+        assert (found.ready, found.waits_for) == (False, [two])
+
+
+async def test_nobody_starts_a_task_without_holding_it(run):
+    await run("task_create", title="a")
+    await run("task_create", title="b", depends_on=["T-1"])
+    for key in ("T-1", "T-2"):
+        with pytest.raises((LeaseLost, InvalidMove)):
+            await run("task_update", task=key, status="in_progress")
+
+
+async def test_a_lease_that_passed_leaves_only_release_block_or_cancel_without_a_claim(run, workspace):
+    await run("task_create", title="a")
+    await run("task_claim", agent="dev")
+    await let_the_lease_pass(workspace, "T-1")
+    for change in ({"note": "late"}, {"status": "in_progress"}, {"status": "review"}):
+        with pytest.raises(LeaseLost):
+            await run("task_update", task="T-1", **change)
+    assert (await run("task_update", task="T-1", status="pending")).task.ready is True
+
+
+async def test_a_label_that_names_no_file_is_refused(run):
+    await run("task_create", title="a")
+    lease = (await run("task_claim", agent="dev")).lease
+    for label in ("", "  ", "../../etc/passwd", "/etc/x", "./"):
+        with pytest.raises(Invalid, match="`artifacts`"):
+            await run("task_complete", task="T-1", lease=lease, artifacts=[label])
+    await run("task_complete", task="T-1", lease=lease, artifacts=["src/a.py", "The report"])
+
+
+async def test_a_circle_is_found_quickly_in_a_dense_net(run):
+    layers = [[(await run("task_create", title="x")).task.key for _ in range(4)]]
+    for _ in range(8):
+        layers.append([(await run("task_create", title="x", depends_on=layers[-1])).task.key for _ in range(4)])
+    with pytest.raises(Conflict, match="circle"):
+        await asyncio.wait_for(run("task_update", task=layers[0][0], depends_on=[layers[-1][0]]), 5)
+
+
+async def test_work_of_a_story_that_was_closed_is_not_claimed_after_its_lease(run, workspace):
+    await run("epic_create", title="E")
+    await run("story_create", epic="1", title="S")
+    await run("story_update", story="1.1", expected_version=1, status="ready")
+    await run("task_create", title="a", story="1.1")
+    await run("task_claim", agent="dev")
+    version = (await run("story_get", story="1.1")).version
+    await run("story_update", story="1.1", expected_version=version, status="cancelled")
+    await let_the_lease_pass(workspace, "T-1")
+    assert (await run("task_claim", agent="dev")).task is None
+    assert (await run("task_list", ready=True)).items == []
+
+
+async def test_cancelling_the_last_open_task_takes_the_story_to_review(run):
+    await run("epic_create", title="E")
+    await run("story_create", epic="1", title="S")
+    await run("story_update", story="1.1", expected_version=1, status="ready")
+    for _ in range(2):
+        await run("task_create", title="a", story="1.1")
+    lease = (await run("task_claim", agent="dev")).lease
+    await run("task_complete", task="T-1", lease=lease)
+    await run("task_update", task="T-2", status="cancelled")
+    assert (await run("story_get", story="1.1")).status == "review"

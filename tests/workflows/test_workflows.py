@@ -1,7 +1,7 @@
 """Workflow runs: every type from start to completed, every route, and what is refused."""
 
 import pytest
-from conftest import new_project
+from harness import new_project
 from stored_rows import change, fetch
 from workflows.driving import (
     ADD_DEFINITION,
