@@ -246,11 +246,17 @@ def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
 
 
 @asynccontextmanager
-async def open_workspace(settings: Settings, progress: Progress = _untold) -> AsyncIterator[ProjectWorkspace]:
-    """A workspace that opens in the background and is closed at the end; `progress` hears what it does."""
+async def open_workspace(
+    settings: Settings, progress: Progress = _untold, *, after_seconds: float = 0
+) -> AsyncIterator[ProjectWorkspace]:
+    """A workspace that opens in the background and is closed at the end; `progress` hears what it does.
+
+    With `after_seconds` it opens that much later, or with the first call.
+    """
     workspace = ProjectWorkspace(settings, progress)
-    workspace.open()
+    opening = asyncio.get_running_loop().call_later(after_seconds, workspace.open)
     try:
         yield workspace
     finally:
+        opening.cancel()
         await asyncio.shield(workspace.close())

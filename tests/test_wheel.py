@@ -46,7 +46,9 @@ def test_it_serves_from_an_empty_environment(wheel, tmp_path, server_env):
     # The dependencies come from here; a path file of the editable install is not followed from there.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     command = [str(home / "bin" / "python"), "-I", "-m", "bmad_mcp", "--project", fresh_key("wheel")]
-    told = subprocess.run([*command[:2], "-c", "import bmad_mcp; print(bmad_mcp.__file__)"], capture_output=True, text=True)
+    told = subprocess.run(
+        [*command[:2], "-c", "import bmad_mcp; print(bmad_mcp.__file__)"], capture_output=True, text=True
+    )
     assert str(packages) in told.stdout
     messages = [
         {"id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {},
@@ -55,7 +57,11 @@ def test_it_serves_from_an_empty_environment(wheel, tmp_path, server_env):
         {"id": 2, "method": "tools/call", "params": {"name": "workflow_start", "arguments": {"type": "brownfield-ui"}}},
     ]  # fmt: skip
     server = subprocess.Popen(
-        [*command, "serve"], env={**os.environ, **server_env}, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*command, "serve"],
+        env={**os.environ, **server_env},
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     for message in messages:
         server.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")

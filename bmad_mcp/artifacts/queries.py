@@ -26,8 +26,7 @@ RETURNING a.number
 """
 KIND_AT = "SELECT kind FROM bmad_artifacts WHERE project_id = bmad_project() AND path = $1::text"
 # The size in bytes is known without reading a long text.
-BRIEF = """a.number, 'A-' || a.number AS key, a.kind, a.title, a.path, a.source, octet_length(a.content) AS bytes,
-    date_trunc('second', a.updated_at) AS updated_at"""
+BRIEF = """a.number, 'A-' || a.number AS key, a.kind, a.title, a.path, a.source, octet_length(a.content) AS bytes"""
 LIST = f"""
 SELECT {BRIEF} FROM bmad_artifacts a
 WHERE a.project_id = bmad_project() AND a.number < $1::int AND NOT {is_kept_sql("a")}
@@ -39,7 +38,8 @@ ORDER BY a.number DESC LIMIT $2::int
 """
 # Stories, tasks and workflows lie above artifacts; only their keys are read.
 GET = f"""
-SELECT {BRIEF}, a.version, a.encoding, a.generation, a.agent, length(a.content) AS characters,
+SELECT {BRIEF}, a.version, date_trunc('second', a.updated_at) AS updated_at, a.encoding, a.generation, a.agent,
+    length(a.content) AS characters,
     substr(a.content, $2::int + 1, $3::int) AS content,
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = a.project_id AND s.id = a.story_id) AS story,
     (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = a.project_id AND t.id = a.task_id) AS task,

@@ -14,7 +14,6 @@ class ArtifactBrief(Out):
     path: str | None = None
     source: str
     bytes: int
-    updated_at: datetime
 
 
 class ArtifactPage(Out):
@@ -28,6 +27,7 @@ class ArtifactOut(ArtifactBrief):
     """An artifact with its content, or a part of it; `note` says what is not shown as it is."""
 
     version: int
+    updated_at: datetime
     encoding: str
     generation: str | None = None
     agent: str | None = None

@@ -19,6 +19,8 @@ LOOPBACK = "127.0.0.1"
 PORT = 8770
 # Hosts kill what has not ended two seconds after their SIGTERM.
 FORCE_SECONDS = 1.8
+# The host's first question is what tools there are; the database must not take the processor from that answer.
+OPENING_WAITS_SECONDS = 0.3
 
 
 @click.command("serve")
@@ -46,7 +48,7 @@ async def _serve_stdio(settings: Settings) -> None:
     caller = Caller("local", uuid.uuid4().hex)
     serving = anyio.CancelScope()
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
-        async with open_workspace(settings) as workspace:
+        async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
             face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
             with serving:
                 await serve_stdio(face.server)

@@ -176,7 +176,9 @@ class _Document:
 
     def _choice(self, section: Section, own: Any, template: str, scope: Scope) -> list[str]:
         choices = [word(choice) for choice in section.get("choices") or ()]
-        if own is None:
+        if own is None and VARIABLE.fullmatch(template.strip()):
+            own = _own(section, scope) if str(section.get("id")) in VARIABLE.findall(template) else None
+        if own in (None, ""):
             text = self.filling.text(template, scope) if template else self._blank(section)
             return [f"{text.rstrip()} ({' | '.join(choices)})" if VARIABLE.search(text) else text.rstrip(), ""]
         chosen = next((choice for choice in choices if choice.lower() == word(own).strip().lower()), None)
@@ -195,7 +197,9 @@ def _own(section: Section, scope: Scope) -> Any:
 def _of_item(section: Section, item: Any, scope: Scope) -> Scope:
     """What the names mean in one repetition; its own id is free again for the item to use."""
     name = str(section["id"])
-    return scope.new_child({name: None, **item} if isinstance(item, dict) else {name: item})
+    # Without a text of its own there is nothing left to ask for: the item is in the title and in the sections below.
+    free = None if section.get("template") else ""
+    return scope.new_child({name: free, **item} if isinstance(item, dict) else {name: item})
 
 
 def _paragraph(value: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """Checklists: listed and read item by item."""
 
 import pytest
-from conftest import new_project
+from harness import new_project
 from stored_rows import change
 
 from bmad_mcp.checklists.markdown import checklist_markdown

@@ -141,6 +141,8 @@ def test_a_choice_shows_what_there_is_and_takes_nothing_else():
     assert written([section], {"status": "in progress"}) == "In Progress\n"
     with pytest.raises(Invalid, match="one of: Draft, In Progress"):
         written([section], {"status": "Perhaps"})
+    with pytest.raises(Invalid, match="one of: Draft, In Progress"):
+        written([{**section, "template": "{{status}}"}], {"status": "Perhaps"})
     named = {"type": "choice", "choices": ["A", "B"], "template": "{{level}}"}
     assert written([named]) == "{{level}} (A | B)\n"
     assert written([named], {"level": "B"}) == "B\n"
@@ -166,6 +168,20 @@ def test_a_section_is_repeated_for_each_item_and_so_are_those_in_it():
     ]
     assert "### AC\n\n1. x\n2. y\n\n## Story 1.2\n\nv\n\n### AC\n\n1. z\n" in text
     assert missing([epic]) == ["n", "goal", "m", "want", "ac"]
+
+
+def test_a_repeated_section_of_nothing_but_a_title_asks_for_no_more():
+    story = {"id": "stories", "title": "Story {{t}}", "repeatable": True}
+    epic = {"id": "epics", "title": "Epic {{n}}", "repeatable": True, "sections": [story]}
+    values = {"epics": [{"n": "1", "stories": [{"t": "a"}, {"t": "b"}]}, {"n": "2", "stories": [{"t": "c"}]}]}
+    text = written([epic], values)
+    assert text.split("\n\n") == ["# Epic 1", "## Story a", "## Story b", "# Epic 2", "## Story c\n"]
+    assert missing([epic], values) == []
+
+
+def test_a_list_given_for_a_whole_section_needs_none_of_its_values():
+    sections = [{"id": "goals", "type": "bullet-list", "template": "- {{goal}}"}]
+    assert render("", sections, {"goals": ["x"]}) == ("- x\n", [])
 
 
 def test_a_title_that_names_nothing_stands_once_above_the_repetitions():

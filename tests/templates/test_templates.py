@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 import yaml
+from harness import new_project
 from stored_rows import change
 
 from bmad_mcp.errors import Invalid, NotFound
@@ -134,8 +135,6 @@ async def test_the_guide_tells_what_each_section_takes_as_a_quotation(run, works
 
 
 async def test_a_template_of_another_project_is_not_seen(run, workspace, pool):
-    from conftest import new_project
-
     other = await new_project(pool)
     await change(other, ADD, "document", "theirs", {}, "secret")
     with pytest.raises(NotFound):

@@ -59,8 +59,12 @@ async def test_when_no_story_is_left_the_way_says_so_and_the_story_that_is_writt
     assert "No story is left to begin" in stage.routes["next_story"]
     stage = (await run("workflow_advance", workflow="W-1", outcome="next_story")).stage
     assert stage.story is None
-    stage = await begin(run, stage)
+    await run("story_create", epic="1", title="B")
+    stage = (await run("workflow_advance", workflow="W-1", outcome="done")).stage
+    assert stage.story == "1.2"
     assert (await drive(run, "W-1", stage)).workflow.status == "completed"
+    found = (await run("workflow_get", workflow="W-1")).stages
+    assert [one.story for one in found if one.action == "implement_story"] == ["1.1", "1.2"]
 
 
 async def test_the_next_story_may_be_named(run):
