@@ -15,7 +15,7 @@ from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.host_snippets import stdio_command
-from bmad_mcp.server.http import build_app, caller_of
+from bmad_mcp.server.http import build_app, caller_of, end_streams
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.settings import Settings
 
@@ -81,12 +81,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     stopping = asyncio.Event()
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
         async with open_workspace(settings, _tell) as workspace:
-            server = Uvicorn(_configuration(settings, workspace, address))
-            await _run(server, listener, workspace, address, stopping)
+            face = McpFace(workspace, caller_of, toolsets=settings.toolsets, read_only=settings.read_only)
+            server = Uvicorn(_configuration(settings, face, workspace, address))
+            await _run(server, face, listener, workspace, address, stopping)
 
 
-def _configuration(settings: Settings, workspace: ProjectWorkspace, address: str) -> uvicorn.Config:
-    face = McpFace(workspace, caller_of, toolsets=settings.toolsets, read_only=settings.read_only)
+def _configuration(settings: Settings, face: McpFace, workspace: ProjectWorkspace, address: str) -> uvicorn.Config:
     page = FirstPage(workspace, settings.project, address, stdio_command(settings))
     return uvicorn.Config(
         build_app(face, workspace, page),
@@ -101,7 +101,12 @@ def _configuration(settings: Settings, workspace: ProjectWorkspace, address: str
 
 
 async def _run(
-    server: Uvicorn, listener: socket.socket, workspace: ProjectWorkspace, address: str, stopping: asyncio.Event
+    server: Uvicorn,
+    face: McpFace,
+    listener: socket.socket,
+    workspace: ProjectWorkspace,
+    address: str,
+    stopping: asyncio.Event,
 ) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     opening = asyncio.create_task(workspace.project())
@@ -116,4 +121,5 @@ async def _run(
         for task in (opening, stopped):
             task.cancel()
         server.should_exit = True
+        end_streams(face)
         await serving

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import ListenHandler
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -71,6 +72,13 @@ class McpEndpoint:
             return dict(message)
 
         await self._manager.handle_request(scope, replay, send)
+
+
+def end_streams(face: McpFace) -> None:
+    """Let the clients that listen for changes know that the server ends, so that nobody waits for them."""
+    entry = face.server.get_request_handler("subscriptions/listen")
+    if entry is not None and isinstance(entry.handler, ListenHandler):
+        entry.handler.close()
 
 
 def build_app(face: McpFace, workspace: Workspace, page: FirstPage) -> ASGIApp:

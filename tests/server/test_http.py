@@ -127,8 +127,8 @@ async def test_the_session_header_tells_assistants_apart(served):
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "OPTIONS", "HEAD"])
-async def test_mcp_takes_posts_only(served, method):
-    answer = await asyncio.wait_for(served.client.request(method, "/mcp", headers={"accept": "text/event-stream"}), 5)
+async def test_mcp_takes_posts_only(guarded, method):
+    answer = await asyncio.wait_for(guarded.client.request(method, "/mcp", headers={"accept": "text/event-stream"}), 5)
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
 
@@ -136,41 +136,47 @@ async def test_mcp_takes_posts_only(served, method):
 ROUTES = ["/", "/mcp", "/health/live", "/health/ready", "/nothing"]
 
 
-@pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0", "[::2]", ""]
-)
-async def test_a_foreign_host_is_refused_on_every_route(served, path, host):
-    for method in ("GET", "POST"):
-        answer = await served.client.request(method, path, headers={**MCP_HEADERS, "host": host}, json=PING)
-        assert answer.status_code == 421
-        assert "bmad" not in answer.text.lower()
+FOREIGN_HOSTS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0", "[::2]", ""]
+FOREIGN_ORIGINS = [
+    "http://evil.example",
+    "https://127.0.0.1",
+    "http://localhost:1",
+    "null",
+    "http://127.0.0.1.evil.example",
+    "file://",
+]
+
+
+@pytest.fixture
+async def guarded():
+    """A server whose guard is what matters: nothing behind it needs a database."""
+    async with Serving(AwayWorkspace()) as served:
+        yield served
 
 
 @pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize(
-    "origin",
-    [
-        "http://evil.example",
-        "https://127.0.0.1",
-        "http://localhost:1",
-        "null",
-        "http://127.0.0.1.evil.example",
-        "file://",
-    ],
-)
-async def test_a_page_of_another_origin_is_refused_on_every_route(served, path, origin):
-    for method in ("GET", "POST"):
-        answer = await served.client.request(method, path, headers={**MCP_HEADERS, "origin": origin}, json=PING)
-        assert answer.status_code == 403
-        assert "access-control-allow-origin" not in answer.headers
+async def test_a_foreign_host_is_refused_on_every_route(guarded, path):
+    for host in FOREIGN_HOSTS:
+        for method in ("GET", "POST"):
+            answer = await guarded.client.request(method, path, headers={**MCP_HEADERS, "host": host}, json=PING)
+            assert answer.status_code == 421, (host, method)
+            assert "bmad" not in answer.text.lower()
 
 
-async def test_the_page_of_this_server_may_use_it_under_every_name_of_this_machine(served):
-    port = served.address.rpartition(":")[2]
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_page_of_another_origin_is_refused_on_every_route(guarded, path):
+    for origin in FOREIGN_ORIGINS:
+        for method in ("GET", "POST"):
+            answer = await guarded.client.request(method, path, headers={**MCP_HEADERS, "origin": origin}, json=PING)
+            assert answer.status_code == 403, (origin, method)
+            assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_the_page_of_this_server_may_use_it_under_every_name_of_this_machine(guarded):
+    port = guarded.address.rpartition(":")[2]
     for host in ("127.0.0.1", "localhost", "[::1]"):
         headers = {"host": f"{host}:{port}", "origin": f"http://localhost:{port}"}
-        assert (await served.client.get("/health/live", headers=headers)).status_code == 200
+        assert (await guarded.client.get("/health/live", headers=headers)).status_code == 200
 
 
 def test_a_request_without_or_with_two_hosts_is_refused():
@@ -181,16 +187,16 @@ def test_a_request_without_or_with_two_hosts_is_refused():
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/health/live"])
-async def test_a_body_over_four_mebibytes_is_refused_told_or_untold(served, path):
+async def test_a_body_over_four_mebibytes_is_refused_told_or_untold(guarded, path):
     body = b" " * (4 << 20) + b"1"
-    answer = await served.client.post(path, content=body, headers=MCP_HEADERS)
+    answer = await guarded.client.post(path, content=body, headers=MCP_HEADERS)
     assert answer.status_code == 413
 
     async def chunks():
         for start in range(0, len(body), 1 << 20):
             yield body[start : start + (1 << 20)]
 
-    answer = await served.client.post(path, content=chunks(), headers=MCP_HEADERS)
+    answer = await guarded.client.post(path, content=chunks(), headers=MCP_HEADERS)
     assert answer.status_code == 413
 
 
@@ -204,15 +210,15 @@ async def test_a_body_over_four_mebibytes_is_refused_told_or_untold(served, path
         (b'{"jsonrpc":"2.0","id":4,"method":"ping","params":{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}}", -32700, 4),
     ],
 )
-async def test_json_that_means_two_things_or_none_is_refused(served, body, code, request_id):
-    answer = await served.client.post("/mcp", content=body, headers=MCP_HEADERS)
+async def test_json_that_means_two_things_or_none_is_refused(guarded, body, code, request_id):
+    answer = await guarded.client.post("/mcp", content=body, headers=MCP_HEADERS)
     assert answer.status_code == 400
     assert (answer.json()["id"], answer.json()["error"]["code"]) == (request_id, code)
 
 
-async def test_a_form_of_a_foreign_page_cannot_speak_mcp(served):
+async def test_a_form_of_a_foreign_page_cannot_speak_mcp(guarded):
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
-        answer = await served.client.post("/mcp", json=PING, headers={**MCP_HEADERS, "content-type": kind})
+        answer = await guarded.client.post("/mcp", json=PING, headers={**MCP_HEADERS, "content-type": kind})
         assert answer.status_code == 400
 
 
@@ -239,6 +245,29 @@ async def test_a_call_whose_client_goes_away_is_cancelled(workspace, mode):
         await asyncio.wait_for(began.wait(), 5)
         calling.cancel()
         await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_a_call_that_is_under_way_is_finished_when_the_server_ends(workspace):
+    began = asyncio.Event()
+
+    async def call_tool(*_):
+        began.set()
+        await asyncio.sleep(0.4)
+        return CallToolResult(content=[], structured_content={"done": True})
+
+    async def list_tools(*_):
+        return ListToolsResult(tools=[])
+
+    face = McpFace(workspace, caller_of)
+    face.server = Server("slow", version="0", on_list_tools=list_tools, on_call_tool=call_tool)
+    serving = Serving(workspace, face=face)
+    async with serving as served:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "slow"}}
+        calling = asyncio.create_task(served.client.post("/mcp", json=message, headers=MCP_HEADERS))
+        await asyncio.wait_for(began.wait(), 5)
+        serving.server.should_exit = True
+        answer = await calling
+        assert '"done":true' in answer.text.replace(" ", "")
 
 
 async def test_alive_and_ready_are_told_as_json(served):
@@ -375,12 +404,12 @@ async def test_the_page_shows_the_state_now(served, run):
     assert "What comes next" in text
 
 
-async def test_every_host_has_both_snippets_and_they_are_json(served):
-    found = snippets((await served.client.get("/")).text)
+async def test_every_host_has_both_snippets_and_they_are_json(guarded):
+    found = snippets((await guarded.client.get("/")).text)
     for host in HOSTS:
         start = json.loads(found[f"{host.name}-stdio"])[host.container]["bmad"]
         assert (start["command"], start["args"]) == ("/opt/bin/bmad-mcp", ["serve", "--project", "x"])
-        assert f"{served.address}/mcp" in json.dumps(json.loads(found[f"{host.name}-http"])[host.container]["bmad"])
+        assert f"{guarded.address}/mcp" in json.dumps(json.loads(found[f"{host.name}-http"])[host.container]["bmad"])
     assert found["stdio"] == "/opt/bin/bmad-mcp serve --project x"
 
 
@@ -409,8 +438,8 @@ async def test_the_page_shows_no_secret(workspace):
     assert "${env:BMAD_DATABASE_URL}" in snippets(text)["vscode-stdio"]
 
 
-async def test_the_page_loads_nothing_from_elsewhere_and_its_policy_lets_nothing_in(served):
-    answer = await served.client.get("/")
+async def test_the_page_loads_nothing_from_elsewhere_and_its_policy_lets_nothing_in(guarded):
+    answer = await guarded.client.get("/")
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert "unsafe" not in answer.headers["content-security-policy"]
@@ -431,8 +460,8 @@ async def test_the_page_loads_nothing_from_elsewhere_and_its_policy_lets_nothing
         assert f"'sha256-{wanted}'" in policy[f"{tag}-src"], f"the browser would refuse the page's own {tag}"
 
 
-async def test_the_page_can_be_used_with_a_keyboard_and_a_screen_reader(served):
-    page = Page((await served.client.get("/")).text)
+async def test_the_page_can_be_used_with_a_keyboard_and_a_screen_reader(guarded):
+    page = Page((await guarded.client.get("/")).text)
     names = {tag for tag, _ in page.tags}
     assert {"main", "header", "footer", "h1", "h2", "legend"} <= names
     assert ("html", {"lang": "en"}) in page.tags

@@ -1,5 +1,6 @@
 """`serve --http` as a process: where it listens, what it tells, what it refuses, and how it ends."""
 
+import asyncio
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ import httpx
 import pytest
 from mcp.client import Client
 from processes import fresh_key
+
+from bmad_mcp.commands.serve_http import GRACE_SECONDS
 
 SERVE = [sys.executable, "-m", "bmad_mcp", "serve", "--http"]
 
@@ -167,3 +170,22 @@ def test_host_and_port_without_http_are_refused():
     done = run("--port", "1", command=SERVE[:-1])
     assert done.returncode == 2
     assert "--http" in done.stderr
+
+
+async def test_clients_that_listen_are_told_of_the_end_and_do_not_delay_it(server_env, start):
+    server = start(server_env, "--port", "0")
+    listening = asyncio.Event()
+
+    async def listen(address: str) -> str:
+        async with Client(address) as client, client.listen(resource_subscriptions=["bmad://project"]) as events:
+            listening.set()
+            async for _ in events:
+                raise AssertionError("nothing was changed")
+        return "ended by the server"
+
+    waiting = asyncio.create_task(listen(f"{server.ready()}/mcp"))
+    await asyncio.wait_for(listening.wait(), 20)
+    begun = time.monotonic()
+    assert await asyncio.to_thread(server.stop) == 0
+    assert time.monotonic() - begun < GRACE_SECONDS
+    assert await asyncio.wait_for(waiting, 10) == "ended by the server"
