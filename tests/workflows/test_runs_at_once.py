@@ -1,12 +1,11 @@
 """Two callers at one run: exactly one passes a stage, and whatever is tried a run stays whole."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored_rows import fetch
 from workflows.driving import SIX, drive, statuses, to_stage
 
 from bmad_mcp.db import Transaction
@@ -14,54 +13,54 @@ from bmad_mcp.errors import Conflict, Invalid, InvalidMove
 from bmad_mcp.workflows import queries
 
 WAITING = """
-SELECT count(*) AS calls FROM pg_stat_activity
+SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%bmad_workflows%'
 """
 
 
-@asynccontextmanager
-async def held_run(workspace, number, waiters):
-    """Holds the run's row until that many calls wait for it."""
-    db = Transaction(workspace.opened.pool, workspace.opened.id)
-    try:
-        await db.fetchrow(queries.LOCK, number)
-        yield
-        # In a transaction of its own each time: within one, the database tells the same activity again.
-        async with asyncio.timeout(8):
-            while (await fetch(workspace.opened, WAITING))[0]["calls"] < waiters:
-                await asyncio.sleep(0.01)
-    finally:
-        await db.end("COMMIT")
+@pytest.fixture
+async def at_once(run, workspace, database):
+    """Runs calls on W-1 that all wait for the run's row before the first may go on; gives their outcomes."""
+    # The app's role may not see what other sessions wait for.
+    watcher = await asyncpg.connect(**database.admin)
+
+    async def run_at_once(*calls):
+        db = Transaction(workspace.opened.pool, workspace.opened.id)
+        try:
+            await db.fetchrow(queries.LOCK, 1)
+            tasks = [asyncio.create_task(run(f"workflow_{name}", workflow="W-1", **more)) for name, more in calls]
+            async with asyncio.timeout(8):
+                while await watcher.fetchval(WAITING) < len(calls):
+                    await asyncio.sleep(0.01)
+        finally:
+            await db.end("COMMIT")
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    yield run_at_once
+    await watcher.close()
 
 
-async def at_once(run, workspace, *calls):
-    """The outcomes of calls that all wait for the run's row and then go on."""
-    async with held_run(workspace, 1, len(calls)):
-        tasks = [asyncio.create_task(run(f"workflow_{name}", workflow="W-1", **more)) for name, more in calls]
-    return await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def test_of_two_advances_at_once_one_passes_and_the_other_is_told(run, workspace):
+async def test_of_two_advances_at_once_one_passes_and_the_other_is_told(run, at_once):
     await run("workflow_start", type="greenfield-service")
     done = ("advance", {"outcome": "done"})
-    outcomes = await at_once(run, workspace, done, done)
+    outcomes = await at_once(done, done)
     (refused,) = [one for one in outcomes if isinstance(one, BaseException)]
     assert isinstance(refused, Conflict)
     assert "at stage 2 by now; nothing was changed" in str(refused)
     assert (await statuses(run, "W-1"))[:3] == ["done", "active", "pending"]
 
 
-async def test_of_three_advances_at_once_one_passes(run, workspace):
+async def test_of_three_advances_at_once_one_passes(run, at_once):
     await run("workflow_start", type="greenfield-service")
-    outcomes = await at_once(run, workspace, *[("advance", {"outcome": "done"})] * 3)
+    outcomes = await at_once(*[("advance", {"outcome": "done"})] * 3)
     assert sorted(isinstance(one, Conflict) for one in outcomes) == [False, True, True]
     assert (await run("workflow_get", workflow="W-1")).progress.done == 1
 
 
 @pytest.mark.parametrize("move", ["pause", "cancel"])
-async def test_an_advance_and_a_change_of_status_take_turns(run, workspace, move):
+async def test_an_advance_and_a_change_of_status_take_turns(run, at_once, move):
     await run("workflow_start", type="greenfield-service")
-    advanced, moved = await at_once(run, workspace, ("advance", {"outcome": "done"}), (move, {}))
+    advanced, moved = await at_once(("advance", {"outcome": "done"}), (move, {}))
     assert not isinstance(moved, BaseException)
     expected = {"pause": "paused", "cancel": "cancelled"}[move]
     found = await run("workflow_get", workflow="W-1")
@@ -72,18 +71,18 @@ async def test_an_advance_and_a_change_of_status_take_turns(run, workspace, move
     assert closed == ["done"] * passed + ["skipped"] * (move == "cancel")
 
 
-async def test_a_pause_and_a_cancel_at_once_leave_it_cancelled(run, workspace):
+async def test_a_pause_and_a_cancel_at_once_leave_it_cancelled(run, at_once):
     await run("workflow_start", type="greenfield-service")
-    outcomes = await at_once(run, workspace, ("pause", {}), ("cancel", {}))
+    outcomes = await at_once(("pause", {}), ("cancel", {}))
     assert not isinstance(outcomes[1], BaseException)
     assert (await run("workflow_get", workflow="W-1")).workflow.status == "cancelled"
 
 
-async def test_the_route_is_taken_once_by_two_that_choose_differently(run, workspace):
+async def test_the_route_is_taken_once_by_two_that_choose_differently(run, at_once):
     await run("workflow_start", type="brownfield-fullstack")
     await run("workflow_advance", workflow="W-1", outcome="done")
     routes = [("advance", {"outcome": name}) for name in ("single_story", "small_feature")]
-    outcomes = await at_once(run, workspace, *routes)
+    outcomes = await at_once(*routes)
     assert sorted(isinstance(one, Conflict) for one in outcomes) == [False, True]
     found = await run("workflow_get", workflow="W-1")
     assert len([one for one in found.stages if one.position == 2]) == 2
