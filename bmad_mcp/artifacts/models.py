@@ -11,7 +11,8 @@ from bmad_mcp.schema import EMPTY_TEXT, Base, Versioned
 class Artifact(Versioned, Base):
     """A document of the project: recorded by an agent, or a file kept byte for byte by the import.
 
-    `encoding` says what `content` holds: the text itself (`utf-8`) or its bytes (`base64`).
+    `encoding` says what `content` holds: the text itself (`utf-8`) or its bytes (`base64`). `content_hash` is the
+    sha256 of the content, `file_hash` that of the file when it was last imported or exported.
     """
 
     __tablename__ = "bmad_artifacts"
@@ -29,6 +30,7 @@ class Artifact(Versioned, Base):
     content: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
     encoding: Mapped[str] = mapped_column(server_default=text("'utf-8'"))
     content_hash: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
+    file_hash: Mapped[str | None]
     generation: Mapped[str | None]
     source: Mapped[str] = mapped_column(server_default=text("'tool'"))
     story_id: Mapped[UUID | None]

@@ -22,15 +22,15 @@ Stored = Mapping[str, Any]
 def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[Step]:
     """The steps for the tasks of one story, whose status will be `status`; `tasks` are those it has."""
     is_open = status in OPEN_FOR_WORK
-    imported = [task for task in tasks if task["source"] == "import" and task["source_ref"]]
-    whole = next((task for task in imported if _ordinal(task) == IMPLEMENT), None)
+    imported = [task for task in tasks if task["source_ref"]]
+    whole = _whole(imported)
     if whole is not None:
         yield _whole_story(row, whole, status)
     elif not row.boxes and not tasks and status not in (StoryStatus.DONE, StoryStatus.CANCELLED):
         ref = f"{row.key}#{IMPLEMENT}"
         title = f"Implement story {row.key}: {row.merged['title']}"[:TITLE_LIMIT]
         yield Create("task", ref, title, _new_task(row, title, is_open, source_ref=ref))
-    pairs = _pair(row.boxes, [task for task in imported if task is not whole])
+    pairs = pair_boxes(row, tasks)
     for box in row.boxes:
         known = pairs.get(box.ordinal)
         if known is None:
@@ -41,6 +41,30 @@ def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[
     for task in imported:
         if task is not whole and task["id"] not in paired:
             yield from _removed_box(row, task, is_open)
+
+
+def pair_boxes(row: StoryRow, tasks: Sequence[Stored]) -> dict[int, Stored]:
+    """The check boxes of a story (by number) with the tasks they are; `tasks` are all that the story has.
+
+    A task that a tool made is the box that has its title: an export wrote it.
+    """
+    imported = [task for task in tasks if task["source_ref"]]
+    whole = _whole(imported)
+    pairs = _pair(row.boxes, [task for task in imported if task is not whole])
+    made = [task for task in tasks if not task["source_ref"]]
+    for box in row.boxes:
+        if box.ordinal in pairs:
+            continue
+        found = next((task for task in made if " ".join(str(task["title"]).split()) == box.title), None)
+        if found is not None:
+            pairs[box.ordinal] = found
+            made.remove(found)
+    return pairs
+
+
+def _whole(imported: Sequence[Stored]) -> Stored | None:
+    """The task that stands for the whole of a story without check boxes."""
+    return next((task for task in imported if _ordinal(task) == IMPLEMENT), None)
 
 
 def _ordinal(task: Stored) -> str:

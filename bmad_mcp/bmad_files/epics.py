@@ -76,6 +76,11 @@ def read_epics(source: SourceFile, generation: Generation, deviations: Deviation
     return list(told.values())
 
 
+def epic_marks(text: str, path: str) -> list[_Mark]:
+    """The headings of epics and stories in a document, each with the positions between which its text stands."""
+    return list(_marks(text, path, Deviations()))
+
+
 def _marks(text: str, path: str, deviations: Deviations) -> Iterator[_Mark]:
     """The epics' and stories' headings, each with where it ends: at the next of them, or at a heading above it."""
     open_mark: _Mark | None = None

@@ -45,13 +45,24 @@ async def import_folder(
 
 
 async def carry_out(
-    opened: OpenProject, wanted: Wanted, *, dry_run: bool, progress: Progress, caller: Caller
+    opened: OpenProject,
+    wanted: Wanted,
+    *,
+    dry_run: bool,
+    progress: Progress,
+    caller: Caller,
+    agreed: Callable[[Stored], Stored] = lambda stored: stored,
+    operation: str = "project_import",
 ) -> list[Step]:
-    """Plan and apply in one transaction; planned anew when tools changed the same rows meanwhile."""
+    """Plan and apply in one transaction; planned anew when tools changed the same rows meanwhile.
+
+    `agreed` may say that more is agreed between files and database than the stored rows tell; `operation` is the
+    name under which the trail has it.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         db = Transaction(opened.pool, opened.id)
         try:
-            steps = await _once(db, wanted, dry_run=dry_run, progress=progress, caller=caller)
+            steps = await _once(db, wanted, dry_run, progress, caller, agreed, operation)
             await db.end("ROLLBACK" if dry_run else "COMMIT")
             return steps
         except (
@@ -72,10 +83,18 @@ async def carry_out(
     raise AssertionError("unreachable")
 
 
-async def _once(db: Transaction, wanted: Wanted, *, dry_run: bool, progress: Progress, caller: Caller) -> list[Step]:
+async def _once(
+    db: Transaction,
+    wanted: Wanted,
+    dry_run: bool,
+    progress: Progress,
+    caller: Caller,
+    agreed: Callable[[Stored], Stored],
+    operation: str,
+) -> list[Step]:
     if not dry_run:
         await db.execute(queries.LOCK)
-    stored: Stored = await read_stored(db, wanted)
+    stored = agreed(await read_stored(db, wanted))
     steps = await asyncio.to_thread(plan, wanted, stored)
     writes = [step for step in steps if is_write(step)]
     if dry_run or not writes:
@@ -84,7 +103,7 @@ async def _once(db: Transaction, wanted: Wanted, *, dry_run: bool, progress: Pro
     await apply(db, writes, stored)
     if wanted.source == "import":
         await db.execute(queries.SET_PROJECT, wanted.settings)
-        await db.execute(queries.RECORD, caller.principal, uuid7().hex, _detail(wanted, steps))
+        await db.execute(queries.RECORD, operation, caller.principal, uuid7().hex, _detail(wanted, steps))
     return steps
 
 

@@ -89,8 +89,8 @@ def grouped(sections: Sections) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def group_hash(group: Sections | None) -> str | None:
-    """The hash of the levels and texts; blank lines around a text do not count."""
-    return fingerprint([[one["level"], one["text"].strip()] for one in group]) if group else None
+    """The hash of the levels and texts; blank lines around a text and the kind of line ends do not count."""
+    return fingerprint([[one["level"], one["text"].replace("\r\n", "\n").strip()] for one in group]) if group else None
 
 
 def merge_sections(merge: Merge, file: Sections, database: Sections, was: Mapping[str, str]) -> None:
@@ -99,7 +99,7 @@ def merge_sections(merge: Merge, file: Sections, database: Sections, was: Mappin
     chosen: dict[str, Sections] = {}
     kept: dict[str, str] = {}
     for name in [*theirs, *sorted(ours.keys() - theirs.keys())]:
-        won = _group_winner(group_hash(theirs.get(name)), group_hash(ours.get(name)), was.get(name))
+        won = section_winner(group_hash(theirs.get(name)), group_hash(ours.get(name)), was.get(name))
         chosen[name] = (theirs if won == "file" else ours).get(name, ())
         if won == "nobody":
             _refuse_section(merge, name, theirs.get(name), ours[name])
@@ -111,7 +111,8 @@ def merge_sections(merge: Merge, file: Sections, database: Sections, was: Mappin
     merge.imported["sections"] = kept
 
 
-def _group_winner(file: str | None, database: str | None, was: str | None) -> Winner:
+def section_winner(file: str | None, database: str | None, was: str | None) -> Winner:
+    """Whose sections of a name count, by their hashes; None where a side has none."""
     if file == database:
         return "same"
     if database == was:

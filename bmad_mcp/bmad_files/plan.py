@@ -217,10 +217,9 @@ def _files(rows: Iterable[Row], stored: Mapping[str, Record], told: Collection[s
         columns = {name: value for name, value in row.values.items() if name not in ("content", "story")}
         if known is None:
             yield Create("file", row.key, row.title, row.values)
-        elif (
-            known["source"] == "tool" and not known["is_empty"] and known["content_hash"] != row.values["content_hash"]
-        ):
-            yield _two_documents(row, known)
+        elif _was_rewritten(row, known):
+            is_same_file = known["file_hash"] == row.values["content_hash"]
+            yield Keep("file", row.key) if is_same_file else _two_documents(row, known)
         else:
             changed = tuple(name for name, value in columns.items() if known[name] != value)
             yield (
@@ -231,6 +230,15 @@ def _files(rows: Iterable[Row], stored: Mapping[str, Record], told: Collection[s
     for path, known in stored.items():
         if path not in seen and known["source"] == "import" and path not in told:
             yield Gone("file", path, path, STAYS)
+
+
+def _was_rewritten(row: Row, known: Record) -> bool:
+    """Whether a tool has put another text in the place of the file's, or of an earlier one of its."""
+    return (
+        known["source"] == "tool"
+        and not known["is_empty"]
+        and known["content_hash"] not in (row.values["content_hash"], known["file_hash"])
+    )
 
 
 def _two_documents(row: Row, known: Record) -> Conflict:

@@ -173,6 +173,7 @@ ARTIFACTS = Bulk(
         "content": "text",
         "encoding": "text",
         "content_hash": "text",
+        "file_hash": "text",
         "generation": "text",
         "source": "text",
         "story_id": "uuid",
@@ -255,7 +256,7 @@ UPDATE bmad_projects AS p SET settings = p.settings || jsonb_build_object('bmad'
 WHERE p.id = bmad_project()
 """
 RECORD = f"""
-INSERT INTO bmad_agent_activity {COLUMNS} VALUES (bmad_project(), 'project_import', 'project', NULL, $1, $2, $3)
+INSERT INTO bmad_agent_activity {COLUMNS} VALUES (bmad_project(), $1, 'project', NULL, $2, $3, $4)
 """
 
 STORED_AGENTS = """
@@ -295,10 +296,33 @@ SELECT t.id, t.version, t.number, t.story_id, t.title, t.description, t.status::
 FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = ANY($1::uuid[]) ORDER BY t.number
 """
 STORED_ARTIFACTS = """
-SELECT id, version, number, path, kind, title, encoding, content_hash, generation, source, content = '' AS is_empty
+SELECT id, version, number, path, kind, title, encoding, content_hash, file_hash, generation, source,
+    content = '' AS is_empty
 FROM bmad_artifacts WHERE project_id = bmad_project() AND path IS NOT NULL ORDER BY path
 """
 STORED_MEMORIES = "SELECT id FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 STORED_PROJECT = """
 SELECT settings -> 'bmad' AS settings, imported_at IS NOT NULL AS imported FROM bmad_projects WHERE id = bmad_project()
+"""
+
+# What an export compares with the files.
+HELD_STORIES = """
+SELECT s.id, s.version, s.key, s.status::text AS status, s.extra -> 'imported' AS imported,
+    jsonb_build_object('title', s.title, 'role', s.role, 'want', s.want, 'benefit', s.benefit,
+        'acceptance', s.acceptance, 'sections', s.sections, 'gate', s.gate, 'source_path', s.source_path) AS row
+FROM bmad_stories s WHERE s.project_id = bmad_project()
+"""
+HELD_TASKS = """
+SELECT t.id, t.number, t.story_id, t.title, t.status::text AS status, t.raw_status, t.source, t.source_ref
+FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id IS NOT NULL ORDER BY t.number
+"""
+# The text only of those that a tool wrote.
+HELD_ARTIFACTS = """
+SELECT number, path, encoding, content_hash, file_hash, source, content = '' AS is_empty,
+    CASE WHEN source = 'tool' THEN content ELSE '' END AS content
+FROM bmad_artifacts WHERE project_id = bmad_project() AND path IS NOT NULL ORDER BY path
+"""
+HELD_RUNS = """
+SELECT name, title, items, runs FROM bmad_checklists
+WHERE project_id = bmad_project() AND runs <> '[]' ORDER BY name
 """

@@ -12,7 +12,7 @@ from bmad_mcp.bmad_files.values import Deviation
 
 WIDTH = 110
 KEYS_SHOWN = 400
-_UNTOLD = frozenset({"content_hash", "source_path", "extra"})
+_UNTOLD = frozenset({"content_hash", "file_hash", "source_path", "extra"})
 _COLUMNS = {"raw_status": "word for the status", "tracker_status": "tracker", "source_ref": "place in the file"}
 
 
@@ -134,7 +134,7 @@ def _lines(report: ImportReport) -> Iterator[str]:
         yield f"{PLURALS[kind]:<18}{counts.created:>8}{counts.updated:>9}{counts.kept:>8}{fact}"
     yield from _named("New", report.created)
     yield from _named("Changed", report.updated)
-    yield from _conflicts(report.conflicts)
+    yield from conflict_lines(report.conflicts, "the database keeps its own.")
     yield from _gone(report.gone)
     yield from _deviations(report.deviations)
     yield ""
@@ -153,18 +153,19 @@ def _named(heading: str, named: Mapping[Kind, tuple[str, ...]]) -> Iterator[str]
     for kind, keys in listed.items():
         more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
         text = f"{PLURALS[kind]}: {', '.join(keys[:KEYS_SHOWN])}{more}"
-        yield from _wrapped(text, "  ", "    ")
+        yield from wrapped(text, "  ", "    ")
 
 
-def _conflicts(conflicts: Sequence[Conflict]) -> Iterator[str]:
+def conflict_lines(conflicts: Sequence[Conflict], outcome: str) -> Iterator[str]:
+    """The conflicts with both sides and how to settle each; `outcome` says what happened to them."""
     if conflicts:
         yield ""
-        yield f"Conflicts: {len(conflicts)}. Both sides changed; the database keeps its own."
+        yield f"Conflicts: {len(conflicts)}. Both sides changed; {outcome}"
     for one in conflicts:
-        yield from _wrapped(f"{one.kind} {one.key}, {one.field}" + (f" ({one.path})" if one.path else ""), "  ", "    ")
-        yield from _wrapped(f"file:     {one.file or '(empty)'}", "    ", "              ")
-        yield from _wrapped(f"database: {one.database or '(empty)'}", "    ", "              ")
-        yield from _wrapped(one.mend, "    ", "    ")
+        yield from wrapped(f"{one.kind} {one.key}, {one.field}" + (f" ({one.path})" if one.path else ""), "  ", "    ")
+        yield from wrapped(f"file:     {one.file or '(empty)'}", "    ", "              ")
+        yield from wrapped(f"database: {one.database or '(empty)'}", "    ", "              ")
+        yield from wrapped(one.mend, "    ", "    ")
 
 
 def _gone(gone: Sequence[Gone]) -> Iterator[str]:
@@ -173,7 +174,7 @@ def _gone(gone: Sequence[Gone]) -> Iterator[str]:
         yield f"Not in the files any more: {len(gone)}. Nothing was deleted."
     for one in gone:
         path = f" ({one.path})" if one.path and one.path != one.key else ""
-        yield from _wrapped(f"{one.kind} {one.key}{path}: {one.mend}", "  ", "    ")
+        yield from wrapped(f"{one.kind} {one.key}{path}: {one.mend}", "  ", "    ")
 
 
 def _deviations(deviations: Sequence[Deviation]) -> Iterator[str]:
@@ -182,10 +183,10 @@ def _deviations(deviations: Sequence[Deviation]) -> Iterator[str]:
         yield f"Deviations: {len(deviations)}. Nothing was left out for them unless it says so."
     for one in deviations:
         where = f"{one.path}:{one.line}" if one.line else one.path
-        yield from _wrapped(f"{where}: {one.message} {one.mend}", "  ", "    ")
+        yield from wrapped(f"{where}: {one.message} {one.mend}", "  ", "    ")
 
 
-def _wrapped(text: str, first: str, rest: str) -> list[str]:
+def wrapped(text: str, first: str, rest: str) -> list[str]:
     """Lines of at most 110 columns; what a terminal would obey is shown as `?`."""
     safe = "".join(letter if letter.isprintable() else "?" for letter in text)
     return textwrap.wrap(

@@ -254,6 +254,7 @@ def _artifacts(project: BmadProject, clean: Storable) -> Iterator[Row]:
             "content": file.text if is_text else base64.b64encode(file.raw).decode(),
             "encoding": "utf-8" if is_text else "base64",
             "content_hash": file.sha256,
+            "file_hash": file.sha256,
             "generation": file.generation,
             "source": "import",
             "story": of_story.get(file.path),

@@ -81,3 +81,9 @@ RANK = {
     StoryStatus.REVIEW: 3,
     StoryStatus.DONE: 4,
 }
+
+
+def tells_more(raw: str) -> bool:
+    """Whether a status as written says more than the word itself: `Done - merged as #12`."""
+    words = _LABEL.sub("", plain(raw))
+    return all(words != word for word, _ in _WORDS)

@@ -105,8 +105,7 @@ def read_story(source: SourceFile, name: StoryName, generation: Generation, devi
     below = found[1:] if first else found
     begin = below[0].start if below else len(text)
     sections = markdown.sections(text, below)
-    marks = list(_marks(text, body, begin, sections, head))
-    marks = marks or list(_marks_on(islice(markdown.prose(text, body), HEAD_LINES)))
+    marks = _status_marks(text, body, begin, sections, head)
     status = _settled(source.path, marks, deviations)
     wished = part(text, below, _WISHES)
     role, want, benefit = wish(wished if wished is not None else text[body:][: 2 * WISH_LIMIT])
@@ -160,6 +159,24 @@ def _title(first: Heading | None, name: StoryName, path: str, deviations: Deviat
 
 
 # ── status ──
+
+
+def status_marks(text: str) -> list[StatusMark]:
+    """Every place where a story's text tells its status, the one that counts first."""
+    matter = markdown.front_matter(text)
+    body = matter.body if matter else 0
+    head = read_mapping(matter.text, "", Deviations(), matter.line) if matter else {}
+    found = markdown.headings(text, body)
+    below = found[1:] if found and found[0].level == 1 else found
+    begin = below[0].start if below else len(text)
+    return _status_marks(text, body, begin, markdown.sections(text, below), head)
+
+
+def _status_marks(
+    text: str, body: int, begin: int, sections: Sequence[Section], head: Mapping[str, Any]
+) -> list[StatusMark]:
+    marks = list(_marks(text, body, begin, sections, head))
+    return marks or list(_marks_on(islice(markdown.prose(text, body), HEAD_LINES)))
 
 
 def _marks(

@@ -101,7 +101,7 @@ def _story_row(
 ) -> StoryRow:
     path = story.path
     status, has_status = status_of(story)
-    sections = tuple(_sections(story.sections, path, clean))
+    sections = tuple(row for _, row in stored_sections(story.sections, path, clean))
     merged = {
         "title": clean.line(story.title, path, "title", TITLE_LIMIT) or f"Story {story.key}",
         "role": clean.text(story.role.strip(), path, "role", 4000),
@@ -152,8 +152,13 @@ def status_of(story: StoryValue) -> tuple[StoryStatus, bool]:
     return StoryStatus.DRAFT, bool(story.raw_status or story.tracker_status)
 
 
-def _sections(sections: Sequence[Section], path: str | None, clean: Storable) -> Iterator[dict[str, Any]]:
-    """The sections but the status, which is a column, and the title where nothing else stands under it."""
+def stored_sections(
+    sections: Sequence[Section], path: str | None, clean: Storable
+) -> Iterator[tuple[Section, dict[str, Any]]]:
+    """Each section of a file with the row it becomes: {name, level, text}.
+
+    Left out are the status, which is a column, and the title where nothing else stands under it.
+    """
     if len(sections) > SECTIONS_LIMIT:
         clean.note(
             path,
@@ -169,11 +174,14 @@ def _sections(sections: Sequence[Section], path: str | None, clean: Storable) ->
             text = "\n".join(line for line in text.split("\n") if not _STATUS_LINE.fullmatch(line)).strip("\n")
             if not text.strip():
                 continue
-        yield {
-            "name": clean.line(section.name, path, "heading", TITLE_LIMIT),
-            "level": section.level,
-            "text": clean.text(text, path, f"section {section.name[:60]!r}"),
-        }
+        yield (
+            section,
+            {
+                "name": clean.line(section.name, path, "heading", TITLE_LIMIT),
+                "level": section.level,
+                "text": clean.text(text, path, f"section {section.name[:60]!r}"),
+            },
+        )
 
 
 def _gate(gate: GateValue, clean: Storable) -> dict[str, Any]:

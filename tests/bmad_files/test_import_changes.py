@@ -353,6 +353,8 @@ async def test_a_document_recorded_by_a_tool_takes_the_bytes_of_its_file(folder,
 async def test_a_document_that_tools_replaced_is_a_conflict_until_both_are_the_same(folder, opened, run):
     await import_folder(opened, folder)
     await run("artifact_record", kind="architecture", path="docs/architecture.md", content="# Ours\n")
+    assert not (await import_folder(opened, folder)).conflicts, "the file is as it was imported"
+    (folder / "docs/architecture.md").write_text("# Theirs\n")
     report = await import_folder(opened, folder)
     (conflict,) = report.conflicts
     assert (conflict.kind, conflict.key) == ("file", "docs/architecture.md")

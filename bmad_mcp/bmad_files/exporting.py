@@ -1,0 +1,217 @@
+"""Writes what changed in the database into a folder of BMad files, and remembers what the files say from then on."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files.importing import Progress, carry_out
+from bmad_mcp.bmad_files.merging import group_hash, grouped
+from bmad_mcp.bmad_files.plan import Stored
+from bmad_mcp.bmad_files.reader import read_project
+from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
+from bmad_mcp.bmad_files.storable import fingerprint
+from bmad_mcp.bmad_files.values import BmadProject
+from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange, Held, Told
+from bmad_mcp.bmad_files.writing.folder_writer import FolderWriter, NotWritten
+from bmad_mcp.bmad_files.writing.plan import plan_export
+from bmad_mcp.bmad_files.writing.report import ExportReport, Refused
+from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.db import Transaction
+from bmad_mcp.errors import Unavailable
+
+EXPORT = "project_export"
+
+
+async def export_folder(
+    opened: OpenProject,
+    folder: Path,
+    *,
+    dry_run: bool = False,
+    mend: bool = False,
+    progress: Progress | None = None,
+    caller: Caller | None = None,
+    now: Callable[[], datetime] = datetime.now,
+) -> ExportReport:
+    """Write what tools changed since the last import into the project's files; with `dry_run` only show the diffs.
+
+    Only the changed section or key of a file is touched. What was edited in a file meanwhile stays; what both sides
+    changed is a conflict in the report, and stays too. `mend` also sets trackers that differ from their stories.
+    Raises NotFound when there is no such folder, Unavailable when the database does not answer.
+    """
+    tell = progress or (lambda _: None)
+    project = await asyncio.to_thread(read_project, folder, progress=tell)
+    tell(f"{len(project.files)} files read")
+    return await export_read(
+        opened, folder, project, dry_run=dry_run, mend=mend, progress=tell, caller=caller or Caller(), now=now
+    )
+
+
+async def export_read(
+    opened: OpenProject,
+    folder: Path,
+    project: BmadProject,
+    *,
+    dry_run: bool,
+    mend: bool,
+    progress: Progress,
+    caller: Caller,
+    now: Callable[[], datetime] = datetime.now,
+) -> ExportReport:
+    """The same for a folder that was read just now."""
+    wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
+    held = await read_held(opened)
+    plan = await asyncio.to_thread(plan_export, project, wanted, held, now(), mend=mend)
+    refused: dict[str, Refused] = {}
+    if not dry_run and plan.changes:
+        progress(f"writing {len(plan.changes)} files")
+        refused = await asyncio.to_thread(_write, folder, plan)
+    if not dry_run and (plan.stories or plan.epics or plan.documents):
+        await _remember(opened, folder, plan, refused, progress, caller)
+    return ExportReport.of(plan, refused, project=opened.key, folder=str(folder), dry_run=dry_run)
+
+
+async def read_held(opened: OpenProject) -> Held:
+    """What the database holds that files can tell."""
+    db = Transaction(opened.pool, opened.id)
+    try:
+        stories = await db.fetch(queries.HELD_STORIES)
+        tasks: dict[UUID, list[Mapping[str, Any]]] = {}
+        for task in await db.fetch(queries.HELD_TASKS):
+            tasks.setdefault(task["story_id"], []).append(task)
+        held = Held(
+            stories={row["key"]: row for row in stories},
+            tasks=tasks,
+            epics={row["key"]: row for row in await db.fetch(queries.STORED_EPICS)},
+            artifacts={row["path"]: row for row in await db.fetch(queries.HELD_ARTIFACTS)},
+            checklists=await db.fetch(queries.HELD_RUNS),
+        )
+        await db.end("COMMIT")
+        return held
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise Unavailable(
+            "The database did not answer, and no file was written. `bmad-mcp doctor` checks the database."
+        ) from error
+    finally:
+        await db.end("ROLLBACK")
+
+
+def _write(folder: Path, plan: ExportPlan) -> dict[str, Refused]:
+    """Write the files one by one; what could not be written, with the reason."""
+    refused: dict[str, Refused] = {}
+    with FolderWriter(folder) as writer:
+        # Stories before trackers: whoever reads in between finds the tracker behind and not ahead.
+        for change in sorted(plan.changes.values(), key=lambda one: one.path.endswith((".yaml", ".yml"))):
+            try:
+                writer.write(change.path, change.text.encode(), change.before.sha256 if change.before else None)
+            except NotWritten as error:
+                refused[change.path] = Refused(change.path, error.message, error.mend)
+    return refused
+
+
+# ── what the files say from now on ──
+
+
+async def _remember(
+    opened: OpenProject,
+    folder: Path,
+    plan: ExportPlan,
+    refused: Mapping[str, Refused],
+    progress: Progress,
+    caller: Caller,
+) -> None:
+    """Take what was written as the state that both sides agree on, by an import of just these rows."""
+    project = await asyncio.to_thread(read_project, folder)
+    wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
+    as_written = _as_written(project, plan, refused)
+    stories = {key: told for key, told in plan.stories.items() if told.paths <= as_written}
+    epics = {key: told for key, told in plan.epics.items() if told.paths <= as_written}
+    narrowed = replace(
+        wanted,
+        agents=(),
+        templates=(),
+        checklists=(),
+        memories=(),
+        stories=tuple(row for row in wanted.stories if row.key in stories),
+        # A heading that moved down in its document is told anew.
+        epics=tuple(row for row in wanted.epics if row.key in epics or row.path in plan.changes),
+        artifacts=tuple(row for row in wanted.artifacts if row.key in as_written & plan.changes.keys()),
+    )
+    if not (narrowed.stories or narrowed.epics or narrowed.artifacts):
+        return
+
+    def agreed(stored: Stored) -> Stored:
+        return _agreed(stored, narrowed, stories, epics, plan.documents)
+
+    await carry_out(opened, narrowed, dry_run=False, progress=progress, caller=caller, agreed=agreed, operation=EXPORT)
+
+
+def _as_written(project: BmadProject, plan: ExportPlan, refused: Mapping[str, Refused]) -> set[str]:
+    """The files that say what the plan meant them to say: nobody has edited them since."""
+    hashes = {file.path: file.sha256 for file in project.files}
+
+    def is_meant(path: str, change: FileChange | None) -> bool:
+        if change is None or path in refused:
+            return path not in refused
+        return hashes.get(path) == hashlib.sha256(change.text.encode()).hexdigest()
+
+    paths = {path for told in [*plan.stories.values(), *plan.epics.values()] for path in told.paths}
+    return {path for path in paths | plan.changes.keys() if is_meant(path, plan.changes.get(path))}
+
+
+def _agreed(
+    stored: Stored,
+    wanted: Wanted,
+    stories: Mapping[str, Told],
+    epics: Mapping[str, Told],
+    documents: set[str],
+) -> Stored:
+    """The stored rows as if the last import had seen the written values.
+
+    Where the database still holds what was written, it gives way to the file's form of it; where tools went on
+    meanwhile, theirs is the newer value.
+    """
+    rows = {row.key: row for row in wanted.stories}
+    known: dict[str, Mapping[str, Any]] = dict(stored.stories)
+    for key, told in stories.items():
+        if key not in rows or key not in known or known[key]["row"] is None:
+            continue
+        row, record = rows[key], dict(known[key])
+        ours, theirs = grouped(record["row"]["sections"]), grouped(row.sections)
+        imported = dict(record["imported"] or {})
+        imported["sections"] = dict(imported.get("sections", {})) | {
+            name: written if group_hash(ours.get(name)) == written else group_hash(theirs.get(name))
+            for name, written in told.sections.items()
+        }
+        imported["fields"] = dict(imported.get("fields", {})) | {
+            name: written if fingerprint(record["row"][name]) == written else fingerprint(row.merged[name])
+            for name, written in told.fields.items()
+        }
+        if told.status is not None:
+            imported["status"] = told.status if record["status"] == told.status else row.status.value
+        known[key] = {**record, "imported": imported}
+    held_epics: dict[str, Mapping[str, Any]] = dict(stored.epics)
+    epic_rows = {row.key: row for row in wanted.epics}
+    for key, told in epics.items():
+        if key in epic_rows and key in held_epics:
+            record, file = dict(held_epics[key]), epic_rows[key]
+            imported = dict(record["extra"].get("imported", {}))
+            imported["fields"] = dict(imported.get("fields", {})) | {
+                name: written if fingerprint(record[name]) == written else fingerprint(file.merged[name])
+                for name, written in told.fields.items()
+            }
+            if told.status is not None:
+                imported["status"] = told.status if record["status"] == told.status else file.status.value
+            held_epics[key] = {**record, "extra": {**record["extra"], "imported": imported}}
+    hashes = {row.key: row.values["content_hash"] for row in wanted.artifacts}
+    artifacts: dict[str, Mapping[str, Any]] = dict(stored.artifacts)
+    for path in documents & artifacts.keys() & hashes.keys():
+        artifacts[path] = {**dict(artifacts[path]), "file_hash": hashes[path]}
+    return replace(stored, stories=known, epics=held_epics, artifacts=artifacts)

@@ -1,0 +1,156 @@
+"""What an export did or would do, for a terminal and as JSON."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bmad_mcp.bmad_files.report import conflict_lines, wrapped
+from bmad_mcp.bmad_files.steps import Conflict
+from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange
+
+SHOWN = 40
+DIFF_LINES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file that was, or would be, written; `diff` is a unified diff, empty where it was not asked for."""
+
+    path: str
+    is_new: bool
+    reasons: tuple[str, ...]
+    diff: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that could not be written, and what to do."""
+
+    path: str
+    message: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """The outcome of an export.
+
+    `newer` is what was changed in the files and not imported yet, `gone` what was imported and has no file any more.
+    """
+
+    project: str
+    folder: str
+    dry_run: bool
+    files: tuple[WrittenFile, ...]
+    refused: tuple[Refused, ...]
+    conflicts: tuple[Conflict, ...]
+    newer: tuple[str, ...]
+    gone: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, plan: ExportPlan, refused: Mapping[str, Refused], *, project: str, folder: str, dry_run: bool
+    ) -> "ExportReport":
+        """The report of a plan that was, or would be, carried out."""
+        files = [
+            WrittenFile(one.path, one.before is None, tuple(one.reasons), diff_of(one) if dry_run else "")
+            for one in plan.changes.values()
+            if one.path not in refused
+        ]
+        return cls(
+            project=project,
+            folder=folder,
+            dry_run=dry_run,
+            files=tuple(sorted(files, key=lambda one: one.path)),
+            refused=tuple(refused.values()),
+            conflicts=tuple(plan.conflicts),
+            newer=tuple(plan.newer),
+            gone=tuple(plan.gone),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """The report as plain text, the same for the same outcome."""
+        return "\n".join(_lines(self)) + "\n"
+
+
+def diff_of(change: FileChange) -> str:
+    """What changes in a file, as a unified diff."""
+    before = change.before.text or "" if change.before else ""
+    rows = difflib.unified_diff(
+        before.splitlines(keepends=True),
+        change.text.splitlines(keepends=True),
+        "/dev/null" if change.before is None else f"a/{change.path}",
+        f"b/{change.path}",
+    )
+    return "".join(row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows)
+
+
+def _lines(report: ExportReport) -> Iterator[str]:
+    verb = "Plan to export" if report.dry_run else "Exported"
+    yield f"{verb} project {report.project} into {report.folder}"
+    if report.files:
+        yield ""
+    for file in report.files:
+        yield from wrapped(
+            f"{'new    ' if file.is_new else 'changed'} {file.path}: {_reasons(file.reasons)}", "  ", "    "
+        )
+    if report.dry_run:
+        yield from _diffs(report.files)
+    yield from _refused(report.refused)
+    yield from conflict_lines(report.conflicts, "neither was changed here.")
+    yield from _listed("Newer in the files, not imported yet", report.newer, f"Run: bmad-mcp import {report.folder}")
+    yield from _listed("Not in the files any more, so not written", report.gone, "Nothing to do if that is right.")
+    yield ""
+    yield _summary(report)
+
+
+def _reasons(reasons: Sequence[str]) -> str:
+    more = f" and {len(reasons) - 8} more" if len(reasons) > 8 else ""
+    return "; ".join(reasons[:8]) + more
+
+
+def _diffs(files: Sequence[WrittenFile]) -> Iterator[str]:
+    for file in files:
+        rows = file.diff.split("\n")[:-1]
+        yield ""
+        # A diff is shown as it is, but for what a terminal would obey.
+        yield from (
+            "".join(one if one.isprintable() or one == "\t" else "?" for one in row) for row in rows[:DIFF_LINES]
+        )
+        if len(rows) > DIFF_LINES:
+            yield f"… {len(rows) - DIFF_LINES} more lines; --json has them all."
+
+
+def _refused(refused: Sequence[Refused]) -> Iterator[str]:
+    if refused:
+        yield ""
+        yield f"Not written: {len(refused)}. The files are as they were."
+    for one in refused:
+        yield from wrapped(f"{one.path}: {one.message} {one.mend}", "  ", "    ")
+
+
+def _listed(heading: str, what: Sequence[str], mend: str) -> Iterator[str]:
+    if what:
+        yield ""
+        yield f"{heading}: {len(what)}. {mend}"
+        more = f" and {len(what) - SHOWN} more" if len(what) > SHOWN else ""
+        yield from wrapped(", ".join(what[:SHOWN]) + more, "  ", "  ")
+
+
+def _summary(report: ExportReport) -> str:
+    count = len(report.files)
+    if not count:
+        return (
+            "The files say what the database says."
+            if not (report.conflicts or report.refused)
+            else "Nothing was written."
+        )
+    files = "1 file" if count == 1 else f"{count} files"
+    if report.dry_run:
+        return f"{files} would be written. Nothing was written: this was a dry run."
+    return f"{files} {'was' if count == 1 else 'were'} written."

@@ -1,0 +1,309 @@
+"""Stories in their files: changed sections, check boxes and statuses, and files that stories do not have yet."""
+
+from bmad_mcp.bmad_files.boxes import pair_boxes
+from bmad_mcp.bmad_files.merging import group_hash, grouped, section_winner
+from bmad_mcp.bmad_files.statuses import RANK, story_status
+from bmad_mcp.bmad_files.storable import fingerprint
+from bmad_mcp.bmad_files.stories import story_name
+from bmad_mcp.bmad_files.story_rows import StoryRow, status_of
+from bmad_mcp.bmad_files.values import StoryValue
+from bmad_mcp.bmad_files.writing.draft import Draft, Record
+from bmad_mcp.bmad_files.writing.epics import into_epics
+from bmad_mcp.bmad_files.writing.gates import export_gate
+from bmad_mcp.bmad_files.writing.new_files import story_text
+from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited
+from bmad_mcp.bmad_files.writing.targets import tracker_key
+from bmad_mcp.bmad_files.writing.trackers import differs, to_tracker
+from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
+from bmad_mcp.lifecycles import STORY, StoryStatus, TaskStatus
+
+TITLE_LINE = 200
+
+
+def export_story(
+    draft: Draft, key: str, held: Record, row: StoryRow | None, story: StoryValue | None, *, mend: bool
+) -> None:
+    """Bring one story of the database into the files; `row` and `story` are what they say of it now."""
+    if row is None or story is None:
+        if held["imported"] is not None or held["row"]["source_path"]:
+            draft.plan.gone.append(f"story {key} ({held['row']['source_path'] or 'told by no file'})")
+        else:
+            _new_story(draft, key, held)
+        return
+    if held["row"]["source_path"] and story.path is None:
+        draft.plan.gone.append(f"story {key} ({held['row']['source_path']})")
+        return
+    if story.generation == "v7":
+        _read_only(draft, key, held, row)
+        return
+    _known_story(draft, key, held, row, story, mend)
+
+
+def _read_only(draft: Draft, key: str, held: Record, row: StoryRow) -> None:
+    if held["status"] != (held["imported"] or {}).get("status", row.status.value):
+        path = str(row.extra.get("tickets") or "")
+        mend = "Tickets of v7 are only read; set the status there by hand."
+        draft.refuse("story", key, "status", row.status.value, held["status"], path, mend)
+
+
+def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: StoryValue, mend: bool) -> None:
+    was = held["imported"] or {}
+    sections = _sections_to_write(draft, key, held, row, was)
+    status = _status_to_write(draft, key, held, row, was)
+    ticks, titles, boxes, tasks_told = _boxes_to_write(draft, key, held, row)
+    word = _own_word(draft, story, status)
+    export_gate(draft, key, held, row, was)
+    is_in_file = bool(sections or ticks or titles or boxes)
+    if story.path is None:
+        # Told by an epics document or a tracker only; what is more than a status needs a file.
+        if is_in_file or (status is not None and story.tracker_key is None):
+            _first_file(draft, key, held, story, status)
+        elif status is not None:
+            to_tracker(draft, key, story, status)
+        return
+    if is_in_file or word is not None:
+        edit = StoryEdit(
+            stored=held["row"]["sections"],
+            sections=sections,
+            ticks=ticks,
+            titles=titles,
+            boxes=tuple(boxes),
+            status=word,
+        )
+        if not _edit_file(draft, key, story, edit, held, status, tasks_told):
+            return
+    if status is not None:
+        to_tracker(draft, key, story, status)
+    elif mend and story.tracker_key and differs(story.tracker_status, held["status"]):
+        to_tracker(draft, key, story, StoryStatus(held["status"]))
+
+
+def _own_word(draft: Draft, story: StoryValue, status: StoryStatus | None) -> str | None:
+    """The word that goes into the story's own file, if one does."""
+    if status is None or story.path is None:
+        return None
+    name = story_name(story.path)
+    is_spec = story.extra.get("spec") == story.path
+    if is_spec and story.tracker_key is not None:
+        # A build sets its spec by itself; the tracker tells how far the story is.
+        return None
+    if story.raw_status is None and story.tracker_key is not None:
+        return None
+    if story_status(story.raw_status) == (status, True) and story.raw_status:
+        return None
+    return draft.words.story_word(status, is_v6=bool(name and name.is_v6), is_spec=is_spec)
+
+
+def _sections_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: Record) -> frozenset[str]:
+    theirs, ours = grouped(row.sections), grouped(held["row"]["sections"])
+    before, chosen = was.get("sections", {}), set()
+    for name in [*theirs, *(one for one in ours if one not in theirs)]:
+        file, database = group_hash(theirs.get(name)), group_hash(ours.get(name))
+        won = section_winner(file, database, before.get(name))
+        if won == "database" and name in ours:
+            chosen.add(name)
+        elif won == "file":
+            draft.newer(f"story {key}, section {name}")
+        elif won == "nobody":
+            draft.refuse(
+                "story",
+                key,
+                f"section {name}",
+                [one["text"] for one in theirs.get(name, [])] or "(removed)",
+                [one["text"] for one in ours.get(name, [])],
+                row.path or "",
+                f"Bring both texts together, in the file or with story_update story={key} section={name!r}.",
+            )
+    return frozenset(chosen)
+
+
+def _status_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: Record) -> StoryStatus | None:
+    """The status that the files should get, if the database's is the newer one."""
+    ours, file, before = StoryStatus(held["status"]), row.status, was.get("status")
+    if file is ours:
+        return None
+    if not row.has_status:
+        return ours if before is not None and ours.value != before else None
+    if file.value == before:
+        return ours
+    if STORY.reaches(ours, file) and (ours.value == before or RANK[file] > RANK[ours]):
+        draft.newer(f"story {key}, status")
+        return None
+    mend = f"Write {ours.value} into the file, or call story_update story={key} status={file.value}."
+    draft.refuse("story", key, "status", file.value, ours.value, row.path or "", mend)
+    return None
+
+
+def _boxes_to_write(
+    draft: Draft, key: str, held: Record, row: StoryRow
+) -> tuple[dict[int, bool], dict[int, str], list[tuple[str, bool]], list[Record]]:
+    tasks = draft.held.tasks.get(held["id"], ())
+    ticks: dict[int, bool] = {}
+    titles: dict[int, str] = {}
+    pairs = pair_boxes(row, tasks)
+    for box in row.boxes:
+        task = pairs.get(box.ordinal)
+        if task is None:
+            draft.newer(f"story {key}, check box {box.title[:60]!r}")
+            continue
+        raw, is_done = task["raw_status"] or "", task["status"] == TaskStatus.COMPLETED
+        if box.done != is_done and box.done != raw.startswith("[x]"):
+            draft.newer(f"story {key}, check box {box.title[:60]!r}")
+        elif box.done != is_done and task["status"] != TaskStatus.CANCELLED:
+            ticks[box.ordinal] = is_done
+        before = " ".join(raw[4:].split())
+        if raw[4:] == box.raw[4:] and before and task["title"] != before and len(before) < TITLE_LINE:
+            titles[box.ordinal] = " ".join(str(task["title"]).split())
+    paired = {task["id"] for task in pairs.values()}
+    added = [
+        task
+        for task in tasks
+        if task["source"] == "tool"
+        and task["source_ref"] is None
+        and task["id"] not in paired
+        and task["status"] != TaskStatus.CANCELLED
+    ]
+    boxes = [
+        (" ".join(str(task["title"]).split()), task["status"] == TaskStatus.COMPLETED)
+        for task in sorted(added, key=lambda one: one["number"])
+    ]
+    return ticks, titles, boxes, added
+
+
+def _edit_file(
+    draft: Draft,
+    key: str,
+    story: StoryValue,
+    edit: StoryEdit,
+    held: Record,
+    status: StoryStatus | None,
+    added: list[Record],
+) -> bool:
+    path = story.path or ""
+    text, name = draft.text(path), story_name(path)
+    reasons = _reasons(key, edit, status, story)
+    what = ", ".join(reasons)
+    if text is None or (name is None and not story.extra.get("spec")):
+        mend = "Make the file UTF-8 text and import it again; the database keeps its own until then."
+        draft.refuse("story", key, "file", "not understood", what, path, mend)
+        return False
+    name = name or story_name(path.rpartition("/")[2].removeprefix("spec-"))
+    if name is None:
+        return False
+    file = StoryFile(path, name, story.generation)
+    try:
+        after = edited(file, text, edit)
+        _check(draft, file, after, held, edit, status)
+    except NotEdited as error:
+        mend = "Change it in the file by hand; the database keeps its own until then."
+        draft.refuse("story", key, "file", f"cannot be changed there: {error}", what, path, mend)
+        return False
+    if after != text:
+        draft.change(path, after, *reasons)
+    told = draft.told(key)
+    told.paths.add(path)
+    groups = grouped(held["row"]["sections"])
+    told.sections |= {one: group_hash(groups.get(one)) or "" for one in edit.sections}
+    if edit.ticks or edit.titles or edit.boxes:
+        told.sections |= {
+            one: group_hash(groups.get(one)) or "" for one in _task_sections(file.read(text)) if one in groups
+        }
+    if status is not None:
+        told.status = status.value
+    return True
+
+
+def _check(
+    draft: Draft, file: StoryFile, after: str, held: Record, edit: StoryEdit, status: StoryStatus | None
+) -> None:
+    """Raises NotEdited unless the new text reads as wanted: what cannot be read back must not be written."""
+    again = file.read(after)
+    if edit.status is not None and status is not None and status_of(again) != (status, True):
+        raise NotEdited("the status would not be read as it is written")
+    read = grouped([{"name": one.name, "level": one.level, "text": one.text} for one in again.sections])
+    ours = grouped(held["row"]["sections"])
+    touched = _task_sections(again) if edit.ticks or edit.titles or edit.boxes else frozenset()
+    for name in edit.sections - touched:
+        if group_hash(read.get(" ".join(name.split()))) != group_hash(ours.get(name)):
+            raise NotEdited(f"the section {name[:60]!r} would not be read as it is written")
+    for number, done in edit.ticks.items():
+        if number > len(again.tasks) or again.tasks[number - 1].done != done:
+            raise NotEdited(f"check box {number} would not be read as it is written")
+
+
+# ── files that are not there yet ──
+
+
+def _first_file(draft: Draft, key: str, held: Record, story: StoryValue, status: StoryStatus | None) -> None:
+    now = status or StoryStatus(held["status"])
+    _write_story(draft, key, held, now, f"story {key} gets a file of its own", story)
+    if status is not None and story.tracker_key is not None:
+        to_tracker(draft, key, story, status)
+
+
+def _new_story(draft: Draft, key: str, held: Record) -> None:
+    status = StoryStatus(held["status"])
+    _write_story(draft, key, held, status, f"story {key}, made here", None)
+    export_gate(draft, key, held, None, {})
+    into_epics(draft, key, held)
+    if draft.targets.tracker is not None and (word := draft.words.tracker_word(status)) is not None:
+        draft.trackers.add(tracker_key(key, held["row"]["title"]), word, f"story {key} is new")
+
+
+def _write_story(
+    draft: Draft, key: str, held: Record, status: StoryStatus, reason: str, story: StoryValue | None
+) -> None:
+    title, is_v6 = held["row"]["title"], draft.targets.style == "v6"
+    path = draft.targets.story_path(key, title)
+    if story is not None and story.tracker_key is not None and is_v6:
+        # The tracker names the file.
+        path = f"{draft.targets.stories}/{story.tracker_key}.md"
+    if path in draft.files or path in draft.plan.changes:
+        mend = "Move that file away, or give it the story's number; then export again."
+        draft.refuse("story", key, "file", f"{path} is another file", reason, path, mend)
+        return
+    word = draft.words.story_word(status, is_v6=is_v6)
+    text = story_text(key, title, word, held["row"]["sections"], is_v6=is_v6)
+    name = story_name(path)
+    tasks = [
+        one
+        for one in draft.held.tasks.get(held["id"], ())
+        if one["status"] != TaskStatus.CANCELLED and not str(one["source_ref"] or "").endswith("#implement")
+    ]
+    boxes = [(" ".join(str(one["title"]).split()), one["status"] == TaskStatus.COMPLETED) for one in tasks]
+    if name is None:
+        return
+    if boxes:
+        text = edited(StoryFile(path, name, "v6" if is_v6 else "v4"), text, StoryEdit(boxes=tuple(boxes)))
+    draft.change(path, text, reason)
+    told = draft.told(key)
+    told.paths.add(path)
+    told.status = status.value
+    told.sections = {one: group_hash(group) or "" for one, group in grouped(held["row"]["sections"]).items()}
+    told.fields = {one: fingerprint(held["row"][one]) for one in ("title", "role", "want", "benefit", "acceptance")}
+
+
+def _reasons(key: str, edit: StoryEdit, status: StoryStatus | None, story: StoryValue) -> list[str]:
+    reasons = [f"story {key}, section {name}" for name in sorted(edit.sections)]
+    if edit.ticks:
+        done = sum(edit.ticks.values())
+        boxes = "1 check box" if done == 1 else f"{done} check boxes"
+        reasons.append(f"story {key}, {boxes} done" if done else f"story {key}, check boxes opened")
+    if edit.titles:
+        reasons.append(f"story {key}, {len(edit.titles)} tasks renamed")
+    if edit.boxes:
+        reasons.append(f"story {key}, {len(edit.boxes)} new tasks")
+    if status is not None and edit.status is not None:
+        back = RANK[status] < RANK[story_status(story.raw_status)[0]]
+        reasons.append(f"story {key} {'goes back to' if back else 'is'} {status.value}")
+    return reasons
+
+
+def _task_sections(story: StoryValue) -> frozenset[str]:
+    """The names of the sections that hold the story's check boxes."""
+    names = set()
+    for task in story.tasks:
+        before = [one for one in story.sections if one.line <= task.line]
+        if before:
+            names.add(before[-1].name)
+    return frozenset(names)
