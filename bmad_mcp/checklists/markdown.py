@@ -4,11 +4,11 @@ from bmad_mcp.checklists.schemas import ChecklistOut
 
 
 def checklist_markdown(checklist: ChecklistOut) -> str:
-    """Markdown with a box for each item."""
+    """Markdown with a box and a number for each item."""
     lines = [f"# {_line(checklist.title)}", ""]
     for section in checklist.sections:
         lines += [f"## {_line(section.section)}", ""] if section.section else []
-        lines += [*(f"- [ ] {_indented(item)}" for item in section.items), ""]
+        lines += [*(f"- [ ] {number}. {_indented(text)}" for number, text in section.items.items()), ""]
     return "\n".join(lines).strip() + "\n"
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from bmad_mcp.activity.record import record
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
-from bmad_mcp.errors import Invalid, NotFound, VersionConflict
+from bmad_mcp.errors import Conflict, Invalid
 from bmad_mcp.lifecycles import STORY, StoryStatus
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import (
@@ -26,7 +26,9 @@ from bmad_mcp.stories import advice, queries
 from bmad_mcp.stories.acting import acting_agent
 from bmad_mcp.stories.context import TITLE, brief, compact, cut
 from bmad_mcp.stories.epics import epic_create, epic_get, epic_list, refuse_epic
+from bmad_mcp.stories.gates import gate_get, gate_record
 from bmad_mcp.stories.markdown import story_markdown
+from bmad_mcp.stories.refusals import changed_meanwhile, gate_missing, unknown_story
 from bmad_mcp.stories.rights import check_edit, check_move
 from bmad_mcp.stories.schemas import (
     EpicState,
@@ -126,7 +128,7 @@ async def story_get(call: Call, story: StoryKey) -> StoryOut:
     """Read a whole story: sections, acceptance criteria, tasks, gate and version."""
     row = await call.db.fetchrow(queries.GET, story)
     if row is None:
-        raise _unknown(story)
+        raise unknown_story(story)
     found = StoryOut.of(
         row,
         sections=[SectionOut.of({**one, "text": bare(one["text"])}) for one in row["sections"]],
@@ -152,9 +154,9 @@ async def story_update(
         raise Invalid("story_update needs something to change: status, or section with text.")
     before = await call.db.fetchrow(queries.STATE, story)
     if before is None:
-        raise _unknown(story)
+        raise unknown_story(story)
     if before["version"] != expected_version:
-        raise _changed_meanwhile(before, expected_version)
+        raise changed_meanwhile(before, expected_version)
     acting = await acting_agent(call, agent)
     name, changed = None, {}
     if section is not None and text is not None:
@@ -198,22 +200,15 @@ async def _after_move(call: Call, row: Any, agent: str | None) -> EpicState | No
 async def _refuse_update(call: Call, story: str, expected: int, status: str | None) -> NoReturn:
     now = await call.db.fetchrow(queries.STATE, story)
     if now is None:
-        raise _unknown(story)
+        raise unknown_story(story)
     if now["version"] != expected or status is None:
-        raise _changed_meanwhile(now, expected)
+        raise changed_meanwhile(now, expected)
+    if status in STORY.moves[StoryStatus(now["status"])]:
+        asked = await call.db.fetchrow(queries.GATE_ASKED, story)
+        if asked is None or asked["passes"]:
+            raise Conflict(f"Story {story} changed just now. Read it with story_get and try again.", field="status")
+        raise gate_missing(asked)
     raise STORY.refuse(story, now["status"], status)
-
-
-def _changed_meanwhile(now: Any, expected: int) -> VersionConflict:
-    when = f"at {now['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
-    # A claimed task takes its story along and is told under the task.
-    known = now["told_at"] == now["updated_at"]
-    who = f"{now['told_by']} changed it {when} ({now['told_operation']})" if known else f"it changed {when}"
-    return VersionConflict(
-        f"Story {now['key']} is at version {now['version']}, not {expected}: {who}."
-        " Read it with story_get and try again with that version.",
-        field="expected_version",
-    )
 
 
 async def story_next(call: Call) -> StoryNext:
@@ -244,10 +239,6 @@ def _any_word(query: str) -> str:
     return query if signs else " or ".join(words)
 
 
-def _unknown(story: str) -> NotFound:
-    return NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
-
-
 OPERATIONS = (
     Operation(epic_create, "POST /epics", toolset="planning"),
     Operation(epic_list, "GET /epics", toolset="planning"),
@@ -257,4 +248,6 @@ OPERATIONS = (
     Operation(story_next, "GET /stories/next"),
     Operation(story_get, "GET /stories/{story}", resource="bmad://stories/{story}", markdown=story_markdown),
     Operation(story_update, "PATCH /stories/{story}"),
+    Operation(gate_record, "POST /gates", toolset="quality"),
+    Operation(gate_get, "GET /gates/{story}", toolset="quality"),
 )

@@ -3,6 +3,9 @@
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.lifecycles import EPIC, STORY, StoryStatus
 
+GATE_HISTORY = 20
+GATE_NOTE = 200
+
 AGENT_IN_SESSION = """
 SELECT a.name FROM bmad_agent_sessions x
 JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
@@ -110,6 +113,51 @@ SELECT count(*) FROM (
     SELECT t.id FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = $1
     ORDER BY t.id FOR NO KEY UPDATE) locked
 """
+# What the project's own files say of gates, as the import keeps them: v4 `qa: {gateRequired: …}` in core-config.yaml, v6
+# `gate_required: …` in a module's configuration. `true` takes PASS and WAIVED, `concerns` takes CONCERNS too; of two that
+# differ the stricter holds. Null where the project asks for none.
+GATE_ACCEPTS = """
+    (SELECT max(CASE WHEN c.word IN ('true', 'yes', 'on') THEN 'pass' WHEN c.word = 'concerns' THEN c.word END)
+     FROM bmad_projects p, LATERAL (VALUES (lower(p.settings #>> '{bmad,config,v4,qa,gateRequired}')),
+        (lower(p.settings #>> '{bmad,config,v6,gate_required}'))) AS c(word)
+     WHERE p.id = bmad_project())
+"""
+GATE_PASSES = f"""
+    (CASE {GATE_ACCEPTS} WHEN 'pass' THEN coalesce(s.gate ->> 'gate', '') IN ('PASS', 'WAIVED')
+     WHEN 'concerns' THEN coalesce(s.gate ->> 'gate', '') IN ('PASS', 'WAIVED', 'CONCERNS') ELSE true END)
+"""
+GATE_ASKED = f"""
+SELECT s.key, s.gate ->> 'gate' AS word, {GATE_ACCEPTS} AS accepts, {GATE_PASSES} AS passes
+FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.key = $1
+"""
+GET_GATE = f"""
+SELECT s.key, s.status::text AS status, s.version, s.gate, {GATE_ACCEPTS} AS accepts, {GATE_PASSES} AS passes
+FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.key = $1
+"""
+# In one statement, so that of two gates at once the second finds the first and puts it into the history. What a gate
+# always says is replaced ($3 names it, $2 has it); what else stands in it, such as its file, stays.
+RECORD_GATE = f"""
+WITH s AS (
+    UPDATE bmad_stories AS s SET updated_at = now(), version = s.version + 1,
+        gate = (o.gate - $3::text[]) || $2::jsonb || jsonb_strip_nulls(jsonb_build_object('history', (
+            SELECT jsonb_agg(h.one ORDER BY h.place) FROM (
+                SELECT e.one, e.place FROM jsonb_array_elements(
+                    CASE WHEN jsonb_typeof(o.gate -> 'history') = 'array' THEN o.gate -> 'history' ELSE '[]' END
+                    || CASE WHEN o.gate ? 'gate' THEN jsonb_build_array(jsonb_build_object('at', o.gate -> 'updated',
+                        'gate', o.gate -> 'gate', 'note', left(o.gate ->> 'reason', {GATE_NOTE}))) ELSE '[]' END
+                ) WITH ORDINALITY AS e(one, place) ORDER BY e.place DESC LIMIT {GATE_HISTORY}) h)))
+    FROM (SELECT b.id, CASE WHEN jsonb_typeof(b.gate) = 'object' THEN b.gate ELSE '{{}}' END AS gate
+        FROM bmad_stories b WHERE b.project_id = bmad_project() AND b.key = $1 FOR NO KEY UPDATE) o
+    WHERE s.project_id = bmad_project() AND s.id = o.id AND ($4::int IS NULL OR s.version = $4::int)
+    RETURNING s.*
+), audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT s.project_id, 'gate_record', 'story ' || s.key, $5::text, $6::text, $7::text,
+        jsonb_strip_nulls(jsonb_build_object('gate', s.gate -> 'gate', 'score', s.gate -> 'score',
+            'was', s.gate #> '{{history,-1,gate}}')) FROM s
+)
+SELECT s.key, s.status::text AS status, s.version, {GATE_PASSES} AS passes FROM s
+"""
 UPDATE = f"""
 UPDATE bmad_stories AS s SET
     {STORY.set_from_parameter_sql("coalesce($3::text, s.status::text)")},
@@ -119,6 +167,7 @@ UPDATE bmad_stories AS s SET
     updated_at = now(), version = s.version + 1
 WHERE s.project_id = bmad_project() AND s.key = $1 AND s.version = $2::int
   AND ($3::text IS NULL OR {STORY.may_from_parameter_sql("$3", "s.status")})
+  AND CASE WHEN $3::text = 'done' THEN {GATE_PASSES} ELSE true END
 RETURNING s.id, s.epic_id, s.key, s.title, s.status::text AS status, s.version
 """
 # A statement of its own: only its fresh snapshot sees a task that was added while the story's row was waited for.

@@ -65,6 +65,16 @@ def check_move(agent: str | None, story: str, current: str, target: str) -> None
     )
 
 
+def check_gate(agent: str | None) -> None:
+    """Raises Forbidden unless the agent may record a quality gate; without an agent a person acts, who may."""
+    if agent is not None and agent not in REVIEWER:
+        raise Forbidden(
+            f"{agent} may not record a gate; {_listed(REVIEWER)} may. Hand the story over with handoff_offer to=qa, or"
+            " activate that agent.",
+            field="gate",
+        )
+
+
 def _editors(governs: str | None) -> frozenset[str]:
     return CUSTOM_SECTION_EDITORS if governs is None else SECTION_EDITORS[governs]
 

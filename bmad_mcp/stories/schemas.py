@@ -1,9 +1,27 @@
 """What goes out about epics and stories."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from bmad_mcp.shapes import Out
+
+GateWord = Literal["PASS", "CONCERNS", "FAIL", "WAIVED"]
+
+
+class GateIssue(BaseModel):
+    """A finding of a review."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    severity: Literal["low", "medium", "high"]
+    finding: Annotated[str, Field(min_length=1, max_length=600)]
+    suggested_action: Annotated[str, Field(max_length=600)] = ""
+    id: Annotated[
+        str | None,
+        Field(max_length=40, description="SEC, PERF, REL, TEST, MNT, ARCH, DOC or REQ, with -001 or without."),
+    ] = None
 
 
 class StoryBrief(Out):
@@ -159,3 +177,40 @@ class EpicOut(EpicMade):
     file: str | None = None
     stories: list[StoryBrief]
     more: str | None = None
+
+
+class GateKey(Out):
+    """The story of a gate."""
+
+    key: str
+    status: str
+    version: int
+
+
+class GateBrief(Out):
+    """A gate as it was recorded; `ids` are those of its issues, in their order."""
+
+    gate: str
+    score: int
+    reviewer: str
+    updated: datetime
+    ids: list[str] | None = None
+
+
+class GateChange(Out):
+    """The story after its gate was recorded, and what to call next."""
+
+    story: GateKey
+    gate: GateBrief
+    next: str
+
+
+class GateOut(Out):
+    """A story's gate, what was found, and the gates before it, the oldest first."""
+
+    story: GateKey
+    gate: dict[str, Any] | None
+    issues: list[Any] | None = None
+    history: list[Any] | None = None
+    required: bool
+    next: str

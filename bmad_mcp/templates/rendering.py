@@ -58,7 +58,7 @@ class _Document:
         if own is False:
             return []
         title = str(section.get("title") or "") if self.is_markdown else ""
-        head = self._condition(section)
+        head = self._condition(section, scope)
         if not (section.get("repeatable") and isinstance(own, list) and section.get("type") not in LISTS):
             inner = scope.new_child(own) if isinstance(own, dict) else scope
             return [*self._title(title, level, inner), *head, *self._body(section, level + bool(title), inner)]
@@ -74,8 +74,10 @@ class _Document:
     def _title(self, title: str, level: int, scope: Scope) -> list[str]:
         return heading(level, self.filling.text(title, scope)) if title else []
 
-    def _condition(self, section: Section) -> list[str]:
-        return [f"*Only if: {section['condition']}*", ""] if section.get("condition") and self.is_markdown else []
+    def _condition(self, section: Section, scope: Scope) -> list[str]:
+        if not section.get("condition") or not self.is_markdown:
+            return []
+        return [f"*Only if: {self.filling.text(section['condition'], scope)}*", ""]
 
     def _body(self, section: Section, level: int, scope: Scope) -> list[str]:
         lines = self._content(section, scope)
@@ -103,7 +105,7 @@ class _Document:
                 items = self._items(section, own, template, scope)
                 if isinstance(items, str):
                     return [*lines, items, ""]
-                return lines + written_list(kind, items, str(section.get("prefix") or ""))
+                return lines + written_list(kind, items, self.filling.text(section.get("prefix") or "", scope))
             case "code" | "mermaid" as kind:
                 return lines + self._code(section, own, template, scope, kind)
             case "choice":
@@ -142,7 +144,7 @@ class _Document:
         columns = [self.filling.text(column, scope) for column in section.get("columns") or ()]
         if isinstance(own, list) and own and isinstance(own[0], dict) and not columns:
             if template:
-                return [*self._rows_of_template(template, own, scope), ""]
+                return [*self._rows_of_template(section, template, own, scope), ""]
             columns = list(own[0])
         if isinstance(own, list) and columns:
             return written_table(columns, [_cells(section, columns, row) for row in own])
@@ -155,7 +157,10 @@ class _Document:
         filled = [[self.filling.text(cell, scope) for cell in row] for row in rows]
         return written_table(columns, filled or [[self._blank(section)]])
 
-    def _rows_of_template(self, template: str, rows: list[Any], scope: Scope) -> Iterator[str]:
+    def _rows_of_template(self, section: Section, template: str, rows: list[Any], scope: Scope) -> Iterator[str]:
+        if not all(isinstance(row, dict) for row in rows):
+            field = f"values.{section.get('id')}"
+            raise Invalid(f"`{field}` has a row that is no map of names to values, as the others are.", field=field)
         lines = template.rstrip().split("\n")
         for line in lines:
             if VARIABLE.search(line) is None:

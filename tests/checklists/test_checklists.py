@@ -48,11 +48,11 @@ async def test_items_stay_in_order_and_an_item_of_several_lines_stays_one(run, w
     await change(workspace.opened, ADD, "own", "Own\n# list", items)
     found = await run("checklist_get", checklist="own")
     assert [(one.section, one.items) for one in found.sections] == [
-        *(("", ["first"]), ("One", ["a\nb"])),
-        *(("Two", ["c"]), ("One", ["d"])),
+        *(("", {1: "first"}), ("One", {2: "a\nb"})),
+        *(("Two", {3: "c"}), ("One", {4: "d"})),
     ]
     assert checklist_markdown(found) == (
-        "# Own # list\n\n- [ ] first\n\n## One\n\n- [ ] a\n  b\n\n## Two\n\n- [ ] c\n\n## One\n\n- [ ] d\n"
+        "# Own # list\n\n- [ ] 1. first\n\n## One\n\n- [ ] 2. a\n  b\n\n## Two\n\n- [ ] 3. c\n\n## One\n\n- [ ] 4. d\n"
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmad_mcp.errors import Invalid
-from bmad_mcp.templates.filling import OUTPUT_CAP
+from bmad_mcp.templates.filling import OUTPUT_CAP, VARIABLE
 from bmad_mcp.templates.rendering import render, render_path, render_text
 
 
@@ -62,6 +62,40 @@ def test_a_condition_is_shown_and_false_leaves_a_section_out():
     assert "*Only if: there is a UI*" in written([section])
     assert written([section, {"template": "rest"}], {"ui": False}) == "rest\n"
     assert missing([section], {"ui": False}) == []
+
+
+def test_names_in_a_condition_and_in_a_prefix_are_filled_and_told():
+    section = {"condition": "{{project}} has a UI", "type": "numbered-list", "items": ["x"], "prefix": "{{area}}-"}
+    assert missing([section]) == ["project", "area"]
+    filled = written([section], {"project": "Shop", "area": "UI"})
+    assert filled.startswith("*Only if: Shop has a UI*\n")
+    assert "UI-1: x" in filled
+
+
+def test_what_one_repetition_lacks_is_told_at_every_depth():
+    choice = {"id": "level", "title": "Level", "type": "choice", "choices": ["A", "B"]}
+    table = {
+        "id": "log",
+        "title": "Log of {{who}}",
+        "type": "table",
+        "template": "| W | D |\n|--|--|\n| {{w}} | {{d}} |",
+    }
+    items = {"id": "ac", "type": "numbered-list", "item_template": "{{name}}: {{text}}"}
+    story = {
+        "id": "story",
+        "title": "{{n}}.{{m}}",
+        "repeatable": True,
+        "sections": [choice, table, items, {"id": "more"}],
+    }
+    epic = {"id": "epic", "title": "{{n}}", "repeatable": True, "template": "{{goal}}", "sections": [story]}
+    whole = {"m": 1, "level": "A", "who": "me", "log": [{"w": 1, "d": 2}], "ac": [{"name": 1, "text": 2}], "more": "x"}
+    for name, lacks in (("m", ["m"]), ("level", ["level"]), ("who", ["who"]), ("more", ["more"])):
+        second = {one: value for one, value in whole.items() if one != name}
+        assert missing([epic], {"epic": [{"n": 1, "goal": "g", "story": [whole, second]}]}) == lacks
+    partly = {**whole, "log": [{"w": 1, "d": 2}, {"w": 1}], "ac": [{"name": 1}]}
+    values = {"epic": [{"n": 1, "story": [whole]}, {"n": 2, "goal": "g", "story": [partly]}, {"n": 3, "goal": "g"}]}
+    assert missing([epic], values)[:3] == ["goal", "d", "text"]
+    assert set(missing([epic], values)) == {"goal", "d", "text", "m", "level", "who", "w", "name", "more"}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +160,13 @@ def test_rows_of_the_definition_are_filled_and_rows_of_a_template_repeated():
     drawn = {"id": "keys", "type": "table", "template": "| K | V |\n|--|--|\n| {{k}} | {{v}} |\n"}
     assert written([drawn], {"k": "a", "v": "b"}).endswith("| a | b |\n")
     assert written([drawn], {"keys": [{"k": "a", "v": 1}, {"k": "b", "v": 2}]}).endswith("| a | 1 |\n| b | 2 |\n")
+
+
+def test_a_row_that_names_nothing_is_refused_where_rows_are_maps():
+    drawn = {"id": "keys", "type": "table", "template": "| K |\n|--|\n| {{k}} |\n"}
+    for odd in ("x", ["x"], None, 5):
+        with pytest.raises(Invalid, match=r"`values\.keys` has a row that is no map"):
+            written([drawn], {"keys": [{"k": "a"}, odd]})
 
 
 def test_code_is_fenced_and_no_value_closes_the_fence():
@@ -284,7 +325,7 @@ SECTIONS = st.recursive(
             "rows": st.just([["{{b}}"]]),
             "repeatable": st.booleans(),
             "prefix": st.just("FR"),
-            "condition": st.just("x"),
+            "condition": st.sampled_from(["x", "if {{a}}"]),
         },
     ),
     lambda inner: st.builds(lambda section, own: {**own, "sections": section}, st.lists(inner, max_size=3), inner),
@@ -302,6 +343,16 @@ def test_any_template_makes_a_document_or_says_what_is_wrong(sections, values):
     assert text.startswith("# T\n")
     for name in names:
         assert f"{{{{{name}}}}}" in text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SECTIONS, max_size=3), st.dictionaries(NAMES, VALUES.filter(lambda value: "{{" not in repr(value))))
+def test_whatever_name_stays_visible_is_told(sections, values):
+    try:
+        text, names = render("T", sections, values)
+    except Invalid:
+        return
+    assert set(VARIABLE.findall(text)) == set(names)
 
 
 @settings(max_examples=200, deadline=None)
