@@ -17,7 +17,7 @@ from bmad_mcp.commands.options import global_options
 COMMANDS = {
     "serve": ("bmad_mcp.commands.serve", "Serve a project to AI assistants, over stdio or HTTP."),
     "import": ("bmad_mcp.commands.importing", "Bring a BMad project folder into the database."),
-    "export": ("bmad_mcp.commands.exporting", "Write what changed in the database into a BMad project folder."),
+    "export": ("bmad_mcp.commands.exporting", "Write what changed here into a BMad project folder."),
     "status": ("bmad_mcp.commands.status", "Show a project at a glance."),
     "doctor": ("bmad_mcp.commands.doctor", "Check everything the server needs, and say how to mend it."),
     "client-config": ("bmad_mcp.commands.client_config", "Print the snippet that connects an assistant."),

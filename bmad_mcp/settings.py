@@ -45,6 +45,10 @@ class Settings(BaseSettings):
         Literal["openmemory", "mem0", "builtin", "auto"],
         Field(description="Which memory to use; this version has the built-in one."),
     ] = "auto"
+    sync: Annotated[
+        Path | None,
+        Field(description="Folder of BMad files that `serve` keeps the same as the database; unset = none."),
+    ] = None
     read_only: Annotated[bool, Field(description="Offer no tool that writes.")] = False
     toolsets: Annotated[
         tuple[str, ...],

@@ -35,7 +35,7 @@ async def project_status(call: Call) -> ProjectStatus:
         tasks=row["tasks"] or {},
         agents=agents,
         next=next_actions(row),
-        drift=find_drift(row["words"] or []),
+        drift=find_drift(row["words"] or [], row["files"] or {}),
         leases=[LeaseEnding(**lease) for lease in row["leases"] or []] or None,
         handoffs=[HandoffWaiting(**handoff) for handoff in row["handoffs"] or []] or None,
     )

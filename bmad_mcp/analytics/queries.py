@@ -21,7 +21,7 @@ def _counts(table: str) -> str:
 
 # One statement and one snapshot: the numbers agree with each other.
 STATUS = f"""
-SELECT p.key, p.name,
+SELECT p.key, p.name, p.settings -> 'files' AS files,
     {_counts("bmad_workflows")} AS workflows,
     {_counts("bmad_tasks")} AS tasks,
     (SELECT jsonb_object_agg(c.status, jsonb_build_object('count', c.rows,

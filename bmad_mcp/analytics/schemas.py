@@ -32,25 +32,36 @@ class HandoffWaiting(Out):
 
 
 class DriftItem(Out):
-    """Stories whose words disagree in the same way: how many there are, and the first of them.
+    """Where files, tracker and database disagree in the same way: how many, the first of them, and what mends it.
 
-    `between` is `file and tracker` (their words mean different statuses) or `database and files` (the status here is
-    none that the files have).
+    `between` is `file and tracker` (their words mean different statuses), `database and files` (the status here is
+    none that the files have), or `conflict` (both sides changed `field` since the last import).
     """
 
     between: str
     first: str
     count: int
+    field: str | None = None
     file: str | None = None
     tracker: str | None = None
     database: str
+    mend: str
+
+
+class SyncState(Out):
+    """How the sync with the folder is: running, waiting, paused (and why), or off."""
+
+    state: str
+    reason: str = ""
+    since: str
 
 
 class Drift(Out):
-    """How many stories drift, and the first groups of them."""
+    """How many stories drift, the first groups of them, and how the sync is where one was started."""
 
     count: int
     items: list[DriftItem]
+    sync: SyncState | None = None
 
 
 class ProjectStatus(Out):

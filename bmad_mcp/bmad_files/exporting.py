@@ -12,11 +12,12 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.bmad_files import queries
-from bmad_mcp.bmad_files.importing import Progress, carry_out
+from bmad_mcp.bmad_files.importing import Progress, carry_out, keep_conflicts
 from bmad_mcp.bmad_files.merging import group_hash, grouped
 from bmad_mcp.bmad_files.plan import Stored
 from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
+from bmad_mcp.bmad_files.steps import Conflict
 from bmad_mcp.bmad_files.storable import fingerprint
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange, Held, Told
@@ -73,8 +74,10 @@ async def export_read(
     if not dry_run and plan.changes:
         progress(f"writing {len(plan.changes)} files")
         refused = await asyncio.to_thread(_write, folder, plan)
-    if not dry_run and (plan.stories or plan.epics or plan.documents):
-        await _remember(opened, folder, plan, refused, progress, caller)
+    if not dry_run:
+        if plan.stories or plan.epics or plan.documents:
+            await _remember(opened, folder, plan, refused, progress, caller)
+        await _keep_conflicts(opened, folder, plan, refused)
     return ExportReport.of(plan, refused, project=opened.key, folder=str(folder), dry_run=dry_run)
 
 
@@ -114,6 +117,22 @@ def _write(folder: Path, plan: ExportPlan) -> dict[str, Refused]:
             except NotWritten as error:
                 refused[change.path] = Refused(change.path, error.message, error.mend)
     return refused
+
+
+async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, refused: Mapping[str, Refused]) -> None:
+    """Remember what could not be written beside what is not settled."""
+    unwritten = [
+        Conflict(
+            "file", one.path, "writing", one.message, ", ".join(plan.changes[one.path].reasons), one.path, one.mend
+        )
+        for one in refused.values()
+    ]
+    db = Transaction(opened.pool, opened.id)
+    try:
+        await keep_conflicts(db, [*plan.conflicts, *unwritten], {"folder": str(folder)})
+        await db.end("COMMIT")
+    finally:
+        await db.end("ROLLBACK")
 
 
 # ── what the files say from now on ──

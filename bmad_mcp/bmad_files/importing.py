@@ -2,24 +2,31 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
 from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files import steps as planned
 from bmad_mcp.bmad_files.apply import Overtaken, apply, is_write
+from bmad_mcp.bmad_files.git_state import git_state
 from bmad_mcp.bmad_files.plan import Stored, plan
 from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.report import ImportReport
 from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
 from bmad_mcp.bmad_files.steps import Create, Step
 from bmad_mcp.bmad_files.stored import read_stored
+from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.errors import BmadError, Conflict, Unavailable
 
 ATTEMPTS = 8
+KEPT_CONFLICTS = 20
+KEPT_CHARACTERS = 200
 Progress = Callable[[str], None]
 
 
@@ -39,8 +46,26 @@ async def import_folder(
     tell = progress or (lambda _: None)
     values = await asyncio.to_thread(read_project, folder, progress=tell)
     tell(f"{len(values.files)} files read")
+    return await import_read(opened, folder, values, dry_run=dry_run, progress=tell, caller=caller or Caller())
+
+
+async def import_read(
+    opened: OpenProject,
+    folder: Path,
+    values: BmadProject,
+    *,
+    dry_run: bool,
+    progress: Progress,
+    caller: Caller,
+    agreed: Callable[[Stored], Stored] = lambda stored: stored,
+) -> ImportReport:
+    """The same for a folder that was read just now; for `agreed` see `carry_out`."""
+    head = await asyncio.to_thread(lambda: git_state(folder).head)
     wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
-    steps = await carry_out(opened, wanted, dry_run=dry_run, progress=tell, caller=caller or Caller())
+    place = {"folder": str(folder), "head": head}
+    steps = await carry_out(
+        opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place
+    )
     return ImportReport.of(wanted, steps, project=opened.key, folder=str(folder), dry_run=dry_run)
 
 
@@ -53,16 +78,19 @@ async def carry_out(
     caller: Caller,
     agreed: Callable[[Stored], Stored] = lambda stored: stored,
     operation: str = "project_import",
+    place: Mapping[str, Any] | None = None,
 ) -> list[Step]:
     """Plan and apply in one transaction; planned anew when tools changed the same rows meanwhile.
 
     `agreed` may say that more is agreed between files and database than the stored rows tell; `operation` is the
-    name under which the trail has it.
+    name under which the trail has it; `place` tells of a whole folder {folder, head}, whose conflicts are kept.
     """
     for attempt in range(1, ATTEMPTS + 1):
         db = Transaction(opened.pool, opened.id)
         try:
             steps = await _once(db, wanted, dry_run, progress, caller, agreed, operation)
+            if place is not None and not dry_run:
+                await keep_conflicts(db, [one for one in steps if isinstance(one, planned.Conflict)], place)
             await db.end("ROLLBACK" if dry_run else "COMMIT")
             return steps
         except (
@@ -105,6 +133,15 @@ async def _once(
         await db.execute(queries.SET_PROJECT, wanted.settings)
         await db.execute(queries.RECORD, operation, caller.principal, uuid7().hex, _detail(wanted, steps))
     return steps
+
+
+async def keep_conflicts(db: Transaction, conflicts: Sequence[planned.Conflict], place: Mapping[str, Any]) -> None:
+    """Remember what is not settled between a folder and the database, for everybody who asks how the project is."""
+    listed = [
+        {**asdict(one), "file": one.file[:KEPT_CHARACTERS], "database": one.database[:KEPT_CHARACTERS]}
+        for one in conflicts[:KEPT_CONFLICTS]
+    ]
+    await db.execute(queries.SET_FILES, {**place, "conflicts": listed, "conflict_count": len(conflicts)})
 
 
 def _detail(wanted: Wanted, steps: list[Step]) -> dict[str, object]:

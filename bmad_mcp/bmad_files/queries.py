@@ -255,6 +255,32 @@ UPDATE bmad_projects AS p SET settings = p.settings || jsonb_build_object('bmad'
     updated_at = now(), version = p.version + 1
 WHERE p.id = bmad_project()
 """
+# Written only where something differs: a second import changes nothing.
+SET_FILES = """
+UPDATE bmad_projects AS p SET settings = p.settings || jsonb_build_object('files',
+    coalesce(p.settings -> 'files', '{}') || $1::jsonb)
+WHERE p.id = bmad_project()
+  AND coalesce(p.settings -> 'files', '{}') || $1::jsonb <> coalesce(p.settings -> 'files', '{}')
+"""
+FILES = "SELECT settings -> 'files' FROM bmad_projects WHERE id = bmad_project()"
+LAST_EDITOR = """
+SELECT agent FROM bmad_agent_activity
+WHERE project_id = bmad_project() AND subject = 'story ' || $1::text AND operation = 'story_update'
+  AND detail ->> 'section' = $2::text
+ORDER BY id DESC LIMIT 1
+"""
+KEEP_COPY = """
+INSERT INTO bmad_artifacts (project_id, number, kind, title, content, content_hash, story_id)
+SELECT bmad_project(), $1::int, 'conflict-copy', $2::text, $3::text, $4::text,
+    (SELECT id FROM bmad_stories WHERE project_id = bmad_project() AND key = $5::text)
+"""
+# The newest changes to what files tell; imports and exports themselves do not count.
+RECENT_CHANGES = """
+SELECT id FROM bmad_agent_activity
+WHERE project_id = bmad_project() AND at > now() - make_interval(secs => $1::float)
+  AND operation NOT IN ('project_import', 'project_export', 'task_heartbeat')
+  AND split_part(subject, ' ', 1) IN ('story', 'task', 'epic', 'artifact', 'checklist')
+"""
 RECORD = f"""
 INSERT INTO bmad_agent_activity {COLUMNS} VALUES (bmad_project(), $1, 'project', NULL, $2, $3, $4)
 """

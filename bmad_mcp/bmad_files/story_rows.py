@@ -193,6 +193,9 @@ def _gate(gate: GateValue, clean: Storable) -> dict[str, Any]:
         "score": gate.score,
         "issues": list(gate.issues),
         "waiver": gate.waiver if gate.waiver.get("active") else {},
+        "nfr": gate.data.get("nfr_validation"),
+        "risk": gate.data.get("risk_summary"),
+        "history": gate.data.get("history"),
         "file": clean.path(gate.path),
     }
     kept = {name: value for name, value in told.items() if value not in (None, "", [], {})}

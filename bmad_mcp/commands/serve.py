@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from importlib import import_module
+from pathlib import Path
 
 import anyio
 import click
@@ -11,6 +12,7 @@ from bmad_mcp.app import open_workspace
 from bmad_mcp.call import Caller
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.stopping import on_signal
+from bmad_mcp.commands.syncing import checked, syncing
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.stdio import serve_stdio
 from bmad_mcp.settings import Settings
@@ -27,13 +29,22 @@ OPENING_WAITS_SECONDS = 0.3
 @click.option("--http", "over_http", is_flag=True, help="Serve over HTTP on this machine instead of stdio.")
 @click.option("--host", help="Loopback address to listen on, with --http (default: 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Port to listen on, with --http (default: {PORT}).")
+@click.option(
+    "--sync",
+    is_flag=False,
+    flag_value=".",
+    metavar="[FOLDER]",
+    type=click.Path(path_type=Path),
+    help="Keep the BMad files in FOLDER (default: this folder) and the database the same while it runs.",
+)
 @with_settings
-def command(settings: Settings, over_http: bool, host: str | None, port: int | None) -> None:
+def command(settings: Settings, over_http: bool, host: str | None, port: int | None, sync: Path | None) -> None:
     """Serve a project to AI assistants.
 
     Without --http: MCP over stdin and stdout, started by the assistant's host. With --http: MCP at /mcp, a page for
     people at /, health at /health/live and /health/ready.
     """
+    settings = checked(settings if sync is None else settings.model_copy(update={"sync": sync}))
     if over_http:
         # Nobody who starts the server over stdio waits for the page's template.
         serve_http = import_module("bmad_mcp.commands.serve_http")
@@ -44,11 +55,16 @@ def command(settings: Settings, over_http: bool, host: str | None, port: int | N
     asyncio.run(_serve_stdio(settings))
 
 
+def _tell(sentence: str) -> None:
+    click.echo(sentence, err=True)
+
+
 async def _serve_stdio(settings: Settings) -> None:
     caller = Caller("local", uuid.uuid4().hex)
     serving = anyio.CancelScope()
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
         async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
             face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
-            with serving:
-                await serve_stdio(face.server)
+            async with syncing(workspace, settings, _tell):
+                with serving:
+                    await serve_stdio(face.server)

@@ -13,6 +13,7 @@ import uvicorn
 from bmad_mcp.app import ProjectWorkspace, open_workspace
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.stopping import on_signal
+from bmad_mcp.commands.syncing import syncing
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.host_snippets import stdio_command
 from bmad_mcp.server.http import build_app, caller_of, end_streams
@@ -83,7 +84,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         async with open_workspace(settings, _tell) as workspace:
             face = McpFace(workspace, caller_of, toolsets=settings.toolsets, read_only=settings.read_only)
             server = Uvicorn(_configuration(settings, face, workspace, address))
-            await _run(server, face, listener, workspace, address, stopping)
+            async with syncing(workspace, settings, _tell):
+                await _run(server, face, listener, workspace, address, stopping)
 
 
 def _configuration(settings: Settings, face: McpFace, workspace: ProjectWorkspace, address: str) -> uvicorn.Config:

@@ -72,10 +72,13 @@ def render(status: ProjectStatus) -> str:
         lines += ["", "Next", *(f"  {action}" for action in status.next)]
     if status.drift.count:
         lines += ["", f"Drift: {status.drift.count}"]
-        lines += [
-            f"  {item.between}: {item.first}" + (f" and {item.count - 1} more" if item.count > 1 else "") + _words(item)
-            for item in status.drift.items
-        ]
+        for item in status.drift.items:
+            more = f" and {item.count - 1} more" if item.count > 1 else ""
+            field = f", {item.field}" if item.field else ""
+            lines += [f"  {item.between}: {item.first}{field}{more}{_words(item)}", f"    {item.mend}"]
+    if status.drift.sync is not None:
+        reason = f": {status.drift.sync.reason}" if status.drift.sync.reason else ""
+        lines += ["", f"Sync is {status.drift.sync.state}{reason}"]
     return "\n".join(_printable(line) for line in lines) + "\n"
 
 

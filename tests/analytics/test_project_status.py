@@ -140,7 +140,7 @@ def group(file, tracker, status, count=1):
     ],
 )
 def test_drift_is_what_the_words_mean_and_not_how_they_are_written(file, tracker, status, between):
-    drift = find_drift([group(file, tracker, status, 3)])
+    drift = find_drift([group(file, tracker, status, 3)], {})
     assert [item.between for item in drift.items] == ([between] if between else [])
     assert drift.count == (3 if between else 0)
 
@@ -154,8 +154,9 @@ async def test_drift_tells_the_first_story_of_each_kind(run, story, put):
     drift = (await run("project_status")).drift
     assert [item.model_dump(exclude_unset=True) for item in drift.items] == [
         {"between": "file and tracker", "first": "1.1", "count": 5, "file": "Draft",
-         "tracker": "review", "database": "draft"},
-        {"between": "database and files", "first": "1.6", "count": 1, "file": "Approved", "database": "draft"},
+         "tracker": "review", "database": "draft", "mend": "bmad-mcp export PATH --mend"},
+        {"between": "database and files", "first": "1.6", "count": 1, "file": "Approved", "database": "draft",
+         "mend": "bmad-mcp export PATH"},
     ]  # fmt: skip
     assert drift.count == 6
 

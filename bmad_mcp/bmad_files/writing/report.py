@@ -1,6 +1,7 @@
 """What an export did or would do, for a terminal and as JSON."""
 
 import difflib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,11 +16,15 @@ DIFF_LINES = 400
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that was, or would be, written; `diff` is a unified diff, empty where it was not asked for."""
+    """A file that was, or would be, written; `diff` is a unified diff, empty where it was not asked for.
+
+    `sha256` is that of the new content.
+    """
 
     path: str
     is_new: bool
     reasons: tuple[str, ...]
+    sha256: str
     diff: str = ""
 
 
@@ -54,7 +59,13 @@ class ExportReport:
     ) -> "ExportReport":
         """The report of a plan that was, or would be, carried out."""
         files = [
-            WrittenFile(one.path, one.before is None, tuple(one.reasons), diff_of(one) if dry_run else "")
+            WrittenFile(
+                path=one.path,
+                is_new=one.before is None,
+                reasons=tuple(one.reasons),
+                sha256=hashlib.sha256(one.text.encode()).hexdigest(),
+                diff=diff_of(one) if dry_run else "",
+            )
             for one in plan.changes.values()
             if one.path not in refused
         ]

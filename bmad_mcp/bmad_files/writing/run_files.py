@@ -13,7 +13,8 @@ Record = Mapping[str, Any]
 
 def run_path(folder: str, checklist: str, run: Record) -> str:
     """Where a run is told: `docs/qa/checklists/1.2-story-dod-20261123T101500.md`."""
-    at = re.sub(r"[^0-9T]", "", str(run["at"]))[:15]
+    # To the microsecond: two runs of a moment are two files.
+    at = re.sub(r"[^0-9T]", "", str(run["at"]).partition("+")[0].removesuffix("Z"))
     subject = re.sub(r"^(?:story|task|epic)\s+", "", str(run["subject"]).strip(), flags=re.IGNORECASE)
     subject = subject if re.fullmatch(r"[0-9]+(?:\.[0-9]+[a-z]?)?", subject) else slug(subject)
     return f"{folder}/{subject}-{slug(checklist)}-{at}.md"

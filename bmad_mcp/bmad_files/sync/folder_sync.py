@@ -1,0 +1,115 @@
+"""Keeps a folder of BMad files and the database the same while a server runs; the operator names the folder."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from bmad_mcp.bmad_files.sync.reconciling import Round, reconcile, tell_state
+from bmad_mcp.bmad_files.sync.watching import watch_branch, watch_database, watch_files
+from bmad_mcp.call import OpenProject, Workspace
+from bmad_mcp.errors import BmadError
+
+logger = logging.getLogger("bmad_mcp.sync")
+
+AGAIN_SECONDS = 5.0
+WAITING_SECONDS = 0.5
+# Editors and git write several files at once; what comes within this time is one round.
+QUIET_SECONDS = 0.15
+LOCK = "SELECT pg_try_advisory_lock(hashtextextended('bmad sync ' || $1::text, 0))"
+UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('bmad sync ' || $1::text, 0))"
+
+Tell = Callable[[str], None]
+
+
+class FolderSync:
+    """The sync of one folder. `tell` hears in one sentence what a round did, when it did something."""
+
+    def __init__(self, workspace: Workspace, folder: Path, tell: Tell) -> None:
+        self._workspace, self._folder, self._tell = workspace, folder, tell
+        self._hashes: Mapping[str, str] = {}
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Sync until cancelled. Of several processes one syncs; another takes over when that one ends."""
+        told = ""
+        while True:
+            try:
+                opened = await self._workspace.project()
+                async with _leading(opened) as connection:
+                    if connection is not None:
+                        told = ""
+                        await self._follow(opened, connection)
+                await asyncio.sleep(AGAIN_SECONDS)
+            except* (BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as errors:
+                # Told once: the server itself says what is wrong with its database.
+                if told != (told := str(errors.exceptions[0])):
+                    logger.warning("Sync stopped and tries again: %s", told)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _follow(self, opened: OpenProject, connection: asyncpg.Connection) -> None:
+        wake = self._wake.set
+        wake()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(watch_files(self._folder, lambda: self._hashes, wake))
+                group.create_task(watch_branch(self._folder, wake))
+                group.create_task(watch_database(connection, opened.id, wake))
+                group.create_task(self._rounds(opened))
+        finally:
+            with contextlib.suppress(BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await asyncio.shield(asyncio.wait_for(tell_state(opened, "off", ""), 2))
+
+    async def _rounds(self, opened: OpenProject) -> None:
+        last: Round | None = None
+        while True:
+            await self._wake.wait()
+            while self._wake.is_set():
+                self._wake.clear()
+                await asyncio.sleep(QUIET_SECONDS)
+            done = await reconcile(opened, self._folder)
+            if done.hashes is not None:
+                self._hashes = done.hashes
+            if sentence := _sentence(done, last):
+                self._tell(sentence)
+            last = done
+            if done.state == "waiting":
+                await asyncio.sleep(WAITING_SECONDS)
+                self._wake.set()
+
+
+@asynccontextmanager
+async def _leading(opened: OpenProject) -> AsyncIterator[asyncpg.Connection | None]:
+    """A connection that holds the lock of the project's sync, or None while another process has it."""
+    async with opened.pool.acquire(timeout=10) as connection:
+        if not await connection.fetchval(LOCK, str(opened.id)):
+            yield None
+            return
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await asyncio.shield(connection.fetchval(UNLOCK, str(opened.id)))
+
+
+def _sentence(done: Round, last: Round | None) -> str:
+    """What is worth telling of a round; nothing when it changed nothing and the state is as before."""
+    if done.state != "running":
+        same = last is not None and (last.state, last.reason) == (done.state, done.reason)
+        return "" if same else f"sync is {done.state}: {done.reason}"
+    parts = [f"{done.taken_in} rows taken in" if done.taken_in else ""]
+    if done.written:
+        names = ", ".join(one.path for one in done.written[:3]) + (" …" if len(done.written) > 3 else "")
+        parts.append(f"{len(done.written)} files written ({names})")
+    parts += [f"story {one.conflict.key}, {one.conflict.field}: {one.why}" for one in done.settled]
+    before = set(last.conflicts) if last else set()
+    parts += [f"conflict in {one.kind} {one.key}, {one.field}" for one in done.conflicts if one not in before]
+    parts += [f"{one.path} was not written: {one.message}" for one in done.refused]
+    if last is not None and last.state != "running":
+        parts.insert(0, "running again")
+    told = "; ".join(part for part in parts if part)
+    return f"sync: {told}" if told else ""
