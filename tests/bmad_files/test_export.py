@@ -414,3 +414,109 @@ async def test_nothing_outside_the_folder_is_written_through_a_link(tmp_path, fo
     report = await export_folder(opened, folder)
     assert bytes_of(outside) == before
     assert any(one.path.startswith("docs/stories/") for one in report.refused)
+
+
+GATE = """# who looked at it
+schema: 1
+story: '2.2'
+story_title: "Search products"
+gate: CONCERNS   # for now
+status_reason: 'One thing is missing.'
+reviewer: 'Quinn'
+updated: '2026-10-05T10:00:00Z'
+
+top_issues:
+  - id: 'TEST-001'
+    severity: medium
+    finding: 'No test of an empty search'
+    suggested_action: 'Add one'
+waiver: {active: false}
+# the rest is ours
+quality_score: 90
+evidence:
+  tests_reviewed: 4
+"""
+
+
+async def test_a_gate_changes_key_by_key_and_keeps_its_comments(folder, opened, run):
+    path = write(folder, "docs/qa/gates/2.2-search-products.yml", GATE)
+    await import_folder(opened, folder)
+    await run("gate_record", story="2.2", gate="PASS", reason="All there now.")
+    await export_folder(opened, folder)
+    text = path.read_text()
+    assert text.startswith(
+        "# who looked at it\nschema: 1\nstory: '2.2'\nstory_title: \"Search products\"\ngate: PASS   # for now\n"
+        "status_reason: 'All there now.'\n"
+    )
+    assert "# the rest is ours\nquality_score: 100\nevidence:\n  tests_reviewed: 4\n" in text
+    assert "top_issues: []\nwaiver: {active: false}\n" in text
+    again = await import_folder(opened, folder)
+    assert (again.changes, again.conflicts) == (0, ())
+    assert (await export_folder(opened, folder)).files == ()
+
+
+async def test_a_new_gate_goes_where_gates_are_and_reads_back(folder, opened, run):
+    await import_folder(opened, folder)
+    issues = [{"severity": "high", "finding": "It: loses 'money'", "suggested_action": "Don't"}]
+    await run(
+        "gate_record", story="2.3", gate="FAIL", reason="Look: it breaks", issues=issues, nfr={"security": "FAIL"}
+    )
+    before = (await story(opened, "2.3"))["gate"]
+    await export_folder(opened, folder)
+    text = (folder / "docs/qa/gates/2.3-product-page.yml").read_text()
+    assert text.startswith("schema: 1\nstory: '2.3'\nstory_title: Product page\ngate: FAIL\n")
+    assert (await import_folder(opened, folder)).changes == 0
+    after = (await story(opened, "2.3"))["gate"]
+    assert after == before | {"file": "docs/qa/gates/2.3-product-page.yml"}
+
+
+async def test_the_run_of_a_checklist_becomes_a_file(folder, opened, run):
+    await import_folder(opened, folder)
+    await run("checklist_run", checklist="story-dod", subject="story 2.2", results=[{"item": "1-3", "mark": "pass"}])
+    report = await export_folder(opened, folder)
+    (file,) = report.files
+    assert file.path.startswith("docs/qa/checklists/2.2-story-dod-")
+    text = (folder / file.path).read_text()
+    assert text.startswith("---\nchecklist: story-dod\nsubject: story 2.2\ngate: fail\n")
+    assert text.count("- [x] ") == 3
+    assert (await import_folder(opened, folder)).changes == 0
+    (folder / file.path).unlink()
+    assert (await export_folder(opened, folder)).files == (), "what a person removed stays removed"
+
+
+async def test_a_retrospective_that_a_tool_recorded_marks_the_tracker(v6_folder, opened, run):
+    await import_folder(opened, v6_folder)
+    await run("artifact_record", kind="retro", path=f"{BUILDING}/epic-2-retro-2026-11-23.md", content="# Retro\n")
+    await export_folder(opened, v6_folder)
+    assert (v6_folder / BUILDING / "epic-2-retro-2026-11-23.md").read_text() == "# Retro\n"
+    assert "  epic-2-retrospective: done\n" in (v6_folder / TRACKER).read_text()
+    assert (await import_folder(opened, v6_folder)).changes == 0
+
+
+async def test_a_build_spec_keeps_its_own_status_and_the_tracker_follows(v6_folder, opened, run):
+    spec = write(
+        v6_folder,
+        f"{BUILDING}/spec-2-4-sort-and-filter.md",
+        "---\ntitle: 'Sort and filter'\nstatus: in-review # by the build\n---\n\n# Sort\n\n## Tasks\n\n- [ ] Sort\n",
+    )
+    await import_folder(opened, v6_folder)
+    await move(run, "2.4", "ready", "in_progress")
+    before = spec.read_text()
+    await export_folder(opened, v6_folder)
+    assert "  2-4-sort-and-filter: in-progress\n" in (v6_folder / TRACKER).read_text()
+    assert spec.read_text() == before
+    (v6_folder / TRACKER).unlink()
+
+
+async def test_a_spec_without_a_tracker_gets_its_status_in_the_front_matter(tmp_path, opened, run):
+    folder = tmp_path / "alone"
+    spec = write(
+        folder,
+        f"{BUILDING}/spec-2-4-sort.md",
+        "---\ntitle: 'Sort'\nstatus: draft # by hand\nroute: oneshot\n---\n\n# Sort\n\n## Tasks\n\n- [ ] Sort\n",
+    )
+    await import_folder(opened, folder)
+    await move(run, "2.4", "ready", "in_progress", "review")
+    report = await export_folder(opened, folder)
+    assert not report.conflicts, report.render()
+    assert "status: in-review # by hand\nroute: oneshot\n" in spec.read_text()

@@ -2,7 +2,7 @@
 
 import re
 
-from bmad_mcp.bmad_files.writing.draft import Draft
+from bmad_mcp.bmad_files.writing.draft import Draft, Told
 from bmad_mcp.bmad_files.writing.places import refused_place
 from bmad_mcp.bmad_files.writing.run_files import run_path, run_text
 
@@ -46,6 +46,7 @@ def _retrospective(draft: Draft, path: str) -> None:
     entry = next(one for one in tracker.entries if one.key == f"epic-{int(match[1])}-retrospective")
     if entry.raw_status != "done":
         draft.trackers.set(entry.key, "done", f"the retrospective of epic {match[1]} was held")
+        draft.plan.epics.setdefault(str(int(match[1])), Told()).paths.add(tracker.path)
 
 
 def export_runs(draft: Draft) -> None:
