@@ -24,13 +24,15 @@ def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[
     is_open = status in OPEN_FOR_WORK
     imported = [task for task in tasks if task["source_ref"]]
     whole = _whole(imported)
+    pairs = pair_boxes(row, tasks)
     if whole is not None:
-        yield _whole_story(row, whole, status)
+        # Boxes that an export wrote for tasks of tools do not tell the story's own work.
+        has_own_boxes = any(pairs.get(box.ordinal, {}).get("source") != "tool" for box in row.boxes)
+        yield _whole_story(has_own_boxes, whole, status)
     elif not row.boxes and not tasks and status not in (StoryStatus.DONE, StoryStatus.CANCELLED):
         ref = f"{row.key}#{IMPLEMENT}"
         title = f"Implement story {row.key}: {row.merged['title']}"[:TITLE_LIMIT]
         yield Create("task", ref, title, _new_task(row, title, is_open, source_ref=ref))
-    pairs = pair_boxes(row, tasks)
     for box in row.boxes:
         known = pairs.get(box.ordinal)
         if known is None:
@@ -199,13 +201,13 @@ def _settle_done(row: StoryRow, box: Box, task: Stored, values: dict[str, Any]) 
     return Conflict("task", key, f"box {box.title[:60]!r}", file, status, row.path or "", mend)
 
 
-def _whole_story(row: StoryRow, task: Stored, status: str) -> Step:
+def _whole_story(has_own_boxes: bool, task: Stored, status: str) -> Step:
     """The task for a whole story closes with it, or gives way to the check boxes that its file has by now."""
     values = {name: task[name] for name in COMPARED} | {"story_open": status in OPEN_FOR_WORK}
     if not task["held"] and task["status"] not in CLOSED:
         if status == StoryStatus.DONE:
             values["status"] = TaskStatus.COMPLETED.value
-        elif row.boxes and task["status"] == TaskStatus.PENDING and task["lease"] == 0:
+        elif has_own_boxes and task["status"] == TaskStatus.PENDING and task["lease"] == 0:
             values["status"] = TaskStatus.CANCELLED.value
     return _changed(task, values)
 

@@ -158,8 +158,12 @@ async def _remember(
         templates=(),
         checklists=(),
         memories=(),
-        stories=tuple(row for row in wanted.stories if row.key in stories),
-        # A heading that moved down in its document is told anew.
+        # What an epics document tells of others moved with what was written into it.
+        stories=tuple(
+            row
+            for row in wanted.stories
+            if row.key in stories or (row.path is None and row.extra.get("epic_file") in plan.changes)
+        ),
         epics=tuple(row for row in wanted.epics if row.key in epics or row.path in plan.changes),
         artifacts=tuple(row for row in wanted.artifacts if row.key in as_written & plan.changes.keys()),
     )

@@ -58,13 +58,17 @@ async def import_read(
     progress: Progress,
     caller: Caller,
     agreed: Callable[[Stored], Stored] = lambda stored: stored,
+    keep: bool = True,
 ) -> ImportReport:
-    """The same for a folder that was read just now; for `agreed` see `carry_out`."""
+    """The same for a folder that was read just now; for `agreed` see `carry_out`.
+
+    `keep` says whether its conflicts are remembered: those of an export that follows tell more.
+    """
     head = await asyncio.to_thread(lambda: git_state(folder).head)
     wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
     place = {"folder": str(folder), "head": head}
     steps = await carry_out(
-        opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place
+        opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place, keep=keep
     )
     return ImportReport.of(wanted, steps, project=opened.key, folder=str(folder), dry_run=dry_run)
 
@@ -79,6 +83,7 @@ async def carry_out(
     agreed: Callable[[Stored], Stored] = lambda stored: stored,
     operation: str = "project_import",
     place: Mapping[str, Any] | None = None,
+    keep: bool = True,
 ) -> list[Step]:
     """Plan and apply in one transaction; planned anew when tools changed the same rows meanwhile.
 
@@ -90,7 +95,8 @@ async def carry_out(
         try:
             steps = await _once(db, wanted, dry_run, progress, caller, agreed, operation)
             if place is not None and not dry_run:
-                await keep_conflicts(db, [one for one in steps if isinstance(one, planned.Conflict)], place)
+                conflicts = [one for one in steps if isinstance(one, planned.Conflict)] if keep else None
+                await keep_conflicts(db, conflicts, place)
             await db.end("ROLLBACK" if dry_run else "COMMIT")
             return steps
         except (
@@ -135,8 +141,16 @@ async def _once(
     return steps
 
 
-async def keep_conflicts(db: Transaction, conflicts: Sequence[planned.Conflict], place: Mapping[str, Any]) -> None:
-    """Remember what is not settled between a folder and the database, for everybody who asks how the project is."""
+async def keep_conflicts(
+    db: Transaction, conflicts: Sequence[planned.Conflict] | None, place: Mapping[str, Any]
+) -> None:
+    """Remember what is not settled between a folder and the database, for everybody who asks how the project is.
+
+    With None the conflicts stay as they are remembered.
+    """
+    if conflicts is None:
+        await db.execute(queries.SET_FILES, dict(place))
+        return
     listed = [
         {**asdict(one), "file": one.file[:KEPT_CHARACTERS], "database": one.database[:KEPT_CHARACTERS]}
         for one in conflicts[:KEPT_CONFLICTS]

@@ -520,3 +520,47 @@ async def test_a_spec_without_a_tracker_gets_its_status_in_the_front_matter(tmp_
     report = await export_folder(opened, folder)
     assert not report.conflicts, report.render()
     assert "status: in-review # by hand\nroute: oneshot\n" in spec.read_text()
+
+
+async def test_a_task_of_a_tool_does_not_take_the_place_of_the_storys_own(folder, opened, run):
+    write(
+        folder,
+        "docs/stories/2.5.gift-wrap.md",
+        "# Story 2.5: Gift wrap\n\n## Status\n\nApproved\n\n## Story\n\nWrap it.\n",
+    )
+    await import_folder(opened, folder)
+    await run("task_create", title="Choose the paper", story="2.5", agent="dev")
+    await export_folder(opened, folder)
+    assert "## Tasks / Subtasks\n\n- [ ] Choose the paper\n" in (folder / "docs/stories/2.5.gift-wrap.md").read_text()
+    await import_folder(opened, folder)
+    assert {(one["title"], one["status"]) for one in await tasks(opened, "2.5")} == {
+        ("Implement story 2.5: Gift wrap", "pending"),
+        ("Choose the paper", "pending"),
+    }
+
+
+async def test_custom_places_of_a_v4_project_are_kept(tmp_path, opened, run):
+    folder = tmp_path / "shop"
+    write(
+        folder,
+        ".bmad-core/core-config.yaml",
+        "devStoryLocation: work/tales\nqa:\n  qaLocation: work/quality\nprd:\n  prdSharded: true\n"
+        "  prdShardedLocation: work/needs\n  epicFilePattern: epic-{n}*.md\n",
+    )
+    write(
+        folder,
+        "work/needs/epic-1-shop.md",
+        "## Epic 1 Shop\n\nSell.\n\n### Story 1.1 Open\n\nAs a b, I want c, so that d.\n",
+    )
+    await import_folder(opened, folder)
+    await run("story_create", epic="1", title="Close")
+    await run("gate_record", story="1.2", gate="PASS", reason="Fine")
+    await run("epic_create", title="Cellar")
+    report = await export_folder(opened, folder)
+    assert {one.path for one in report.files} == {
+        "work/needs/epic-1-shop.md",
+        "work/needs/epic-2-cellar.md",
+        "work/quality/gates/1.2-close.yml",
+        "work/tales/1.2.close.md",
+    }
+    assert (await import_folder(opened, folder)).changes == 0

@@ -70,6 +70,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
                 progress=_untold,
                 caller=CALLER,
                 agreed=decided(settled, wanted),
+                keep=False,
             )
     written = await export_read(
         opened, folder, project, dry_run=False, mend=False, progress=_untold, caller=CALLER, now=datetime.now
@@ -117,7 +118,7 @@ async def _kept(opened: OpenProject) -> Mapping[str, Any]:
 
 
 async def _import(opened: OpenProject, folder: Path, project: BmadProject, *, dry_run: bool = False) -> ImportReport:
-    return await import_read(opened, folder, project, dry_run=dry_run, progress=_untold, caller=CALLER)
+    return await import_read(opened, folder, project, dry_run=dry_run, progress=_untold, caller=CALLER, keep=False)
 
 
 def _untold(_: str) -> None:
