@@ -1,6 +1,7 @@
 """Which branch of git a folder is on, and whether git is in the middle of something; read from its files."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ _UNDER_WAY = {
     "REVERT_HEAD": "a revert is under way",
 }
 _LONGEST = 4096
+_LOG_TAIL = 16_384
+_MOVING = re.compile(r"checkout: moving from (\S+) to ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,34 @@ def git_state(folder: Path) -> GitState:
     head = told.removeprefix("ref: ").removeprefix("refs/heads/") or None
     busy = next((why for name, why in _UNDER_WAY.items() if os.path.lexists(place / name)), None)
     return GitState(head, busy)
+
+
+def switched_in_place(folder: Path, known: str) -> bool:
+    """Whether git went from the known branch to the one of now without touching a file: a branch made here.
+
+    Told by git's own log of HEAD; False where it does not say so.
+    """
+    place = _git_folder(folder)
+    for line in reversed(_last_lines(place / "logs" / "HEAD") if place else []):
+        commits, _, what = line.partition("\t")
+        match = _MOVING.match(what)
+        if match is None:
+            continue
+        before, after, *_ = [*commits.split(" "), "", ""]
+        if before != after:
+            return False
+        if match[1] == known:
+            return True
+    return False
+
+
+def _last_lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+            return file.read(_LOG_TAIL).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return []
 
 
 def _git_folder(folder: Path) -> Path | None:

@@ -64,9 +64,9 @@ async def import_read(
 
     `keep` says whether its conflicts are remembered: those of an export that follows tell more.
     """
-    head = await asyncio.to_thread(lambda: git_state(folder).head)
+    git = await asyncio.to_thread(git_state, folder)
     wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
-    place = {"folder": str(folder), "head": head}
+    place = {"folder": str(folder), "head": git.head}
     steps = await carry_out(
         opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place, keep=keep
     )

@@ -8,9 +8,11 @@ from uuid import UUID
 from bmad_mcp.bmad_files.boxes import plan_tasks
 from bmad_mcp.bmad_files.merging import Merge, first_import, merge_fields, merge_sections, merge_status
 from bmad_mcp.bmad_files.rows import TEMPLATE_KINDS, Row, Wanted
+from bmad_mcp.bmad_files.statuses import RANK
 from bmad_mcp.bmad_files.steps import Conflict, Create, Gone, Keep, Kind, Step, Update
 from bmad_mcp.bmad_files.storable import fingerprint
 from bmad_mcp.bmad_files.story_rows import EpicRow, StoryRow
+from bmad_mcp.lifecycles import StoryStatus
 
 Record = Mapping[str, Any]
 STAYS = "It stays in the database; nothing to do if that is right."
@@ -143,7 +145,12 @@ def _row_step(kind: Kind, key: str, values: Mapping[str, Any], known: Record) ->
     changed = tuple(name for name in values if values[name] != known[name])
     if not changed:
         return Keep(kind, key)
-    return Update(kind, key, str(values["title"]), known["id"], known["version"], values, changed)
+    back = f"back from {known['status']} to {values['status']}" if _goes_back(values, known) else ""
+    return Update(kind, key, str(values["title"]), known["id"], known["version"], values, changed, back)
+
+
+def _goes_back(values: Mapping[str, Any], known: Record) -> bool:
+    return RANK[StoryStatus(values["status"])] < RANK[StoryStatus(known["status"])]
 
 
 def _stories(wanted: Wanted, stored: Stored) -> Iterator[Step]:

@@ -106,6 +106,8 @@ def _what(step: Create | Update) -> str:
     if "source" in step.changed:
         return " (was built in)" if step.kind != "file" else " (was recorded by a tool)"
     columns = [_COLUMNS.get(name, name) for name in step.changed if name not in _UNTOLD]
+    if step.back:
+        columns[columns.index("status")] = f"status {step.back}"
     return f" ({', '.join(columns)})" if columns else ""
 
 

@@ -52,7 +52,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A row that changes from the version it was read at; `changed` names the columns that differ."""
+    """A row that changes from the version it was read at; `changed` names the columns that differ.
+
+    `back` tells that the status goes back: that is never silent.
+    """
 
     kind: Kind
     key: str
@@ -61,6 +64,7 @@ class Update:
     version: int
     values: Mapping[str, Any]
     changed: tuple[str, ...]
+    back: str = ""
 
 
 @dataclass(frozen=True, slots=True)

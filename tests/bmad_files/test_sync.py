@@ -186,10 +186,18 @@ async def test_a_new_branch_with_the_same_files_goes_on(workspace, opened, folde
     async with synced(workspace, folder) as told:
         await until(lambda: any("rows taken in" in one for one in told))
         git(folder, "checkout", "-b", "feature")
-        await asyncio.sleep(1.6)
+        edit(folder, STORY_22, "The service lives in `src/shop`.", "It lives in `src/search`.")
         await move(run, "2.3", "in_progress")
         await until(lambda: "Status: InProgress" in (folder / STORY_23).read_text())
         assert not any("paused" in one for one in told)
+        assert "src/search" in str((await story(opened, "2.2"))["sections"])
+
+
+async def test_a_status_that_goes_back_in_a_file_is_told(workspace, opened, folder):
+    await import_folder(opened, folder)
+    edit(folder, "docs/stories/2.1.story.md", "**Status**: Ready for Review", "**Status**: InProgress")
+    async with synced(workspace, folder) as told:
+        await until(lambda: any("story 2.1 (status back from review to in_progress" in one for one in told))
 
 
 async def test_git_in_the_middle_of_something_is_waited_for(opened, folder):

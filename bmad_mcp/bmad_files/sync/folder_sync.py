@@ -20,6 +20,7 @@ AGAIN_SECONDS = 5.0
 WAITING_SECONDS = 0.5
 # Editors and git write several files at once; what comes within this time is one round.
 QUIET_SECONDS = 0.15
+TOLD = 3
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('bmad sync ' || $1::text, 0))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('bmad sync ' || $1::text, 0))"
 
@@ -101,10 +102,12 @@ def _sentence(done: Round, last: Round | None) -> str:
     if done.state != "running":
         same = last is not None and (last.state, last.reason) == (done.state, done.reason)
         return "" if same else f"sync is {done.state}: {done.reason}"
-    parts = [f"{done.taken_in} rows taken in" if done.taken_in else ""]
+    named = "; ".join(f"story {one}" for one in done.stories[:TOLD]) + (" …" if len(done.stories) > TOLD else "")
+    rows = "1 row" if done.taken_in == 1 else f"{done.taken_in} rows"
+    parts = [f"{rows} taken in" + (f" ({named})" if named else "") if done.taken_in else ""]
     if done.written:
-        names = ", ".join(one.path for one in done.written[:3]) + (" …" if len(done.written) > 3 else "")
-        parts.append(f"{len(done.written)} files written ({names})")
+        names = ", ".join(one.path for one in done.written[:TOLD]) + (" …" if len(done.written) > TOLD else "")
+        parts.append(f"{'1 file' if len(done.written) == 1 else f'{len(done.written)} files'} written ({names})")
     parts += [f"story {one.conflict.key}, {one.conflict.field}: {one.why}" for one in done.settled]
     before = set(last.conflicts) if last else set()
     parts += [f"conflict in {one.kind} {one.key}, {one.field}" for one in done.conflicts if one not in before]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bmad_mcp.bmad_files import queries
 from bmad_mcp.bmad_files.exporting import export_read
-from bmad_mcp.bmad_files.git_state import git_state
+from bmad_mcp.bmad_files.git_state import git_state, switched_in_place
 from bmad_mcp.bmad_files.importing import import_read
 from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.report import ImportReport
@@ -32,6 +32,7 @@ class Round:
     state: State
     reason: str = ""
     taken_in: int = 0
+    stories: tuple[str, ...] = ()
     written: tuple[WrittenFile, ...] = ()
     settled: tuple[Settled, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
@@ -52,7 +53,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
     kept = await _kept(opened)
     project = await asyncio.to_thread(read_project, folder)
     known = kept.get("head")
-    if known is not None and state.head is not None and known != state.head:
+    if known is not None and state.head is not None and known != state.head and not switched_in_place(folder, known):
         planned = await _import(opened, folder, project, dry_run=True)
         if differing := _what_differs(planned):
             return await _told(opened, Round("paused", _switched(folder, known, state.head, differing)))
@@ -81,6 +82,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
         Round(
             state="running",
             taken_in=taken.changes,
+            stories=taken.updated.get("story", ()),
             written=written.files,
             settled=tuple(settled),
             conflicts=written.conflicts,
