@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8770
+# Files of tests run side by side, each worker on a PostgreSQL of its own; an external one is not shared.
+AT_ONCE := $(if $(BMAD_TEST_DATABASE_URL),,-n auto --maxprocesses 4 --dist loadfile)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ demo: $(VENV)/run.ok ## watch four agents play a sprint over real MCP connection
 	@$(BIN)/bmad-mcp demo
 
 test: $(VENV)/dev.ok ## run the tests on a real PostgreSQL (the embedded one, or BMAD_TEST_DATABASE_URL)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(AT_ONCE)
 
 check: $(VENV)/dev.ok lint types imports test ## format, lint, types, import contract and tests
 

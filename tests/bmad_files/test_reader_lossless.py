@@ -76,7 +76,10 @@ def test_headings_are_those_of_a_reading_line_by_line(text):
     slow = [
         (line.number, line.start)
         for line in markdown.prose(text)
-        if line.text.lstrip(" ").startswith("#") and markdown.headings(line.text.removesuffix("\r"))
+        if line.text.lstrip(" ").startswith("#")
+        # Of two carriage returns one belongs to the heading, which is none then.
+        and not line.text.endswith("\r")
+        and markdown.headings(line.text)
     ]
     assert [(one.line, one.start) for one in markdown.headings(text)] == slow
 
