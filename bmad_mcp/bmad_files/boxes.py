@@ -22,12 +22,12 @@ Stored = Mapping[str, Any]
 def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[Step]:
     """The steps for the tasks of one story, whose status will be `status`; `tasks` are those it has."""
     is_open = status in OPEN_FOR_WORK
-    imported = [task for task in tasks if task["source_ref"]]
+    imported = [task for task in tasks if is_of_file(task)]
     whole = _whole(imported)
     pairs = pair_boxes(row, tasks)
     if whole is not None:
         # Boxes that an export wrote for tasks of tools do not tell the story's own work.
-        has_own_boxes = any(pairs.get(box.ordinal, {}).get("source") != "tool" for box in row.boxes)
+        has_own_boxes = any(box.ordinal not in pairs or is_of_file(pairs[box.ordinal]) for box in row.boxes)
         yield _whole_story(has_own_boxes, whole, status)
     elif not row.boxes and not tasks and status not in (StoryStatus.DONE, StoryStatus.CANCELLED):
         ref = f"{row.key}#{IMPLEMENT}"
@@ -48,12 +48,12 @@ def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[
 def pair_boxes(row: StoryRow, tasks: Sequence[Stored]) -> dict[int, Stored]:
     """The check boxes of a story (by number) with the tasks they are; `tasks` are all that the story has.
 
-    A task that a tool made is the box that has its title: an export wrote it.
+    A task that a tool or another board made is the box that has its title: an export wrote it.
     """
-    imported = [task for task in tasks if task["source_ref"]]
+    imported = [task for task in tasks if is_of_file(task)]
     whole = _whole(imported)
     pairs = _pair(row.boxes, [task for task in imported if task is not whole])
-    made = [task for task in tasks if not task["source_ref"]]
+    made = [task for task in tasks if not is_of_file(task)]
     for box in row.boxes:
         if box.ordinal in pairs:
             continue
@@ -62,6 +62,12 @@ def pair_boxes(row: StoryRow, tasks: Sequence[Stored]) -> dict[int, Stored]:
             pairs[box.ordinal] = found
             made.remove(found)
     return pairs
+
+
+def is_of_file(task: Stored) -> bool:
+    """Whether a story's file tells the task: as a check box, or as the story's whole work."""
+    _, mark, place = str(task["source_ref"] or "").rpartition("#")
+    return bool(mark) and (place in (IMPLEMENT, REMOVED) or place.isdecimal())
 
 
 def _whole(imported: Sequence[Stored]) -> Stored | None:
@@ -167,17 +173,22 @@ def _known_box(row: StoryRow, box: Box, task: Stored, is_open: bool) -> Iterator
     is_renamed = task["title"] not in (title, title[: TITLE_LIMIT - 2].rstrip() + " …")
     values = {
         "title": task["title"] if is_renamed or before == box.raw[4:] else box.title,
-        "description": task["description"] if before == box.raw[4:] else box.description,
+        # What a tool wrote of its task stays: the box has its title only.
+        "description": task["description"] if before == box.raw[4:] or not is_of_file(task) else box.description,
         "status": task["status"],
         "raw_status": box.raw,
         "story_open": is_open,
         "source_ref": _ref(row, box.ordinal),
     }
+    if task["source_ref"] and not is_of_file(task):
+        # Another board knows it by that reference.
+        values |= {"raw_status": task["raw_status"], "source_ref": task["source_ref"]}
     was_done = (task["raw_status"] or "").startswith("[x]")
     if box.done != was_done:
         refusal = _settle_done(row, box, task, values)
         if refusal is not None:
-            values["raw_status"] = f"[{'x' if was_done else ' '}] {box.raw[4:]}"
+            if is_of_file(task):
+                values["raw_status"] = f"[{'x' if was_done else ' '}] {box.raw[4:]}"
             yield refusal
     yield _changed(task, values)
 

@@ -24,6 +24,7 @@ from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange, Held, Told
 from bmad_mcp.bmad_files.writing.folder_writer import FolderWriter, NotWritten
 from bmad_mcp.bmad_files.writing.plan import plan_export
 from bmad_mcp.bmad_files.writing.report import ExportReport, Refused
+from bmad_mcp.bmad_files.writing.stories import Mend
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import Unavailable
@@ -36,7 +37,7 @@ async def export_folder(
     folder: Path,
     *,
     dry_run: bool = False,
-    mend: bool = False,
+    mend: Mend = "none",
     progress: Progress | None = None,
     caller: Caller | None = None,
     now: Callable[[], datetime] = datetime.now,
@@ -44,7 +45,8 @@ async def export_folder(
     """Write what tools changed since the last import into the project's files; with `dry_run` only show the diffs.
 
     Only the changed section or key of a file is touched. What was edited in a file meanwhile stays; what both sides
-    changed is a conflict in the report, and stays too. `mend` also sets trackers that differ from their stories.
+    changed is a conflict in the report, and stays too. `mend` also sets trackers that differ from their stories:
+    `all`, or only those that are `behind`.
     Raises NotFound when there is no such folder, Unavailable when the database does not answer.
     """
     tell = progress or (lambda _: None)
@@ -61,7 +63,7 @@ async def export_read(
     project: BmadProject,
     *,
     dry_run: bool,
-    mend: bool,
+    mend: Mend,
     progress: Progress,
     caller: Caller,
     now: Callable[[], datetime] = datetime.now,
@@ -70,6 +72,7 @@ async def export_read(
     wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
     held = await read_held(opened)
     plan = await asyncio.to_thread(plan_export, project, wanted, held, now(), mend=mend)
+    unread = _unread(project, held, plan)
     refused: dict[str, Refused] = {}
     if not dry_run and plan.changes:
         progress(f"writing {len(plan.changes)} files")
@@ -77,8 +80,26 @@ async def export_read(
     if not dry_run:
         if plan.stories or plan.epics or plan.documents:
             await _remember(opened, folder, plan, refused, progress, caller)
-        await _keep_conflicts(opened, folder, plan, refused)
-    return ExportReport.of(plan, refused, project=opened.key, folder=str(folder), dry_run=dry_run)
+        await _keep_conflicts(opened, folder, plan, unread | refused)
+    return ExportReport.of(plan, unread | refused, project=opened.key, folder=str(folder), dry_run=dry_run)
+
+
+def _unread(project: BmadProject, held: Held, plan: ExportPlan) -> dict[str, Refused]:
+    """Files that are there and are not understood: nothing can be written into them, and they are not gone either."""
+    why = {one.path: one for one in reversed(project.deviations)}
+    understood = {file.path for file in project.files if file.text is not None}
+    trackers = {one.path for one in project.trackers}
+    unread: dict[str, Refused] = {}
+    for key, story in held.stories.items():
+        path = story["row"]["source_path"]
+        listed = f"story {key} ({path})"
+        if path in why and path not in understood and listed in plan.gone:
+            plan.gone.remove(listed)
+            unread[path] = Refused(path, why[path].message, why[path].mend)
+    for file in project.files:
+        if file.kind == "tracker" and file.path not in trackers and file.path in why and held.stories:
+            unread[file.path] = Refused(file.path, why[file.path].message, why[file.path].mend)
+    return unread
 
 
 async def read_held(opened: OpenProject) -> Held:
@@ -121,12 +142,10 @@ def _write(folder: Path, plan: ExportPlan) -> dict[str, Refused]:
 
 async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, refused: Mapping[str, Refused]) -> None:
     """Remember what could not be written beside what is not settled."""
-    unwritten = [
-        Conflict(
-            "file", one.path, "writing", one.message, ", ".join(plan.changes[one.path].reasons), one.path, one.mend
-        )
-        for one in refused.values()
-    ]
+    unwritten = []
+    for one in refused.values():
+        reasons = ", ".join(plan.changes[one.path].reasons) if one.path in plan.changes else ""
+        unwritten.append(Conflict("file", one.path, "writing", one.message, reasons, one.path, one.mend))
     db = Transaction(opened.pool, opened.id)
     try:
         await keep_conflicts(db, [*plan.conflicts, *unwritten], {"folder": str(folder)})

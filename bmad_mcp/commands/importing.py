@@ -16,6 +16,8 @@ from bmad_mcp.bmad_files.rows import wanted_rows
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.db import uuid7
+from bmad_mcp.interchange.importing import Source, import_from
+from bmad_mcp.interchange.report import BoardReport
 from bmad_mcp.settings import Settings, slug
 
 
@@ -24,26 +26,49 @@ def _tell(sentence: str) -> None:
 
 
 @click.command("import")
-@click.argument("folder", metavar="PATH", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="PATH", type=click.Path(exists=True, path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["taskmaster", "backlog", "beads"]),
+    help="PATH holds the board of another tool: Task Master, Backlog.md or beads.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @with_settings
-def command(settings: Settings, folder: Path, dry_run: bool, as_json: bool) -> None:
+def command(settings: Settings, folder: Path, dry_run: bool, source: Source | None, as_json: bool) -> None:
     """Bring the BMad project in PATH into the database.
 
     The project's key is the folder's name, unless --project or BMAD_PROJECT says otherwise. Nothing in the folder is
     changed. Importing again writes only what changed.
     """
     folder = folder.resolve()
+    home = folder if folder.is_dir() else folder.parent
+    if source is None and home != folder:
+        raise click.UsageError(f"{str(folder)!r} is a file. Give the project's folder.")
     if "project" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"project": slug(folder.name)})
-    report = asyncio.run(_plan(settings, folder) if dry_run else _import(settings, folder))
+        settings = settings.model_copy(update={"project": slug(home.name)})
+    report: ImportReport | BoardReport
+    if source is not None:
+        report = asyncio.run(_import_board(settings, source, folder, dry_run))
+    else:
+        report = asyncio.run(_plan(settings, folder) if dry_run else _import(settings, folder))
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else report.render(), nl=as_json)
 
 
 async def _import(settings: Settings, folder: Path) -> ImportReport:
     async with open_workspace(settings, _tell) as workspace:
         return await import_folder(await workspace.project(), folder, progress=_tell)
+
+
+async def _import_board(settings: Settings, source: Source, path: Path, dry_run: bool) -> BoardReport:
+    if not dry_run:
+        async with open_workspace(settings, _tell) as workspace:
+            return await import_from(await workspace.project(), source, path, progress=_tell)
+    async with find_project(settings, _tell) as (pool, project_id):
+        # A dry run makes no project: one that is not there holds nothing.
+        opened = OpenProject(project_id or uuid7(), settings.project, pool)
+        return await import_from(opened, source, path, dry_run=True, progress=_tell)
 
 
 async def _plan(settings: Settings, folder: Path) -> ImportReport:

@@ -388,7 +388,7 @@ async def test_mend_sets_the_tracker_to_what_counts(v6_folder, opened):
     path.write_text(path.read_text().replace("2-2-search-products: in-progress", "2-2-search-products: backlog  # hm"))
     await import_folder(opened, v6_folder)
     assert (await export_folder(opened, v6_folder)).files == ()
-    await export_folder(opened, v6_folder, mend=True)
+    await export_folder(opened, v6_folder, mend="all")
     assert "  2-2-search-products: in-progress  # hm\n" in path.read_text()
 
 
@@ -564,3 +564,11 @@ async def test_custom_places_of_a_v4_project_are_kept(tmp_path, opened, run):
         "work/tales/1.2.close.md",
     }
     assert (await import_folder(opened, folder)).changes == 0
+
+
+async def test_what_a_tool_wrote_of_its_task_stays_when_the_task_becomes_a_box(folder, opened, run):
+    await import_folder(opened, folder)
+    made = await run("task_create", title="Measure the page", description="With the slow network.", story="2.2")
+    await export_folder(opened, folder)
+    await import_folder(opened, folder)
+    assert (await run("task_get", task=made.task.key)).task.description == "With the slow network."

@@ -12,7 +12,7 @@ import asyncpg
 from bmad_mcp.bmad_files.sync.reconciling import Round, reconcile, tell_state
 from bmad_mcp.bmad_files.sync.watching import watch_branch, watch_database, watch_files
 from bmad_mcp.call import OpenProject, Workspace
-from bmad_mcp.errors import BmadError
+from bmad_mcp.errors import BmadError, Invalid, NotFound
 
 logger = logging.getLogger("bmad_mcp.sync")
 
@@ -34,23 +34,36 @@ class FolderSync:
         self._workspace, self._folder, self._tell = workspace, folder, tell
         self._hashes: Mapping[str, str] = {}
         self._wake = asyncio.Event()
+        self._failure = ""
 
     async def run(self) -> None:
         """Sync until cancelled. Of several processes one syncs; another takes over when that one ends."""
-        told = ""
         while True:
             try:
                 opened = await self._workspace.project()
                 async with _leading(opened) as connection:
                     if connection is not None:
-                        told = ""
                         await self._follow(opened, connection)
                 await asyncio.sleep(AGAIN_SECONDS)
             except* (BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as errors:
                 # Told once: the server itself says what is wrong with its database.
-                if told != (told := str(errors.exceptions[0])):
-                    logger.warning("Sync stopped and tries again: %s", told)
+                if self._failure != (failure := str(_first(errors))):
+                    logger.warning("Sync stopped and tries again: %s", failure)
+                self._failure = failure
+                if not isinstance(_first(errors), NotFound | Invalid):
+                    await self._mend()
                 await asyncio.sleep(AGAIN_SECONDS)
+            except* Exception as errors:
+                # A fault of ours in one round must not end the sync for as long as the server runs.
+                if self._failure != (failure := repr(_first(errors))):
+                    logger.exception("Sync failed and tries again.")
+                self._failure = failure
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _mend(self) -> None:
+        """After a stop: bring the database back if it is what went away; a call by a tool may be long in coming."""
+        with contextlib.suppress(BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await self._workspace.mend()
 
     async def _follow(self, opened: OpenProject, connection: asyncpg.Connection) -> None:
         wake = self._wake.set
@@ -73,6 +86,7 @@ class FolderSync:
                 self._wake.clear()
                 await asyncio.sleep(QUIET_SECONDS)
             done = await reconcile(opened, self._folder)
+            self._failure = ""
             if done.hashes is not None:
                 self._hashes = done.hashes
             if sentence := _sentence(done, last):
@@ -97,6 +111,14 @@ async def _leading(opened: OpenProject) -> AsyncIterator[asyncpg.Connection | No
                 await asyncio.shield(connection.fetchval(UNLOCK, str(opened.id)))
 
 
+def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
+    """The first error that is none of a group."""
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
 def _sentence(done: Round, last: Round | None) -> str:
     """What is worth telling of a round; nothing when it changed nothing and the state is as before."""
     if done.state != "running":
@@ -111,7 +133,8 @@ def _sentence(done: Round, last: Round | None) -> str:
     parts += [f"story {one.conflict.key}, {one.conflict.field}: {one.why}" for one in done.settled]
     before = set(last.conflicts) if last else set()
     parts += [f"conflict in {one.kind} {one.key}, {one.field}" for one in done.conflicts if one not in before]
-    parts += [f"{one.path} was not written: {one.message}" for one in done.refused]
+    refused = set(last.refused) if last else set()
+    parts += [f"{one.path} was not written: {one.message}" for one in done.refused if one not in refused]
     if last is not None and last.state != "running":
         parts.insert(0, "running again")
     told = "; ".join(part for part in parts if part)

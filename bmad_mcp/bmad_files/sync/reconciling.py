@@ -74,7 +74,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
                 keep=False,
             )
     written = await export_read(
-        opened, folder, project, dry_run=False, mend=False, progress=_untold, caller=CALLER, now=datetime.now
+        opened, folder, project, dry_run=False, mend="behind", progress=_untold, caller=CALLER, now=datetime.now
     )
     hashes = {file.path: file.sha256 for file in project.files} | {one.path: one.sha256 for one in written.files}
     return await _told(

@@ -1,8 +1,11 @@
 """Notices that something changed: in the files of a folder, in its git branch, or in the database."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from bmad_mcp.bmad_files.places import OUTPUT
 logger = logging.getLogger("bmad_mcp.sync")
 
 POLL_SECONDS = 1.0
+# Where nothing can be watched, such as on a full table of watches, the folder is read this often.
+LOOK_SECONDS = 2.0
 # Longer than a transaction lasts: a change counts from its begin, and is seen from its end.
 LOOK_BACK_SECONDS = 120.0
 DEBOUNCE_MS = 200
@@ -47,8 +52,10 @@ def watched_folders(root: Path, known: Mapping[str, str]) -> list[Path]:
 
 async def watch_files(root: Path, known: Callable[[], Mapping[str, str]], wake: Wake) -> None:
     """Call `wake` when a file is not as `known` has it (path → sha256); runs until it is cancelled."""
+    told = ""
     while True:
         folders = watched_folders(root, known())
+        marks = _marks(root, *folders)
         stop = asyncio.Event()
 
         def look(changes: Any, known: Callable[[], Mapping[str, str]] = known) -> None:
@@ -58,9 +65,11 @@ async def watch_files(root: Path, known: Callable[[], Mapping[str, str]], wake: 
 
         async def watch_root(stop: asyncio.Event = stop, folders: list[Path] = folders) -> None:
             # A folder that appears in the root may be one to watch.
+            watched = {str(one) for one in (root, *folders)}
             async for changes in awatch(root, recursive=False, debounce=DEBOUNCE_MS, stop_event=stop):
                 look(changes)
-                if watched_folders(root, known()) != folders:
+                # One that went and came back has the same name, and nobody watches it.
+                if watched_folders(root, known()) != folders or any(path in watched for _, path in changes):
                     stop.set()
 
         async def watch_below(stop: asyncio.Event = stop, folders: list[Path] = folders) -> None:
@@ -72,15 +81,41 @@ async def watch_files(root: Path, known: Callable[[], Mapping[str, str]], wake: 
                 if not all(one.is_dir() for one in folders):
                     stop.set()
 
+        async def watch_for_others(
+            stop: asyncio.Event = stop, folders: list[Path] = folders, marks: list[object] = marks
+        ) -> None:
+            # No event tells that the root was renamed, and another folder put in its place.
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+                if _marks(root, *folders) != marks:
+                    stop.set()
+
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(watch_root())
                 group.create_task(watch_below())
+                group.create_task(watch_for_others())
         except* (OSError, RuntimeError) as errors:
-            logger.warning("The folder cannot be watched (%s); it is looked at again.", errors.exceptions[0])
-            await asyncio.sleep(POLL_SECONDS)
+            # A folder that is not there is told by the round that misses it.
+            if told != (told := str(errors.exceptions[0])) and await asyncio.to_thread(root.is_dir):
+                logger.warning("The folder cannot be watched (%s); it is looked at every few seconds instead.", told)
+            await asyncio.sleep(LOOK_SECONDS)
         wake()
         await asyncio.sleep(0.05)
+
+
+def _marks(*folders: Path) -> list[object]:
+    """What tells a folder from another that has taken its place."""
+    marks: list[object] = []
+    for one in folders:
+        try:
+            told = one.stat()
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((told.st_dev, told.st_ino))
+    return marks
 
 
 def _inside(root: Path, path: str) -> str | None:
@@ -97,9 +132,14 @@ def is_news(root: Path, path: str, known: Mapping[str, str]) -> bool:
         return False
     place = root / path
     try:
-        if place.is_dir():
-            return False
-        with place.open("rb") as file:
+        # The opening of a pipe would wait for a writer, and the whole server with it.
+        descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            kind = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(kind):
+                return False
+            if not stat.S_ISREG(kind):
+                return path in known
             found = hashlib.sha256(file.read(BYTE_LIMIT + 1)).hexdigest()
     except OSError:
         return path in known

@@ -13,6 +13,8 @@ from bmad_mcp.bmad_files.writing.targets import Targets, Vocabulary, targets_of
 
 Record = Mapping[str, Any]
 SHOWN = 300
+# In place of a hash: a field that a heading or a sentence may not hold whole stays as the database has it.
+NOT_TOLD = ""
 
 
 @dataclass(frozen=True, slots=True)

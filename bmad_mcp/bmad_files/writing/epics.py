@@ -2,9 +2,8 @@
 
 from bmad_mcp.bmad_files.epics import epic_marks
 from bmad_mcp.bmad_files.statuses import story_status
-from bmad_mcp.bmad_files.storable import fingerprint
 from bmad_mcp.bmad_files.trackers import epic_of
-from bmad_mcp.bmad_files.writing.draft import Draft, Record, Told
+from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record, Told
 from bmad_mcp.bmad_files.writing.new_files import epic_story_text, epic_text
 from bmad_mcp.bmad_files.writing.targets import EPIC_WORDS
 from bmad_mcp.lifecycles import StoryStatus
@@ -55,7 +54,7 @@ def _new_epic(draft: Draft, key: str, held: Record) -> None:
     told = draft.plan.epics.setdefault(key, Told())
     told.paths.add(path)
     told.status = held["status"]
-    told.fields = {name: fingerprint(held[name]) for name in ("title", "goal")}
+    told.fields = dict.fromkeys(("title", "goal"), NOT_TOLD)
     if draft.targets.tracker is not None:
         word = EPIC_WORDS.get(StoryStatus(held["status"]), "backlog")
         draft.trackers.add(f"epic-{key}", word, f"epic {key} is new")

@@ -8,15 +8,15 @@ from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.documents import export_documents, export_runs
 from bmad_mcp.bmad_files.writing.draft import Draft, ExportPlan, Held
 from bmad_mcp.bmad_files.writing.epics import export_epics
-from bmad_mcp.bmad_files.writing.stories import export_story
+from bmad_mcp.bmad_files.writing.stories import Mend, export_story
 from bmad_mcp.bmad_files.writing.trackers import export_trackers
 
 
-def plan_export(project: BmadProject, wanted: Wanted, held: Held, now: datetime, *, mend: bool = False) -> ExportPlan:
+def plan_export(project: BmadProject, wanted: Wanted, held: Held, now: datetime, *, mend: Mend = "none") -> ExportPlan:
     """Which files change, and how, so that they say what was changed in the database since the last import.
 
     What was changed in a file only is left there, and listed as newer. With `mend` a tracker that differs from its
-    story's file gets the database's word, although nothing changed here.
+    story's file gets the database's word, although nothing changed here: `all`, or only those that are `behind`.
     """
     draft = Draft(project, wanted, held, now)
     # Documents first: an epic or a story may be told in one. Trackers last: they gather from all.

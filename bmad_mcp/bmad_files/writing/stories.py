@@ -1,13 +1,16 @@
 """Stories in their files: changed sections, check boxes and statuses, and files that stories do not have yet."""
 
-from bmad_mcp.bmad_files.boxes import pair_boxes
-from bmad_mcp.bmad_files.merging import group_hash, grouped, section_winner
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from bmad_mcp.bmad_files import markdown
+from bmad_mcp.bmad_files.boxes import is_of_file, pair_boxes
+from bmad_mcp.bmad_files.merging import group_hash, grouped, is_further, section_winner
 from bmad_mcp.bmad_files.statuses import RANK, story_status
-from bmad_mcp.bmad_files.storable import fingerprint
 from bmad_mcp.bmad_files.stories import story_name
 from bmad_mcp.bmad_files.story_rows import StoryRow, status_of
 from bmad_mcp.bmad_files.values import StoryValue
-from bmad_mcp.bmad_files.writing.draft import Draft, Record
+from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record
 from bmad_mcp.bmad_files.writing.epics import into_epics
 from bmad_mcp.bmad_files.writing.gates import export_gate
 from bmad_mcp.bmad_files.writing.new_files import story_text
@@ -16,12 +19,16 @@ from bmad_mcp.bmad_files.writing.targets import tracker_key
 from bmad_mcp.bmad_files.writing.trackers import differs, to_tracker
 from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
 from bmad_mcp.lifecycles import STORY, StoryStatus, TaskStatus
+from bmad_mcp.stories.sections import canonical
 
 TITLE_LINE = 200
+Mend = Literal["none", "behind", "all"]
+# Columns that a section's text tells as well.
+FIELDS = {"Story": ("role", "want", "benefit"), "Acceptance Criteria": ("acceptance",)}
 
 
 def export_story(
-    draft: Draft, key: str, held: Record, row: StoryRow | None, story: StoryValue | None, *, mend: bool
+    draft: Draft, key: str, held: Record, row: StoryRow | None, story: StoryValue | None, *, mend: Mend
 ) -> None:
     """Bring one story of the database into the files; `row` and `story` are what they say of it now."""
     if row is None or story is None:
@@ -46,7 +53,7 @@ def _read_only(draft: Draft, key: str, held: Record, row: StoryRow) -> None:
         draft.refuse("story", key, "status", row.status.value, held["status"], path, mend)
 
 
-def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: StoryValue, mend: bool) -> None:
+def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: StoryValue, mend: Mend) -> None:
     was = held["imported"] or {}
     sections = _sections_to_write(draft, key, held, row, was)
     status = _status_to_write(draft, key, held, row, was)
@@ -74,8 +81,16 @@ def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: Sto
             return
     if status is not None:
         to_tracker(draft, key, story, status)
-    elif mend and story.tracker_key and differs(story.tracker_status, held["status"]):
+    elif _may_mend(mend, story, StoryStatus(held["status"])):
         to_tracker(draft, key, story, StoryStatus(held["status"]))
+
+
+def _may_mend(mend: Mend, story: StoryValue, status: StoryStatus) -> bool:
+    """Whether the tracker gets the story's status, although that did not change here."""
+    if mend == "none" or not story.tracker_key or not differs(story.tracker_status, status.value):
+        return False
+    tracked = story_status(story.tracker_status)[0]
+    return mend == "all" or (StoryStatus.CANCELLED not in (tracked, status) and RANK[tracked] < RANK[status])
 
 
 def _own_word(draft: Draft, story: StoryValue, status: StoryStatus | None) -> str | None:
@@ -126,7 +141,7 @@ def _status_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: R
         return ours if before is not None and ours.value != before else None
     if file.value == before:
         return ours
-    if STORY.reaches(ours, file) and (ours.value == before or RANK[file] > RANK[ours]):
+    if STORY.reaches(ours, file) and (ours.value == before or is_further(file, ours)):
         draft.newer(f"story {key}, status")
         return None
     mend = f"Write {ours.value} into the file, or call story_update story={key} status={file.value}."
@@ -158,10 +173,7 @@ def _boxes_to_write(
     added = [
         task
         for task in tasks
-        if task["source"] == "tool"
-        and task["source_ref"] is None
-        and task["id"] not in paired
-        and task["status"] != TaskStatus.CANCELLED
+        if not is_of_file(task) and task["id"] not in paired and task["status"] != TaskStatus.CANCELLED
     ]
     boxes = [
         (" ".join(str(task["title"]).split()), task["status"] == TaskStatus.COMPLETED)
@@ -193,7 +205,7 @@ def _edit_file(
     file = StoryFile(path, name, story.generation)
     try:
         after = edited(file, text, edit)
-        _check(draft, file, after, held, edit, status)
+        _check(file, text, after, held, edit, status)
     except NotEdited as error:
         mend = "Change it in the file by hand; the database keeps its own until then."
         draft.refuse("story", key, "file", f"cannot be changed there: {error}", what, path, mend)
@@ -203,32 +215,60 @@ def _edit_file(
     told = draft.told(key)
     told.paths.add(path)
     groups = grouped(held["row"]["sections"])
-    told.sections |= {one: group_hash(groups.get(one)) or "" for one in edit.sections}
+    told.sections |= {one: group_hash(groups.get(one)) or NOT_TOLD for one in edit.sections}
+    written = {known.name for one in edit.sections if (known := canonical(one)) is not None}
+    told.fields |= {field: NOT_TOLD for one, fields in FIELDS.items() if one in written for field in fields}
     if edit.ticks or edit.titles or edit.boxes:
         told.sections |= {
-            one: group_hash(groups.get(one)) or "" for one in _task_sections(file.read(text)) if one in groups
+            one: group_hash(groups.get(one)) or NOT_TOLD for one in _task_sections(file.read(text)) if one in groups
         }
     if status is not None:
         told.status = status.value
     return True
 
 
-def _check(
-    draft: Draft, file: StoryFile, after: str, held: Record, edit: StoryEdit, status: StoryStatus | None
-) -> None:
+def _check(file: StoryFile, before: str, after: str, held: Record, edit: StoryEdit, status: StoryStatus | None) -> None:
     """Raises NotEdited unless the new text reads as wanted: what cannot be read back must not be written."""
     again = file.read(after)
     if edit.status is not None and status is not None and status_of(again) != (status, True):
         raise NotEdited("the status would not be read as it is written")
-    read = grouped([{"name": one.name, "level": one.level, "text": one.text} for one in again.sections])
+    if edit.status is None and status_of(again) != status_of(file.read(before)):
+        raise NotEdited("a line of the new text would be read as the story's status")
     ours = grouped(held["row"]["sections"])
     touched = _task_sections(again) if edit.ticks or edit.titles or edit.boxes else frozenset()
     for name in edit.sections - touched:
-        if group_hash(read.get(" ".join(name.split()))) != group_hash(ours.get(name)):
+        if not _is_read(again, ours.get(name, ())):
             raise NotEdited(f"the section {name[:60]!r} would not be read as it is written")
     for number, done in edit.ticks.items():
         if number > len(again.tasks) or again.tasks[number - 1].done != done:
             raise NotEdited(f"check box {number} would not be read as it is written")
+    told = [(" ".join(task.text.split()), task.done) for task in again.tasks]
+    if any(number > len(told) or told[number - 1][0] != title for number, title in edit.titles.items()):
+        raise NotEdited("a check box would not be read with its new text")
+    # Otherwise the next export would write them once more.
+    if told[len(told) - len(edit.boxes) :] != list(edit.boxes):
+        raise NotEdited("the new check boxes would not be read as they are written")
+
+
+def _is_read(story: StoryValue, sections: Sequence[Record]) -> bool:
+    """Whether a text tells these sections of one name; headings within them are sections of their own there."""
+    read = grouped([{"name": one.name, "level": one.level, "text": one.text} for one in story.sections])
+    own = {one["name"] for one in sections}
+    for name, group in grouped([part for one in sections for part in _parted(one)]).items():
+        found = read.get(" ".join(name.split()), [])
+        if name in own and group_hash(found) != group_hash(group):
+            return False
+        if not {group_hash([one]) for one in group} <= {group_hash([one]) for one in found}:
+            return False
+    return True
+
+
+def _parted(section: Record) -> Iterator[Record]:
+    text = section["text"].replace("\r\n", "\n")
+    found = markdown.headings(text)
+    yield {**section, "text": text[: found[0].start] if found else text}
+    for one in markdown.sections(text, found):
+        yield {"name": one.name, "level": one.level, "text": one.text}
 
 
 # ── files that are not there yet ──
@@ -279,8 +319,12 @@ def _write_story(
     told = draft.told(key)
     told.paths.add(path)
     told.status = status.value
-    told.sections = {one: group_hash(group) or "" for one, group in grouped(held["row"]["sections"]).items()}
-    told.fields = {one: fingerprint(held["row"][one]) for one in ("title", "role", "want", "benefit", "acceptance")}
+    again = StoryFile(path, name, "v6" if is_v6 else "v4").read(text)
+    told.sections = {
+        one: (group_hash(group) if one in _task_sections(again) or _is_read(again, group) else None) or NOT_TOLD
+        for one, group in grouped(held["row"]["sections"]).items()
+    }
+    told.fields |= dict.fromkeys(("title", *(field for fields in FIELDS.values() for field in fields)), NOT_TOLD)
 
 
 def _reasons(key: str, edit: StoryEdit, status: StoryStatus | None, story: StoryValue) -> list[str]:

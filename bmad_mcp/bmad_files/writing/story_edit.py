@@ -105,7 +105,8 @@ def _framed(text: str, like: str, line_end: str) -> str:
 def _insert(parts: list[list[str]], before: Sequence[str], row: Mapping[str, Any], line_end: str) -> None:
     """Put a new section behind the one that it follows in the database."""
     follows = next((name for name in reversed(before) if any(part[0] == name for part in parts)), None)
-    at = max((place for place, part in enumerate(parts) if part[0] == follows), default=0) if follows else 0
+    same = [place for place, part in enumerate(parts) if follows and part[0] == follows]
+    at = same[min(before.count(follows), len(same)) - 1] if follows else 0
     if follows is None and len(parts) > 1:
         # The status is no section of the database; what is new goes behind it.
         at = next((place - 1 for place, part in enumerate(parts) if part[0]), len(parts) - 1)

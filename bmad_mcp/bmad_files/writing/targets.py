@@ -14,6 +14,14 @@ from bmad_mcp.bmad_files.values import BmadProject, StoryValue, TrackerValue
 from bmad_mcp.lifecycles import StoryStatus
 
 Style = Literal["v4", "v6"]
+# What lies here is obeyed: by assistants, by git, by whoever builds the project. No story belongs here.
+TOOL_FOLDERS = frozenset(
+    {
+        *(".git", ".hg", ".svn", ".github", ".gitlab", ".circleci", ".husky", ".vscode", ".idea", ".devcontainer"),
+        *(".claude", ".claude-plugin", ".cursor", ".gemini", ".codex", ".windsurf", ".clinerules", ".roo", ".kiro"),
+        *(".agents", ".agent", ".opencode", ".qwen", ".continue", ".kilocode", ".augment", ".junie", ".trae"),
+    }
+)
 PLACEHOLDER = re.compile(r"\{\{?([\w.-]{1,60})\}?\}")
 
 _V4_WORDS = {
@@ -63,7 +71,10 @@ class Targets:
         epic, _, number = key.partition(".")
         if self.style == "v6":
             return f"{self.stories}/{tracker_key(key, title)}.md"
-        return f"{self.stories}/{epic}.{number}.{slug(title) if self.names_by_title else 'story'}.md"
+        path = f"{self.stories}/{epic}.{number}.{slug(title) if self.names_by_title else 'story'}.md"
+        name = story_name(path)
+        # A title that begins with a number would make it a part of the story: 1.2.3-steps.md is story 1.2c.
+        return path if name is not None and name.key == key else f"{self.stories}/{epic}.{number}.story.md"
 
     def gate_path(self, key: str, title: str) -> str:
         """The path of a new gate's file."""
@@ -158,9 +169,11 @@ def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     """A folder that the configuration names, when it lies inside the project."""
-    text = str(value).strip().replace("\\", "/").strip("/") if isinstance(value, str) else ""
-    is_inside = text and ".." not in text.split("/") and "{" not in text and not re.match(r"[~A-Za-z]:|~", text)
-    return text if is_inside and not str(value).strip().startswith("/") else ""
+    told = str(value).strip().replace("\\", "/") if isinstance(value, str) else ""
+    parts = [part for part in told.split("/") if part not in ("", ".")]
+    is_own = ".." not in parts and TOOL_FOLDERS.isdisjoint(part.lower() for part in parts)
+    is_inside = is_own and "{" not in told and not told.startswith("/") and not re.match(r"[~A-Za-z]:|~", told)
+    return "/".join(parts) if is_inside else ""
 
 
 def _output(config: Mapping[str, Any]) -> str:
