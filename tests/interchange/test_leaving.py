@@ -233,7 +233,7 @@ def test_a_long_name_keeps_its_ending_and_no_two_are_the_same():
 async def test_what_is_there_is_not_overwritten(workspace, tmp_path, kind):
     opened, target = workspace.opened, tmp_path / "out"
     await export_as(opened, kind, target)
-    with pytest.raises(Conflict, match="allow to overwrite"):
+    with pytest.raises(Conflict, match="--overwrite"):
         await export_as(opened, kind, target)
     await export_as(opened, kind, target, overwrite=True)
     assert os.listdir(tmp_path) == ["out"]
