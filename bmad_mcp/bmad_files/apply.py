@@ -1,6 +1,6 @@
 """Carries out a plan in one transaction, one statement for all rows of a kind."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ ROWS_AT_ONCE = 1000
 CHARACTERS_AT_ONCE = 8_000_000
 
 Values = Mapping[str, Any]
+Tell = Callable[[str], None]
 
 _DEFINITIONS: tuple[tuple[tuple[Kind, ...], Bulk, str, str], ...] = (
     (("agent",), queries.AGENTS, queries.ADD_AGENTS, queries.CHANGE_AGENTS),
@@ -36,27 +37,30 @@ def is_write(step: Step) -> bool:
     return isinstance(step, Create | Update)
 
 
-async def apply(db: Transaction, steps: Sequence[Step], stored: Stored) -> None:
-    """Write every Create and Update; raises Overtaken when a row is not at the version that was planned from."""
+async def apply(db: Transaction, steps: Sequence[Step], stored: Stored, tell: Tell = lambda _: None) -> None:
+    """Write every Create and Update; raises Overtaken when a row is not at the version that was planned from.
+
+    `tell` hears how far it is where one statement is not enough for all rows of a kind.
+    """
     todo = _Todo(steps)
     # Tasks before their stories and stories before their epics: the order in which tools lock them.
-    await _change(db, queries.TASKS, queries.CHANGE_TASKS, todo.updates("task"))
+    await _change(db, tell, queries.TASKS, queries.CHANGE_TASKS, todo.updates("task"))
     followers = [(step.id, step.values["status"] in OPEN_FOR_WORK) for step in todo.updates("story")]
     follow = [one[0] for one in followers], [one[1] for one in followers]
     if followers:
         await db.execute(queries.TASKS_FOLLOW, *follow)
-    await _change(db, queries.STORIES, queries.CHANGE_STORIES, todo.updates("story"))
+    await _change(db, tell, queries.STORIES, queries.CHANGE_STORIES, todo.updates("story"))
     if followers:
         # Once more for tasks that were added while a story's row was waited for.
         await db.execute(queries.TASKS_FOLLOW, *follow)
-    await _change(db, queries.EPICS, queries.CHANGE_EPICS, todo.updates("epic"))
-    stories = await _add_stories(db, todo, stored)
-    await _add_tasks(db, todo, stories)
+    await _change(db, tell, queries.EPICS, queries.CHANGE_EPICS, todo.updates("epic"))
+    stories = await _add_stories(db, tell, todo, stored)
+    await _add_tasks(db, tell, todo, stories)
     for kinds, bulk, add, change in _DEFINITIONS:
-        await _change(db, bulk, change, todo.updates(*kinds))
-        await _add(db, bulk, add, [step.values for step in todo.creates(*kinds)])
-    await _write_files(db, todo, stories)
-    await _add(db, queries.MEMORIES, queries.ADD_MEMORIES, [step.values for step in todo.creates("memory")])
+        await _change(db, tell, bulk, change, todo.updates(*kinds))
+        await _add(db, tell, bulk, add, [step.values for step in todo.creates(*kinds)])
+    await _write_files(db, tell, todo, stories)
+    await _add(db, tell, queries.MEMORIES, queries.ADD_MEMORIES, [step.values for step in todo.creates("memory")])
 
 
 class _Todo:
@@ -78,21 +82,21 @@ class _Todo:
         return [step for kind in kinds for step in self._updates.get(kind, ())]
 
 
-async def _add_stories(db: Transaction, todo: _Todo, stored: Stored) -> dict[str, UUID]:
+async def _add_stories(db: Transaction, tell: Tell, todo: _Todo, stored: Stored) -> dict[str, UUID]:
     """Add epics and stories; the ids of all stories by their keys."""
     epics = {key: known["id"] for key, known in stored.epics.items()}
     stories = {key: known["id"] for key, known in stored.stories.items()}
     rows = [{**step.values, "id": epics.setdefault(step.key, uuid7())} for step in todo.creates("epic")]
-    await _add(db, queries.EPICS, queries.ADD_EPICS, rows)
+    await _add(db, tell, queries.EPICS, queries.ADD_EPICS, rows)
     rows = [
         {**step.values, "id": stories.setdefault(step.key, uuid7()), "epic_id": epics[step.values["epic"]]}
         for step in todo.creates("story")
     ]
-    await _add(db, queries.STORIES, queries.ADD_STORIES, rows)
+    await _add(db, tell, queries.STORIES, queries.ADD_STORIES, rows)
     return stories
 
 
-async def _add_tasks(db: Transaction, todo: _Todo, stories: Mapping[str, UUID]) -> None:
+async def _add_tasks(db: Transaction, tell: Tell, todo: _Todo, stories: Mapping[str, UUID]) -> None:
     creates = todo.creates("task")
     ids: dict[Any, UUID] = {step.key: uuid7() for step in creates}
     if creates:
@@ -101,7 +105,7 @@ async def _add_tasks(db: Transaction, todo: _Todo, stories: Mapping[str, UUID]) 
             {**step.values, "id": ids[step.key], "number": number, "story_id": stories[step.values["story"]]}
             for number, step in enumerate(creates, start=first)
         ]
-        await _add(db, queries.TASKS, queries.ADD_TASKS, rows)
+        await _add(db, tell, queries.TASKS, queries.ADD_TASKS, rows)
     waiting, awaited = [], []
     parents: set[UUID] = set()
     for step in creates:
@@ -123,8 +127,8 @@ def _is_closed(values: Values) -> bool:
     return values["status"] in (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
 
 
-async def _write_files(db: Transaction, todo: _Todo, stories: Mapping[str, UUID]) -> None:
-    await _change(db, queries.ARTIFACTS, queries.CHANGE_ARTIFACTS, todo.updates("file"))
+async def _write_files(db: Transaction, tell: Tell, todo: _Todo, stories: Mapping[str, UUID]) -> None:
+    await _change(db, tell, queries.ARTIFACTS, queries.CHANGE_ARTIFACTS, todo.updates("file"))
     creates = todo.creates("file")
     if not creates:
         return
@@ -133,15 +137,18 @@ async def _write_files(db: Transaction, todo: _Todo, stories: Mapping[str, UUID]
         {**step.values, "number": number, "story_id": stories.get(step.values["story"])}
         for number, step in enumerate(creates, start=first)
     ]
-    await _add(db, queries.ARTIFACTS, queries.ADD_ARTIFACTS, rows)
+    await _add(db, tell, queries.ARTIFACTS, queries.ADD_ARTIFACTS, rows)
 
 
-async def _add(db: Transaction, bulk: Bulk, sql: str, rows: Sequence[Values]) -> None:
+async def _add(db: Transaction, tell: Tell, bulk: Bulk, sql: str, rows: Sequence[Values]) -> None:
+    done = 0
     for part in _parts(rows):
         await db.execute(sql, *(_column(part, name, kind) for name, kind in bulk.columns.items()))
+        done += len(part)
+        _tell_part(tell, bulk, done, len(rows))
 
 
-async def _change(db: Transaction, bulk: Bulk, sql: str, steps: Sequence[Update]) -> None:
+async def _change(db: Transaction, tell: Tell, bulk: Bulk, sql: str, steps: Sequence[Update]) -> None:
     # In the order of ids, so that two writers of many rows take turns.
     ordered = sorted(steps, key=lambda step: step.id)
     done = 0
@@ -149,8 +156,14 @@ async def _change(db: Transaction, bulk: Bulk, sql: str, steps: Sequence[Update]
         rows = [step.values for step in part]
         arrays = [_column(rows, name, bulk.columns[name]) for name in bulk.changing]
         done += len(await db.fetch(sql, [step.id for step in part], [step.version for step in part], *arrays))
+        _tell_part(tell, bulk, done, len(steps))
     if done != len(steps):
         raise Overtaken
+
+
+def _tell_part(tell: Tell, bulk: Bulk, done: int, rows: int) -> None:
+    if done < rows:
+        tell(f"{done} of {rows} {bulk.table.partition('_')[2]} written")
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:

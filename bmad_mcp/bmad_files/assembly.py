@@ -8,6 +8,7 @@ from bmad_mcp.bmad_files.deviations import shown
 from bmad_mcp.bmad_files.epics import EpicText, StoryText, slug
 from bmad_mcp.bmad_files.statuses import RANK, story_status
 from bmad_mcp.bmad_files.stories import order_of
+from bmad_mcp.bmad_files.tickets import add_tickets
 from bmad_mcp.bmad_files.trackers import epic_of, story_of
 from bmad_mcp.bmad_files.values import (
     DocumentValue,
@@ -32,8 +33,9 @@ def assemble(found: Collected) -> tuple[tuple[EpicValue, ...], tuple[StoryValue,
         for told in epic.stories:
             stories[told.key] = _with_epic(stories.get(told.key), told, epic)
     _add_trackers(found, trackers, stories)
+    add_tickets(found, epics, stories, _tracked_epics(trackers))
     for story in stories.values():
-        path, line = story.path or "", story.extra.get("status_line")
+        path, line = story.path or str(story.extra.get("tickets", "")), story.extra.get("status_line")
         if story.path and story.raw_status is None and story.tracker_status is None and found.folder.files[path].text:
             message = f"Story {story.key} has no status, in its file or in a tracker."
             found.deviations.add(path, None, "status-missing", message, "Add one; until then it is a draft.")
@@ -246,6 +248,12 @@ def _epic_texts(found: Collected) -> dict[str, EpicText]:
     return epics
 
 
+def _tracked_epics(trackers: Iterable[TrackerValue]) -> Iterator[str]:
+    for entry in (entry for tracker in trackers for entry in tracker.entries):
+        if (key := epic_of(entry.key)) is not None:
+            yield key
+
+
 def _epics(
     found: Collected, told: dict[str, EpicText], trackers: list[TrackerValue], stories: tuple[StoryValue, ...]
 ) -> Iterator[EpicValue]:
@@ -263,13 +271,17 @@ def _epics(
             message = f"Story {own[0].key} belongs to epic {key}, which no document tells."
             mend = f"Add `## Epic {key}: Title` to the epics document."
             found.deviations.add(
-                own[0].path or str(own[0].extra.get("tracker", "")), None, "epic-missing", message, mend
+                own[0].path or str(own[0].extra.get("tracker") or own[0].extra.get("tickets", "")),
+                None,
+                "epic-missing",
+                message,
+                mend,
             )
         yield EpicValue(
             key=key,
             title=(epic.title if epic else "") or f"Epic {key}",
             goal=epic.goal if epic else "",
-            raw_status=statuses.get(key),
+            raw_status=statuses.get(key) or (epic.raw_status if epic else None),
             path=epic.path if epic else None,
             line=epic.line if epic else None,
             generation=epic.generation if epic else own[0].generation if own else _generation(found, trackers[0]),

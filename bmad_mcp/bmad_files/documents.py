@@ -11,13 +11,17 @@ from bmad_mcp.bmad_files.yaml_guard import read_toml, read_yaml
 
 # The first that fits says what it is.
 _KINDS = (
+    (
+        "ticket",
+        r"(?:.*/)?tickets\.toml|.*/epic-[^/]+/[^/]*ticket[^/]*\.md"
+        r"|(?:.*/)?initiative-[^/]+/(?:.*/)?(?:epic|story|bug|spike|task|ticket)-[^/]*\.md",
+    ),
     ("retro", r"(?:.*/)?(?:epic-\d+-retro[\w.-]*|RETROSPECTIVE|[\w.-]*retrospective[\w.-]*)\.md"),
     ("readiness", r"(?:.*/)?[\w-]*readiness[\w-]*\.md"),
     ("context", r"(?:.*/)?(?:epic-\d+-context|project-context)\.md"),
     ("stories", r"(?:.*/)?stories\.ya?ml"),
     ("spec", r"(?:.*/)?(?:spec-[^/]+|SPEC|tech-spec[^/]*)\.md|.*/specs/[^/]+/stories/[^/]+\.md"),
     ("deferred-work", r"(?:.*/)?deferred-work\.md"),
-    ("ticket", r"(?:.*/)?tickets\.toml|.*/epic-[^/]+/[^/]*ticket[^/]*\.md"),
     ("epics", r"(?:.*/)?epics?(?:-[^/]*)?\.md|.*/epics/[^/]+\.md|(?:.*/)?[\w-]*-epics?\.md"),
     ("prd", r"(?:.*/)?prd[^/]*\.md|.*/prds?/.*\.md"),
     ("architecture", r".*architecture.*"),
@@ -26,8 +30,15 @@ _KINDS = (
     ("research", r".*/research/.*|(?:.*/)?[\w-]*research[\w-]*\.md"),
     ("workflow-status", r"(?:.*/)?[\w-]*workflow-status[\w.-]*"),
 )
+TICKETS = "tickets.toml"
+_OF_INITIATIVE = re.compile(r"(?:.*/)?initiative-[^/]+/.+\.(?:toml|md)")
 KINDS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _KINDS)
 _FIELD = re.compile(r"(-[ \t]+|[ \t]{2,})([a-z_]{1,40}):[ \t]*(.*)")
+
+
+def is_of_v7(path: str) -> bool:
+    """Whether a file lies in an initiative of v7, or is a list of tickets elsewhere."""
+    return path.rsplit("/", 1)[-1] == TICKETS or _OF_INITIATIVE.fullmatch(path) is not None
 
 
 def kind_of(path: str) -> str:

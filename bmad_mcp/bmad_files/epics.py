@@ -45,6 +45,7 @@ class EpicText:
     path: str
     generation: Generation
     stories: tuple[StoryText, ...]
+    raw_status: str | None = None
 
 
 def slug(title: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -67,12 +67,16 @@ async def export_read(
     progress: Progress,
     caller: Caller,
     now: Callable[[], datetime] = datetime.now,
+    unsettled: Sequence[Conflict] = (),
 ) -> ExportReport:
-    """The same for a folder that was read just now."""
+    """The same for a folder that was read just now; `unsettled` are the conflicts of an import just before."""
     wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
     held = await read_held(opened)
     plan = await asyncio.to_thread(plan_export, project, wanted, held, now(), mend=mend)
     unread = _unread(project, held, plan)
+    # An export does not see all that an import cannot settle, such as a task that was done here and opened there.
+    known = {(one.kind, one.key, one.field) for one in plan.conflicts}
+    plan.conflicts += [one for one in unsettled if (one.kind, one.key, one.field) not in known]
     refused: dict[str, Refused] = {}
     if not dry_run and plan.changes:
         progress(f"writing {len(plan.changes)} files")

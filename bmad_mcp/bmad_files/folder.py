@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bmad_mcp.bmad_files import markdown
 from bmad_mcp.bmad_files.deviations import Deviations, shown
 from bmad_mcp.bmad_files.values import Generation, SourceFile
 from bmad_mcp.errors import Invalid, NotFound
@@ -17,12 +19,15 @@ BYTE_LIMIT = 5 * MIB
 TOTAL_LIMIT = 200 * MIB
 LISTED_LIMIT = 100_000
 DEPTH_LIMIT = 32
+# So many files take about a quarter of a second.
+TOLD_EACH = 512
 SKIPPED = frozenset(
     {
         *("node_modules", "bower_components", "vendor", "site-packages", "venv", "env", "__pycache__"),
         *("dist", "build", "out", "target", "coverage"),
     }
 )
+_OURS, _SPLIT, _THEIRS = re.compile(r"<{7}(?: .*)?"), re.compile(r"={7}"), re.compile(r">{7}(?: .*)?")
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK the opening of a FIFO that took a file's place would wait for a writer.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -39,7 +44,7 @@ class Listing:
 class Folder:
     """The project folder while it is read. Paths are relative to its root, with slashes; "" is the root itself."""
 
-    def __init__(self, root: Path, deviations: Deviations) -> None:
+    def __init__(self, root: Path, deviations: Deviations, progress: Callable[[str], None] = lambda _: None) -> None:
         try:
             self.root = root.resolve(strict=True)
         except (OSError, RuntimeError) as error:
@@ -47,16 +52,19 @@ class Folder:
         if not self.root.is_dir():
             raise Invalid(f"{str(root)!r} is not a folder. Give the path of the project's folder.", field="path")
         self.deviations = deviations
+        self._progress = progress
         self.files: dict[str, SourceFile] = {}
         self._listings: dict[str, Listing] = {}
         self._refused: set[str] = set()
         self._listed = 0
         self._bytes_read = 0
         self._full = False
+        self._kept: tuple[str, int] | None = None
         self._root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Let go of the folder."""
+        self._let_go()
         os.close(self._root_fd)
 
     # ── what is there ──
@@ -201,6 +209,8 @@ class Folder:
         digest = hashlib.sha256(raw).hexdigest()
         source = SourceFile(path, raw, digest, self._decoded(path, raw), generation, kind)
         self.files[path] = source
+        if len(self.files) % TOLD_EACH == 0:
+            self._progress(f"{len(self.files)} files read")
         return source
 
     def settle(self, path: str, kind: str, generation: Generation | None = None) -> None:
@@ -215,16 +225,12 @@ class Folder:
             return None
         parent, _, name = path.rpartition("/")
         try:
-            folder = self._open_folder(parent)
+            descriptor = os.open(name, _FILE_FLAGS, dir_fd=self._kept_folder(parent))
             try:
-                descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
-            finally:
-                os.close(folder)
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
                     raise OSError("it is not a regular file")
-                with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    raw = file.read(BYTE_LIMIT + 1)
+                raw = _all_of(descriptor, found.st_size)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -240,6 +246,19 @@ class Folder:
             )
             return None
         return raw
+
+    def _kept_folder(self, path: str) -> int:
+        """A descriptor of the folder that stays open until another one is asked for: most files lie beside the last."""
+        if self._kept is None or self._kept[0] != path:
+            descriptor = self._open_folder(path)
+            self._let_go()
+            self._kept = path, descriptor
+        return self._kept[1]
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            os.close(self._kept[1])
+            self._kept = None
 
     def _open_folder(self, path: str) -> int:
         """A descriptor of the folder, opened part by part so that no link that appears meanwhile leads out."""
@@ -273,6 +292,15 @@ class Folder:
                 "Remove the NUL byte, then import again. The file's bytes are kept as they are.",
             )
             return None
+        if (marked := conflict_line(text, path)) is not None:
+            self.deviations.add(
+                path,
+                marked,
+                "merge-conflict",
+                "The file holds an unsettled merge of git; it was not understood.",
+                "Settle the merge, then import again. The file's bytes are kept as they are.",
+            )
+            return None
         return text
 
     def _report_unreadable(self, path: str, error: OSError) -> None:
@@ -303,3 +331,33 @@ class Folder:
             f"More than {LISTED_LIMIT:,} entries were met; the rest was left out.",
             "Import a smaller folder, or move what is no part of the project out of the BMad folders.",
         )
+
+
+def conflict_line(text: str, path: str) -> int | None:
+    """The line of the first mark that git leaves where two sides differ; what a code block of a document shows is none.
+
+    The marks count only when all three stand there in their order: a row of equals signs alone is a heading's.
+    """
+    if "<<<<<<<" not in text or ">>>>>>>" not in text:
+        return None
+    each = markdown.prose(text) if path.lower().endswith(".md") else markdown.lines(text)
+    begin = next((line for line in each if _OURS.fullmatch(line.text)), None)
+    if begin is None:
+        return None
+    # A code block that one side opens hides nothing.
+    left = [_SPLIT, _THEIRS]
+    for line in markdown.lines(text, begin.start):
+        if left and left[0].fullmatch(line.text):
+            left.pop(0)
+    return None if left else begin.number
+
+
+def _all_of(descriptor: int, size: int) -> bytes:
+    """What the file holds, though not more than one byte over the limit; `size` is what it should hold."""
+    parts: list[bytes] = []
+    left = BYTE_LIMIT + 1
+    # A buffer as large as the limit for each small file costs more than the reading.
+    while left and (part := os.read(descriptor, min(left, max(size + 1, 4096)))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

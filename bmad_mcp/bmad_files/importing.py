@@ -129,12 +129,12 @@ async def _once(
     if not dry_run:
         await db.execute(queries.LOCK)
     stored = agreed(await read_stored(db, wanted))
-    steps = await asyncio.to_thread(plan, wanted, stored)
+    steps = await asyncio.to_thread(plan, wanted, stored, progress)
     writes = [step for step in steps if is_write(step)]
     if dry_run or not writes:
         return steps
     progress(f"writing {len(writes)} rows")
-    await apply(db, writes, stored)
+    await apply(db, writes, stored, progress)
     if wanted.source == "import":
         await db.execute(queries.SET_PROJECT, wanted.settings)
         await db.execute(queries.RECORD, operation, caller.principal, uuid7().hex, _detail(wanted, steps))

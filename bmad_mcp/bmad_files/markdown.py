@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from bmad_mcp.bmad_files.values import Section
 
@@ -11,8 +11,11 @@ from bmad_mcp.bmad_files.values import Section
 LINE_LIMIT = 2_000
 MARKS = frozenset(["", " ", "x", "X", "N/A", "n/a", "!", "-", "~", "/", "?", ">", "✓", "✔", "✅", "❌", "⚠️"])
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(\S.*)|[ \t]*)")
-# The lines that headings and fences can be on; everything else need not be looked at.
-_MARK = re.compile(r"(?:^|(?<=\ufeff)) {0,3}(?:#|```|~~~)[^\n]*", re.MULTILINE)
+# The lines that headings and fences can be on; everything else need not be looked at. Each is found by the line end
+# before it, which is much faster than to try every position.
+_MARK = re.compile(r"\n {0,3}(?:#|```|~~~)[^\n]*")
+_FIRST_MARK = re.compile(r" {0,3}(?:#|```|~~~)[^\n]*")
+_FENCES = ("`", "~")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BOX = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]{1,8}\[([^\[\]]{0,4})\](?!\()[ \t]*(.*)")
 _ITEM = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]+(\S.*)")
@@ -21,8 +24,7 @@ _GOES_ON = re.compile(r"\W{0,4}(?:When|Then|And|But)\b", re.IGNORECASE)
 _VARIABLE = re.compile(r"\{\{([^{}\n]{1,80})\}\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line outside code fences: its number from 1, where it starts, its text without the line end."""
 
     number: int
@@ -30,8 +32,7 @@ class Line:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(NamedTuple):
     """A `#` heading: `start` and `end` enclose its line with the line end."""
 
     level: int
@@ -41,8 +42,7 @@ class Heading:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """A check box: the mark between the brackets, the text behind, how far it is indented (a tab counts four)."""
 
     mark: str
@@ -51,8 +51,7 @@ class Box:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class FrontMatter:
+class FrontMatter(NamedTuple):
     """The YAML between the first two `---` lines; `body` is where the text goes on."""
 
     text: str
@@ -65,26 +64,30 @@ def lines(text: str, start: int = 0, end: int | None = None) -> Iterator[Line]:
     end = len(text) if end is None else end
     if start == 0 and text.startswith("\ufeff"):
         start = 1
-    number = text.count("\n", 0, start) + 1
-    while start < end:
-        stop = text.find("\n", start, end)
-        stop = end if stop < 0 else stop
-        yield Line(number, start, text[start:stop].removesuffix("\r"))
-        start, number = stop + 1, number + 1
+    if start >= end:
+        return
+    rows = text[start:end].split("\n")
+    if not rows[-1]:
+        rows.pop()
+    for number, row in enumerate(rows, start=text.count("\n", 0, start) + 1):
+        yield Line(number, start, row.removesuffix("\r"))
+        start += len(row) + 1
 
 
 def prose(text: str, start: int = 0, end: int | None = None) -> Iterator[Line]:
     """The lines outside code fences, without the fences."""
     fence = ""
     for line in lines(text, start, end):
-        fence, is_prose = _fenced(fence, line.text)
-        if is_prose:
-            yield line
+        if fence or line.text.lstrip(" ")[:1] in _FENCES:
+            fence, is_prose = _fenced(fence, line.text)
+            if not is_prose:
+                continue
+        yield line
 
 
 def _fenced(fence: str, line: str) -> tuple[str, bool]:
     """(the fence that is open after the line, whether the line is outside of it), given the one open before."""
-    opened = _FENCE.fullmatch(line) if line.lstrip(" ")[:1] in ("`", "~") else None
+    opened = _FENCE.fullmatch(line) if line.lstrip(" ")[:1] in _FENCES else None
     if fence:
         closes = opened and opened[1].startswith(fence) and not opened[2].strip()
         return ("" if closes else fence), False
@@ -97,22 +100,29 @@ def headings(text: str, start: int = 0) -> list[Heading]:
     """The `#` headings outside code fences."""
     found: list[Heading] = []
     fence, number, counted = "", 1, 0
-    if start == 0 and text.startswith("\ufeff"):
-        start = 1
-    for mark in _MARK.finditer(text, start):
-        # A byte order mark within a line begins nothing.
-        if mark.start() > start and text[mark.start() - 1] != "\n":
+    for begin, stop in _marked(text, start):
+        line = text[begin:stop].removesuffix("\r")
+        if line.lstrip(" ")[0] in _FENCES:
+            fence, _ = _fenced(fence, line)
             continue
-        line = mark[0].removesuffix("\r")
-        fence, is_prose = _fenced(fence, line)
-        match = _HEADING.fullmatch(line) if is_prose and len(line) <= LINE_LIMIT else None
+        match = _HEADING.fullmatch(line) if not fence and len(line) <= LINE_LIMIT else None
         if match is None:
             continue
-        number += text.count("\n", counted, mark.start())
-        counted = mark.start()
-        end = min(mark.end() + 1, len(text))
-        found.append(Heading(len(match[1]), _without_closing(match[2] or ""), number, mark.start(), end))
+        number += text.count("\n", counted, begin)
+        counted = begin
+        end = min(stop + 1, len(text))
+        found.append(Heading(len(match[1]), _without_closing(match[2] or ""), number, begin, end))
     return found
+
+
+def _marked(text: str, start: int) -> Iterator[tuple[int, int]]:
+    """Where the lines with marks at their begin are; a byte order mark stands before the first line only."""
+    if start == 0 and text.startswith("\ufeff"):
+        start = 1
+    if start <= 1 and (first := _FIRST_MARK.match(text, start)):
+        yield first.span()
+    for mark in _MARK.finditer(text, max(start - 1, 0)):
+        yield mark.start() + 1, mark.end()
 
 
 def _without_closing(name: str) -> str:
@@ -132,6 +142,8 @@ def sections(text: str, found: Sequence[Heading]) -> tuple[Section, ...]:
 
 def front_matter(text: str) -> FrontMatter | None:
     """The front matter, when the text begins with a `---` line and another one ends it."""
+    if not text.startswith(("---", "\ufeff---")):
+        return None
     each = lines(text)
     first = next(each, None)
     if first is None or first.text.rstrip() != "---":

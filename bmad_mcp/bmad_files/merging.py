@@ -176,11 +176,16 @@ def merge_status(
     if not has_status or file.value == was:
         return
     is_untouched = database == was
-    if STORY.reaches(ours, file) and (is_untouched or RANK[file] > RANK[ours]):
+    if STORY.reaches(ours, file) and (is_untouched or is_further(file, ours)):
         merge.values["status"] = merge.imported["status"] = file.value
         return
     if is_told:
         merge.refuse("status", file.value, database, _status_advice(merge, file, ours))
+
+
+def is_further(file: StoryStatus, ours: StoryStatus) -> bool:
+    """Whether the file's status goes on from ours; what was cancelled here is not taken up again silently."""
+    return ours is not StoryStatus.CANCELLED and RANK[file] > RANK[ours]
 
 
 def _status_advice(merge: Merge, file: StoryStatus, ours: StoryStatus) -> str:

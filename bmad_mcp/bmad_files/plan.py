@@ -1,6 +1,6 @@
 """Compares what a folder asks for with what is stored, and says step by step what to do; pure."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,8 @@ from bmad_mcp.bmad_files.story_rows import EpicRow, StoryRow
 from bmad_mcp.lifecycles import StoryStatus
 
 Record = Mapping[str, Any]
+# So many stories take about a quarter of a second.
+TOLD_EACH = 512
 STAYS = "It stays in the database; nothing to do if that is right."
 
 
@@ -34,8 +36,11 @@ class Stored:
     is_imported: bool = False
 
 
-def plan(wanted: Wanted, stored: Stored) -> list[Step]:
-    """The steps that make the database say what the folder says, in a stable order."""
+def plan(wanted: Wanted, stored: Stored, progress: Callable[[str], None] = lambda _: None) -> list[Step]:
+    """The steps that make the database say what the folder says, in a stable order.
+
+    `progress` is told how far it is with many stories.
+    """
     steps: list[Step] = []
     steps += _definitions(_with_aliases(wanted.agents, stored.agents), stored.agents, wanted)
     steps += _definitions(wanted.templates, stored.templates, wanted)
@@ -43,7 +48,7 @@ def plan(wanted: Wanted, stored: Stored) -> list[Step]:
     if wanted.source == "builtin":
         return steps
     steps += _epics(wanted, stored)
-    steps += _stories(wanted, stored)
+    steps += _stories(wanted, stored, progress)
     steps += _files(wanted.artifacts, stored.artifacts, {step.path for step in steps if isinstance(step, Gone)})
     for row in wanted.memories:
         is_known = row.values["id"] in stored.memories
@@ -153,9 +158,11 @@ def _goes_back(values: Mapping[str, Any], known: Record) -> bool:
     return RANK[StoryStatus(values["status"])] < RANK[StoryStatus(known["status"])]
 
 
-def _stories(wanted: Wanted, stored: Stored) -> Iterator[Step]:
+def _stories(wanted: Wanted, stored: Stored, progress: Callable[[str], None]) -> Iterator[Step]:
     seen: set[str] = set()
-    for row in wanted.stories:
+    for count, row in enumerate(wanted.stories):
+        if count and count % TOLD_EACH == 0:
+            progress(f"{count} of {len(wanted.stories)} stories planned")
         seen.add(row.key)
         known = stored.stories.get(row.key)
         if known is None:
@@ -163,7 +170,7 @@ def _stories(wanted: Wanted, stored: Stored) -> Iterator[Step]:
             yield from plan_tasks(row, row.status.value, ())
         elif _is_left(known, row.path):
             yield Gone("story", row.key, known["source_path"], STAYS)
-        elif not known["fresh"] or row.path in wanted.unreadable:
+        elif not known["fresh"] or row.path in wanted.unreadable or (row.path is None and _lost(row, known, wanted)):
             yield Keep("story", row.key)
             yield from (Keep("task", f"{row.key} {number}") for number in range(1, known["tasks"] + 1))
         else:
@@ -171,6 +178,12 @@ def _stories(wanted: Wanted, stored: Stored) -> Iterator[Step]:
     for key, known in stored.stories.items():
         if key not in seen and known["imported"] is not None:
             yield Gone("story", key, known["source_path"] or "", STAYS)
+
+
+def _lost(row: StoryRow, known: Record, wanted: Wanted) -> dict[str, Any]:
+    """The epic's document that told of the story and cannot be read now, as the story's `extra` has it; or nothing."""
+    path = known["row"]["extra"].get("epic_file")
+    return {"epic_file": path} if path in wanted.unreadable and "epic_file" not in row.extra else {}
 
 
 def _new_story(row: StoryRow) -> Create:
@@ -195,12 +208,14 @@ def _known_story(row: StoryRow, known: Record, wanted: Wanted, tasks: tuple[Reco
     was = known["imported"] or {}
     before = {**known["row"], "id": known["id"], "version": known["version"], "status": known["status"]}
     merge = Merge("story", row.key, row.path or "")
-    # A gate is never taken back by a file that is missing or cannot be read.
-    fields = {name: value for name, value in row.merged.items() if name != "gate" or value is not None}
+    lost = _lost(row, known, wanted)
+    # A gate is never taken back by a file that is missing or cannot be read, nor what an epic's document told.
+    kept = [name for name, value in row.merged.items() if (name == "gate" and value is None) or (lost and not value)]
+    fields = {name: value for name, value in row.merged.items() if name not in kept}
     merge_fields(merge, fields, before, was.get("fields", {}))
-    if "gate" not in fields:
-        merge.values["gate"] = before["gate"]
-        merge.imported["fields"]["gate"] = was.get("fields", {}).get("gate", fingerprint(None))
+    for name in kept:
+        merge.values[name] = before[name]
+        merge.imported["fields"][name] = was.get("fields", {}).get(name, fingerprint(row.merged[name]))
     merge_sections(merge, row.sections, before["sections"], was.get("sections", {}))
     merge_status(merge, row.status, row.has_status, known["status"], was.get("status"))
     task_steps = list(plan_tasks(row, merge.values["status"], tasks))
@@ -209,7 +224,7 @@ def _known_story(row: StoryRow, known: Record, wanted: Wanted, tasks: tuple[Reco
     # What is not settled is compared again next time.
     if not conflicts:
         imported["whole"] = row.fingerprint
-    extra = {**row.extra, "imported": imported}
+    extra = {**row.extra, **lost, "imported": imported}
     values = {**merge.values, **_mirrored(row, before, wanted), "extra": extra}
     yield from merge.conflicts
     yield _row_step("story", row.key, values, before)

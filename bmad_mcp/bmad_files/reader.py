@@ -27,9 +27,10 @@ def read_project(root: Path, *, progress: Callable[[str], None] | None = None) -
 
     Raises NotFound when there is no such folder, Invalid when it is a file. `progress` gets a line for each part.
     """
-    folder = Folder(root, Deviations())
+    tell = progress or (lambda _: None)
+    folder = Folder(root, Deviations(), tell)
     try:
-        return _read(Collected(folder, progress or (lambda _: None)))
+        return _read(Collected(folder, tell))
     finally:
         folder.close()
 
@@ -132,8 +133,6 @@ def _read_v6_state(found: Collected, places: V6Places, generation: Generation) -
             if match := _SPEC.fullmatch(name):
                 _read_spec(found, path, story_name(match[1] + ".md"), generation)
             state.read_any(found, path, generation)
-            if name == "tickets.toml":
-                _tell_tickets(found, path)
     for tracker in list(found.trackers):
         location = str(tracker.meta.get("story_location") or "").replace("{project-root}/", "").strip("/")
         if location and "{" not in location and ".." not in location and found.folder.is_folder(location):
@@ -158,15 +157,6 @@ def _read_spec(found: Collected, path: str, name: StoryName | None, generation: 
     found.try_each(source, parse)
 
 
-def _tell_tickets(found: Collected, path: str) -> None:
-    message = "Ticket files of the coming v7 are kept and shown, not turned into stories yet."
-    found.deviations.add(path, None, "v7-tickets", message, "Nothing to do.")
-    if path in found.folder.files:
-        found.folder.settle(path, "ticket", "v7")
-    if "v7" not in found.generations:
-        found.generations.append("v7")
-
-
 # ── elsewhere ──
 
 
@@ -183,9 +173,7 @@ def _read_trackers_elsewhere(found: Collected, generation: Generation) -> None:
         if name.startswith("initiative-"):
             for path in found.folder.walk(real):
                 if path.endswith((".toml", ".md")):
-                    state.read_document(found, path, "v7", "ticket")
-                    if path.endswith("tickets.toml"):
-                        _tell_tickets(found, path)
+                    state.read_any(found, path, "v7")
 
 
 def _read_nested(found: Collected) -> None:

@@ -7,7 +7,7 @@ from bmad_mcp.bmad_files import markdown
 from bmad_mcp.bmad_files.collected import Collected
 from bmad_mcp.bmad_files.definitions import stem
 from bmad_mcp.bmad_files.deviations import shown
-from bmad_mcp.bmad_files.documents import deferred_items, kind_of, log_head, story_list, ticket_items
+from bmad_mcp.bmad_files.documents import TICKETS, deferred_items, is_of_v7, kind_of, log_head, story_list, ticket_items
 from bmad_mcp.bmad_files.epics import read_epics
 from bmad_mcp.bmad_files.stories import StoryName, read_story, story_name
 from bmad_mcp.bmad_files.trackers import read_gate, read_notes, read_tracker
@@ -130,7 +130,13 @@ def read_any(found: Collected, path: str, generation: Generation) -> None:
     if path in found.folder.files:
         return
     name = path.rsplit("/", 1)[-1]
-    if TRACKER.fullmatch(path):
+    if is_of_v7(path):
+        kind = kind_of(path)
+        # The document of an epic has no heading of v6's form.
+        read_document(found, path, "v7", "ticket" if kind == "epics" else kind)
+        if name == TICKETS and "v7" not in found.generations:
+            found.generations.append("v7")
+    elif TRACKER.fullmatch(path):
         read_tracker_file(found, path, generation)
     elif name == ".memlog.md":
         source = found.folder.read(path, generation, "memlog")

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from bmad_mcp.lifecycles import StoryStatus
 
@@ -56,21 +57,40 @@ _WORDS: tuple[tuple[str, StoryStatus], ...] = (
 _LABEL = re.compile(r"^(?:x |current |story |status )+")
 
 
+# A project has a few status words and headings, thousands of times; a long text is not worth keeping.
+_KEPT_LENGTH = 100
+
+
 def plain(raw: str) -> str:
     """A status word without emoji, emphasis, case and punctuation."""
+    return _kept_plain(raw) if len(raw) <= _KEPT_LENGTH else _plain(raw)
+
+
+def _plain(raw: str) -> str:
     text = unicodedata.normalize("NFKC", raw)
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", text)
     text = "".join(letter if letter.isalnum() else " " for letter in text.lower())
     return " ".join(text.split())
 
 
+_kept_plain = lru_cache(maxsize=4096)(_plain)
+
+
 def story_status(raw: str | None) -> tuple[StoryStatus, bool]:
     """Our status for a foreign word, and whether the word was understood; a text is read by how it begins."""
-    words = _LABEL.sub("", plain(raw or ""))
+    raw = raw or ""
+    return _kept_status(raw) if len(raw) <= _KEPT_LENGTH else _status(raw)
+
+
+def _status(raw: str) -> tuple[StoryStatus, bool]:
+    words = _LABEL.sub("", plain(raw))
     for word, status in _WORDS:
         if words == word or words.startswith(word + " "):
             return status, True
     return StoryStatus.DRAFT, not words
+
+
+_kept_status = lru_cache(maxsize=1024)(_status)
 
 
 RANK = {

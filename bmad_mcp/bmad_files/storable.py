@@ -18,6 +18,7 @@ PATH_LIMIT = 1000
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LARGEST_INTEGER = 2**63
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class Storable:
@@ -34,7 +35,7 @@ class Storable:
 
     def text(self, value: str, path: str | None, name: str, limit: int = TEXT_LIMIT) -> str:
         """The text without NUL and half surrogates, within `limit` characters."""
-        if _UNSTORABLE.search(value):
+        if _is_odd(value):
             value = _UNSTORABLE.sub("\ufffd", value)
             self.note(
                 path,
@@ -66,6 +67,9 @@ class Storable:
             return self.text(value, path, name)
         if value is None or isinstance(value, bool):
             return value
+        # The usual types first: whether a value is some kind of Mapping takes long to ask.
+        if type(value) is list or type(value) is tuple:
+            return [self.json(one, path, name) for one in value]
         if isinstance(value, int):
             return value if abs(value) < _LARGEST_INTEGER else f"{value:#x}"[:LINE_LIMIT]
         if isinstance(value, float):
@@ -87,6 +91,11 @@ class Storable:
         return text
 
 
+def _is_odd(value: str) -> bool:
+    # Most texts are ASCII, which knows no surrogates.
+    return "\x00" in value if value.isascii() else _UNSTORABLE.search(value) is not None
+
+
 def name_of(value: str) -> str:
     """A name by which tools can ask for a definition: lower case, words with dots, slashes and dashes."""
     text = re.sub(r"[^\w./ -]+", "-", value.strip().lower()).strip("-./ ")
@@ -99,7 +108,12 @@ def fingerprint(value: Any) -> str:
 
 
 def _ordered(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is list or kind is tuple:
+        return [one if type(one) is str else _ordered(one) for one in value]
+    if kind is dict or isinstance(value, Mapping):
         return {str(key): _ordered(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
         return [_ordered(one) for one in value]

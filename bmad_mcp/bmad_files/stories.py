@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -32,6 +33,7 @@ _COMMENT = re.compile(r"<!--[^>]{0,2000}-->")
 _CRITERIA = ("acceptance criteria", "acceptance criteria …", "acceptance", "acs", "ac")
 _TASKS = ("tasks", "tasks …", "subtasks", "task list", "implementation tasks", "dev tasks")
 _WISHES = ("story", "user story", "story statement", "story description")
+_CRITERION = re.compile(r"[0-9]{1,4}[a-z]?")
 _REFERENCES = re.compile(r"\(\s*(?:AC|ac)s?(?![a-z])([^()]{0,200})\)")
 
 
@@ -247,11 +249,12 @@ def _settled(path: str, marks: Sequence[StatusMark], deviations: Deviations) -> 
 # ── parts ──
 
 
-def _is_named(name: str, words: Sequence[str]) -> bool:
+@lru_cache(maxsize=4096)
+def _is_named(name: str, words: tuple[str, ...]) -> bool:
     return name in words or any(word.endswith("…") and name.startswith(word[:-1]) for word in words)
 
 
-def part(text: str, found: Sequence[Heading], words: Sequence[str]) -> str | None:
+def part(text: str, found: Sequence[Heading], words: tuple[str, ...]) -> str | None:
     """The text under the first heading of such a name, with its sub-headings' texts; None when there is none."""
     for at, heading in enumerate(found):
         if _is_named(markdown.plain(heading.name), words):
@@ -275,7 +278,7 @@ def _tasks(text: str, found: Sequence[Heading]) -> Iterator[StoryTask]:
 
 def _references(text: str) -> tuple[str, ...]:
     """The criteria that a task names: `(AC: 1, 3)`, `(AC #2)`, `(AC1, AC2)`."""
-    found = [word for match in _REFERENCES.finditer(text) for word in re.findall(r"[0-9]{1,4}[a-z]?", match[1])]
+    found = [word for match in _REFERENCES.finditer(text) for word in _CRITERION.findall(match[1])]
     return tuple(dict.fromkeys(found))
 
 

@@ -91,7 +91,7 @@ def read_documents(found: Collected, places: V4Places, generation: Generation) -
     if real := found.folder.locate(places.architecture_file):
         state.read_document(found, real, generation, "architecture")
     for path in found.folder.walk("docs"):
-        if path.endswith((".md", ".yaml", ".yml")):
+        if path.endswith((".md", ".yaml", ".yml", "/tickets.toml")):
             state.read_any(found, path, generation)
 
 

@@ -44,6 +44,8 @@ def command(
     both sides changed is reported and left alone.
 
     With --format, write everything that the project has, so that you can leave with it.
+
+    The exit code is 1 when a file could not be written.
     """
     if form is not None:
         if dry_run or mend:
@@ -59,6 +61,9 @@ def command(
             settings = settings.model_copy(update={"project": slug(folder.name)})
         report = asyncio.run(_export(settings, folder, dry_run, mend))
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else report.render(), nl=as_json)
+    if form is None and report.refused and not dry_run:
+        # A script hears that files are not as they should be; a conflict is for people, and nothing failed.
+        click.get_current_context().exit(1)
 
 
 @asynccontextmanager

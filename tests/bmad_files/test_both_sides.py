@@ -118,7 +118,7 @@ class Sequence:
                 "same_section",
                 "reconcile",
                 "reconcile",
-            ]  # fmt: skip
+            ]
         )
         self.log.append(f"{name} {key}")
         await getattr(self, name)(key)

@@ -395,12 +395,13 @@ def test_tickets_of_v7_are_shown_and_told(tmp_path):
     write(
         tmp_path,
         "initiative-shop/epic-a/tickets.toml",
-        '[[epic]]\nid = 1\ntitle = "A"\n[[entry]]\nid = 2\ntitle = "B"\nafter = [1]\n',
+        '[[epic]]\nid = 1\ntitle = "A"\n[[entry]]\nid = 2\ntitle = "B"\nafter = []\n',
     )
     project = read_project(tmp_path)
     assert project.generations == ("v7",)
     (tickets,) = (one for one in project.documents if one.kind == "ticket")
     assert [(one["table"], one["title"]) for one in tickets.items] == [("epic", "A"), ("entry", "B")]
+    assert [(one.key, one.title) for one in project.stories] == [("1.2", "B")]
     assert codes(project) == ["v7-tickets"]
     assert project.files[0].generation == "v7"
 

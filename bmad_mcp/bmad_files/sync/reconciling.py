@@ -58,12 +58,13 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
         if differing := _what_differs(planned):
             return await _told(opened, Round("paused", _switched(folder, known, state.head, differing)))
     taken = await _import(opened, folder, project)
+    unsettled = taken.conflicts
     settled: list[Settled] = []
     if taken.conflicts:
         wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
         settled = await settle(opened, wanted, taken.conflicts)
         if settled:
-            await import_read(
+            again = await import_read(
                 opened,
                 folder,
                 project,
@@ -73,8 +74,17 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
                 agreed=decided(settled, wanted),
                 keep=False,
             )
+            unsettled = again.conflicts
     written = await export_read(
-        opened, folder, project, dry_run=False, mend="behind", progress=_untold, caller=CALLER, now=datetime.now
+        opened,
+        folder,
+        project,
+        dry_run=False,
+        mend="behind",
+        progress=_untold,
+        caller=CALLER,
+        now=datetime.now,
+        unsettled=unsettled,
     )
     hashes = {file.path: file.sha256 for file in project.files} | {one.path: one.sha256 for one in written.files}
     return await _told(

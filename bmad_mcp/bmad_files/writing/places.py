@@ -51,5 +51,5 @@ def refused_place(path: str, targets: Targets, files: Mapping[str, SourceFile]) 
 
 def _is_odd(part: str) -> bool:
     return (
-        part.partition(".")[0].strip().lower() in RESERVED or part != part.strip(" .") or bool({*part} & {*'<>:"|?*'})
+        part.partition(".")[0].strip().lower() in RESERVED or part != part.rstrip(" .") or bool({*part} & {*'<>:"|?*'})
     )
