@@ -1,0 +1,129 @@
+"""Finds out which memory service is there, and keeps its connections for all projects."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Literal
+
+from bmad_mcp.memory.services.answers import MemoryService
+from bmad_mcp.memory.services.breaker import Clock, Guards
+from bmad_mcp.memory.services.http import Allowance, Away, JsonClient, Refused, ServiceError, TimedOut
+from bmad_mcp.memory.services.mem0 import MEMORIES, Mem0, is_list
+from bmad_mcp.memory.services.openmemory import STATS, OpenMemory, is_stats
+from bmad_mcp.memory.services.single_flight import SingleFlight
+
+Setting = Literal["openmemory", "mem0", "builtin", "auto"]
+Provider = Literal["openmemory", "mem0", "builtin"]
+
+APPS = "/api/v1/apps/"
+PROBE_SECONDS = 1.0
+FOUND_SECONDS = 300.0
+ABSENT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which memory serves, and one sentence that says why."""
+
+    provider: Provider
+    why: str
+
+
+class MemoryServices:
+    """The memory service of the settings: one pool of connections and one set of guards for all projects."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        user: str,
+        api_key: str | None = None,
+        setting: Setting = "auto",
+        probe_seconds: float = PROBE_SECONDS,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Raises ValueError for an address that cannot be used; `builtin` opens no connection."""
+        self._user = user
+        self._setting = setting
+        self._probe_seconds = probe_seconds
+        self._clock = clock
+        self._flights = SingleFlight()
+        self._choice: Choice | None = None
+        self._until = 0.0
+        self._client: JsonClient | None = None
+        self._guards: dict[Provider, Guards] = {}
+        if setting != "builtin":
+            self._client = JsonClient(address, headers={"X-API-Key": api_key} if api_key else None)
+
+    async def choice(self) -> Choice:
+        """What the settings name, or what answers there now; an answer holds for five minutes, silence for half one."""
+        if self._setting != "auto":
+            return Choice(self._setting, f"BMAD_MEMORY_PROVIDER says {self._setting}")
+        if self._choice is None or self._clock() >= self._until:
+            return await self._flights.run("probe", self._probe)
+        return self._choice
+
+    def of_project(self, provider: Provider, project: str) -> MemoryService | None:
+        """The project's memories in this service; None for the built-in memory, which is no service."""
+        if self._client is None or provider == "builtin":
+            return None
+        guards = self._guards.setdefault(provider, Guards(self._clock))
+        kind = OpenMemory if provider == "openmemory" else Mem0
+        return kind(self._client, user=self._user, project=project, guards=guards)
+
+    def ask_again(self) -> None:
+        """Forget which service answered, so that the next choice probes."""
+        self._choice = None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _probe(self) -> Choice:
+        choice = await self._found()
+        self._choice = choice
+        self._until = self._clock() + (ABSENT_SECONDS if choice.provider == "builtin" else FOUND_SECONDS)
+        return choice
+
+    async def _found(self) -> Choice:
+        client = self._client
+        assert client is not None
+        allowance = Allowance(self._probe_seconds)
+        openmemory, mem0 = await asyncio.gather(
+            _outcome(self._is_openmemory(client, allowance)), _outcome(self._is_mem0(client, allowance))
+        )
+        at = client.address
+        if openmemory is True:
+            return Choice("openmemory", f"OpenMemory answers at {at}")
+        if mem0 is True:
+            return Choice("mem0", f"A mem0 server answers at {at}")
+        if isinstance(mem0, Refused) and mem0.status in (401, 403):
+            return Choice("builtin", f"What answers at {at} wants an API key, so the built-in memory serves")
+        for kind, told in ((TimedOut, "did not answer in time"), (Away, "is not there")):
+            if isinstance(openmemory, kind):
+                return Choice("builtin", f"The memory service at {at} {told}, so the built-in memory serves")
+        return Choice("builtin", f"What answers at {at} is no memory service, so the built-in memory serves")
+
+    async def _is_openmemory(self, client: JsonClient, allowance: Allowance) -> bool:
+        try:
+            return is_stats(await client.ask("GET", STATS, params={"user_id": self._user}, allowance=allowance))
+        except Refused as error:
+            if error.status != 404:
+                raise
+        # 404 is also what an OpenMemory says that has not met the user; its apps are there for everybody.
+        apps = await client.ask("GET", APPS, allowance=allowance)
+        return isinstance(apps, dict) and isinstance(apps.get("apps"), list)
+
+    async def _is_mem0(self, client: JsonClient, allowance: Allowance) -> bool:
+        return is_list(
+            await client.ask("GET", MEMORIES, params={"user_id": self._user, "top_k": 1}, allowance=allowance)
+        )
+
+
+async def _outcome(probe: Awaitable[bool]) -> bool | ServiceError:
+    try:
+        return await probe
+    except ServiceError as error:
+        return error
