@@ -1,13 +1,20 @@
 """The memory in the project's own database: kept and found in the caller's transaction."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, uuid7
-from bmad_mcp.memory import queries
+from bmad_mcp.memory import queries, spelling
+from bmad_mcp.memory.categories import category_of
+from bmad_mcp.memory.confidence import confidence_of
 from bmad_mcp.memory.identifiers import identifiers_of
 from bmad_mcp.memory.provider import Health, NewMemory, Question, Receipt, Remembered
+
+# How much each of these may move a score up or down.
+RECENCY, CERTAINTY, OWN, FITTING = 0.1, 0.05, 1.05, 1.03
+FRESH_DAYS = 30.0
 
 
 class BuiltinMemory:
@@ -42,7 +49,14 @@ class BuiltinMemory:
 
     async def recall(self, question: Question) -> list[Remembered]:
         """The memories that fit best, best first; the latest with the score 0 when none does."""
-        rows = await self._db.fetch(
+        rows = await self._look(question, ())
+        meant = await self._meant(rows)
+        if meant:
+            rows = await self._look(question, meant)
+        return _ranked(rows, question, meant)
+
+    async def _look(self, question: Question, more: Sequence[str]) -> list[Any]:
+        return await self._db.fetch(
             queries.RECALL,
             question.text,
             identifiers_of(question.text),
@@ -51,8 +65,25 @@ class BuiltinMemory:
             question.agent if question.only_agent else None,
             question.since,
             question.limit,
+            list(more),
         )
-        return [_remembered(row, _why(row, question.agent)) for row in rows]
+
+    async def _meant(self, rows: Sequence[Any]) -> list[str]:
+        """What the misspelt words of a question may stand for, when half of its words are unknown."""
+        if not rows or 2 * len(rows[0]["unknown"]) < rows[0]["asked"]:
+            return []
+        unknown = [word for word in rows[0]["unknown"] if len(word) >= spelling.SHORTEST and word.isalpha()]
+        if not unknown:
+            return []
+        lengths = [len(word) for word in unknown]
+        found = await self._db.fetch(
+            queries.VOCABULARY,
+            sorted({word[0] for word in unknown}),
+            min(lengths) - spelling.LENGTHS_APART,
+            max(lengths) + spelling.LENGTHS_APART,
+        )
+        vocabulary = [row["word"] for row in found]
+        return list(dict.fromkeys(known for word in unknown for known in spelling.alike(word, vocabulary)))
 
     async def related(self, ref: str, limit: int) -> list[Remembered] | None:
         """The memories that share names, words or category with one; None when there is no such memory."""
@@ -60,7 +91,8 @@ class BuiltinMemory:
         if source is None or not await self._db.fetchval(queries.EXISTS, source):
             return None
         rows = await self._db.fetch(queries.RELATED, source, limit)
-        return [_remembered(row, _why_related(row)) for row in rows]
+        nudged = [(float(row["score"]) * _nudge(row), row) for row in rows]
+        return [_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)]
 
     async def forget(self, refs: Sequence[str]) -> int:
         """Delete these memories; how many there were."""
@@ -79,29 +111,66 @@ def _uuid(ref: str) -> UUID | None:
         return None
 
 
-def _remembered(row: Any, why: str) -> Remembered:
+def _ranked(rows: Sequence[Any], question: Question, meant: Sequence[str]) -> list[Remembered]:
+    asked = category_of(question.text)
+    category = asked.category if asked.words else None
+    nudged = []
+    for row in rows:
+        own = OWN if question.agent and row["agent"] == question.agent else 1.0
+        fits = FITTING if row["category"] == category else 1.0
+        nudged.append((float(row["score"] or 0) * _nudge(row) * own * fits, row))
+    # Of equal ones the asker's own come first: so do the latest when nothing matches.
+    best = _best(nudged, question.limit, question.agent)
+    return [_remembered(row, score, _why(row, question.agent, meant)) for score, row in best]
+
+
+def _best(scored: list[tuple[float, Any]], limit: int, agent: str | None = None) -> list[tuple[float, Any]]:
+    def order(pair: tuple[float, Any]) -> tuple[float, bool, float, str]:
+        score, row = pair
+        return score, agent is not None and row["agent"] == agent, -row["days"], str(row["id"])
+
+    return sorted(scored, key=order, reverse=True)[:limit]
+
+
+def _nudge(row: Any) -> float:
+    """Age ±10 %, and ±5 % for how sure the memory is."""
+    age = 1 - RECENCY + 2 * RECENCY * math.exp(-max(row["days"], 0.0) / FRESH_DAYS)
+    return age * (1 - CERTAINTY + 2 * CERTAINTY * _confidence(row))
+
+
+def _confidence(row: Any) -> float:
+    return confidence_of(row["confidence"], row["author_kind"], row["confirmed"], row["days"])
+
+
+def _remembered(row: Any, score: float, why: str) -> Remembered:
     return Remembered(
         ref=str(row["id"]),
         text=row["text"],
         category=row["category"],
         created_at=row["created_at"],
-        score=round(float(row["score"]), 3),
-        confidence=row["confidence"],
+        score=min(1.0, round(score, 3)),
+        confidence=_confidence(row),
         agent=row["agent"],
         author_kind=row["author_kind"],
         why=why,
     )
 
 
-def _shared(row: Any) -> list[str]:
+def _shared(row: Any, meant: Sequence[str] = ()) -> list[str]:
     words = [word for word in row["words"] if word not in row["names"] and any(map(str.isalpha, word))]
     named = [f"names {', '.join(row['names'])}"] if row["names"] else []
-    return named + ([f"words {', '.join(words)}"] if words else [])
+    plain, guessed = ([word for word in words if (word in meant) is is_meant] for is_meant in (False, True))
+    return [
+        *named,
+        *([f"words {', '.join(plain)}"] if plain else []),
+        *([f"spelt like {', '.join(guessed)}"] if guessed else []),
+    ]
 
 
-def _why(row: Any, agent: str | None) -> str:
-    reasons = _shared(row) if row["score"] else ["latest"]
-    return "; ".join([*reasons, f"by {agent}"] if agent and row["agent"] == agent else reasons)
+def _why(row: Any, agent: str | None, meant: Sequence[str]) -> str:
+    reasons = _shared(row, meant) if row["score"] else ["latest"]
+    confirmed = [f"stored {row['confirmed'] + 1} times"] if row["confirmed"] > 0 else []
+    return "; ".join([*reasons, *confirmed, *([f"by {agent}"] if agent and row["agent"] == agent else [])])
 
 
 def _why_related(row: Any) -> str:

@@ -1,10 +1,12 @@
-"""SQL of the built-in memory: two rankings by what matched, fused by rank, in one statement."""
+"""SQL of the built-in memory: rankings by what matched, fused by rank, in one statement."""
 
-# Reciprocal rank fusion: an item counts weight / (60 + its place in a ranking). A name that matches is stronger
-# evidence than a word. What follows only nudges: age ±10 %, confidence ±5 %, the asker's own +5 %.
+# Reciprocal rank fusion: an item counts weight * strength / (60 + its place in a ranking), where strength is its own
+# worth beside the best of that ranking, so that a clear winner stays one. A name that matches is stronger evidence
+# than a word. Age, evidence and such only nudge; `builtin` does that.
 K = 60
 PER_RANKING = 60
 WORD_WEIGHT, NAME_WEIGHT, CATEGORY_WEIGHT = 1.0, 1.5, 0.25
+NEAR_BONUS = 0.15
 MOST_WORDS = 40
 
 STORE = """
@@ -37,60 +39,90 @@ SELECT (SELECT a.name FROM bmad_agents a
      WHERE a.project_id = bmad_project()) AS known
 """
 
-# The lexemes of a tsvector, joined by OR: a natural question asked with AND finds nothing.
+# Lexemes as a tsquery that wants any of them: a natural question asked with AND finds nothing.
 ANY_OF = r"""string_agg('''' || replace(replace(l.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery"""
+# Two words of the question that stand side by side in the memory too.
+NEAR = r"""
+    (SELECT string_agg(format('''%s'' <%s> ''%s''', replace(replace(a.lexeme, '\', '\\'), '''', ''''''),
+         b.at - a.at, replace(replace(b.lexeme, '\', '\\'), '''', '''''')), ' | ')::tsquery
+     FROM (SELECT u.lexeme, u.positions[1] AS at FROM asking, unnest(vector) u) a
+     JOIN (SELECT u.lexeme, u.positions[1] AS at FROM asking, unnest(vector) u) b ON b.at - a.at IN (1, 2)
+     WHERE a.at < 64) AS near"""
 
 
-def _lexemes(vector: str) -> str:
-    """The words that tell most of a tsvector: the most used ones, then the longest."""
+def _asked(vector: str, more: str, names: str) -> str:
+    """The words that tell most of a tsvector (the most used ones, then the longest), with more words and names."""
     return f"""
-    SELECT array_agg(l.lexeme) AS words, {ANY_OF} AS query
-    FROM (SELECT u.lexeme FROM unnest({vector}) u
-          ORDER BY cardinality(u.positions) DESC NULLS LAST, length(u.lexeme) DESC, u.lexeme LIMIT {MOST_WORDS}) l"""
-
-
-def _rankings(eligible: str) -> str:
-    """One pass over the project's memories, then a ranking for each way to match."""
-    # One pass, as row security keeps `@@` and `&&` (which are not leakproof) from using an index.
-    return f"""
-matched AS MATERIALIZED (
-    SELECT m.id, CASE WHEN m.search @@ asked.query THEN ts_rank(m.search, asked.query, 1) END AS rank,
-        CASE WHEN m.identifiers && asked.names
-            THEN cardinality(ARRAY(SELECT unnest(m.identifiers) INTERSECT SELECT unnest(asked.names))) END AS shared
-    FROM (SELECT * FROM asked WHERE query IS NOT NULL OR names <> '{{}}') asked
-    JOIN mcp_memories m ON m.search @@ asked.query OR m.identifiers && asked.names
-    WHERE m.project_id = bmad_project() {eligible}
-), by_words AS (
-    SELECT id, {WORD_WEIGHT}::float8 AS weight, row_number() OVER (ORDER BY rank DESC, id DESC) AS place
-    FROM matched WHERE rank IS NOT NULL ORDER BY place LIMIT {PER_RANKING}
-), by_names AS (
-    SELECT id, {NAME_WEIGHT}::float8 AS weight, row_number() OVER (ORDER BY shared DESC, id DESC) AS place
-    FROM matched WHERE shared IS NOT NULL ORDER BY place LIMIT {PER_RANKING}
+asking AS MATERIALIZED (SELECT {vector} AS vector), asked AS MATERIALIZED (
+    SELECT array_agg(l.lexeme) AS words, {ANY_OF} AS query, {names} AS names, {NEAR}
+    FROM ((SELECT u.lexeme FROM asking, unnest(vector) u
+           ORDER BY cardinality(u.positions) DESC NULLS LAST, length(u.lexeme) DESC, u.lexeme LIMIT {MOST_WORDS})
+          UNION SELECT unnest({more})) l
 )"""
 
 
-MATCHED = """
+def _rankings(eligible: str) -> str:
+    """One pass over the project's memories, then a ranking for each way to match: rare words and names count most."""
+    # One pass, as row security keeps `@@` and `&&` (which are not leakproof) from using an index.
+    return f"""
+matched AS MATERIALIZED (
+    SELECT m.id, m.search, m.identifiers && asked.names AS named, m.identifiers, hashtextextended(m.text, 0) AS same
+    FROM (SELECT * FROM asked WHERE query IS NOT NULL OR names <> '{{}}') asked
+    JOIN mcp_memories m ON m.search @@ asked.query OR m.identifiers && asked.names
+    WHERE m.project_id = bmad_project() {eligible}
+), size AS MATERIALIZED (
+    SELECT count(*)::float8 AS memories, greatest(avg(length(search)), 1)::float8 AS words FROM matched
+), word_hits AS MATERIALIZED (
+    SELECT x.id, u.lexeme AS hit, length(x.search) AS words
+    FROM asked, matched x, unnest(x.search) u WHERE u.lexeme = ANY(asked.words)
+), name_hits AS MATERIALIZED (
+    SELECT x.id, u.hit FROM asked, matched x, unnest(x.identifiers) u(hit) WHERE x.named AND u.hit = ANY(asked.names)
+), word_worth AS MATERIALIZED (
+    SELECT hit, ln(1 + (SELECT memories FROM size) / count(*)) AS worth FROM word_hits GROUP BY hit
+), name_worth AS MATERIALIZED (
+    SELECT hit, ln(1 + (SELECT memories FROM size) / count(*)) AS worth FROM name_hits GROUP BY hit
+), by_words AS (
+    SELECT id, {WORD_WEIGHT}::float8 AS weight, worth / max(worth) OVER () AS strength,
+        row_number() OVER (ORDER BY worth DESC, id DESC) AS place
+    FROM (SELECT w.id, w.worth * CASE WHEN x.search @@ asked.near THEN 1 + {NEAR_BONUS} ELSE 1 END AS worth
+          FROM (SELECT h.id, sum(v.worth) / (0.75 + 0.25 * max(h.words) / max(size.words)) AS worth
+                FROM word_hits h JOIN word_worth v USING (hit), size
+                GROUP BY h.id ORDER BY worth DESC, h.id DESC LIMIT 2 * {PER_RANKING}) w
+          JOIN matched x USING (id), asked) r
+    ORDER BY place LIMIT {PER_RANKING}
+), by_names AS (
+    SELECT id, {NAME_WEIGHT}::float8 AS weight, worth / max(worth) OVER () AS strength,
+        row_number() OVER (ORDER BY worth DESC, id DESC) AS place
+    FROM (SELECT h.id, sum(v.worth) AS worth FROM name_hits h JOIN name_worth v USING (hit) GROUP BY h.id) r
+    ORDER BY place LIMIT {PER_RANKING}
+)"""
+
+
+FUSED = f"sum(r.weight * r.strength / ({K} + r.place)) * ({K} + 1)"
+SHOWN = """m.id, m.text, m.category, date_trunc('second', m.created_at) AS created_at, m.confidence, m.agent,
+    m.author_kind, extract(epoch FROM now() - m.created_at)::float8 / 86400 AS days,
+    coalesce(evidence.times - 1, 0) AS confirmed,
     ARRAY(SELECT u.lexeme FROM unnest(m.search) u WHERE u.lexeme = ANY(asked.words)
           ORDER BY u.positions[1] LIMIT 6) AS words,
-    ARRAY(SELECT unnest(m.identifiers) INTERSECT SELECT unnest(asked.names) ORDER BY 1 LIMIT 6) AS names
-"""
-NUDGES = """(0.9 + 0.2 * exp(-extract(epoch FROM now() - m.created_at)::float8 / 2592000))
-        * (0.95 + 0.1 * m.confidence)"""
+    ARRAY(SELECT unnest(m.identifiers) INTERSECT SELECT unnest(asked.names) ORDER BY 1 LIMIT 6) AS names"""
 
 _ELIGIBLE = """AND ($4::text IS NULL OR m.category = $4::text) AND ($5::text IS NULL OR m.agent = $5::text)
       AND ($6::timestamptz IS NULL OR m.created_at >= $6::timestamptz)"""
 
-# When nothing matches, the latest are better than nothing: they come with the score 0.
+# When nothing matches, the latest are better than nothing: they come with the score 0. `unknown` are the words of the
+# question that no memory has.
 RECALL = f"""
-WITH asked AS MATERIALIZED (
-    SELECT l.words, l.query, $2::text[] AS names FROM ({_lexemes("to_tsvector('english', $1::text)")}) l
-), {_rankings(_ELIGIBLE)}, best AS (
-    SELECT ({WORD_WEIGHT}::float8 * (asked.query IS NOT NULL)::int
-        + {NAME_WEIGHT}::float8 * (asked.names <> '{{}}')::int) / ({K} + 1) AS score
+WITH {_asked("to_tsvector('english', $1::text)", "$8::text[]", "$2::text[]")}, {_rankings(_ELIGIBLE)}, best AS (
+    SELECT {WORD_WEIGHT}::float8 * (asked.query IS NOT NULL)::int
+        + {NAME_WEIGHT}::float8 * (asked.names <> '{{}}')::int AS score
     FROM asked
 ), found AS (
-    SELECT r.id, sum(r.weight / ({K} + r.place)) AS fused
+    SELECT r.id, {FUSED} AS score
     FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_names) r GROUP BY r.id
+    ORDER BY score DESC, r.id DESC LIMIT greatest(2 * $7::int, 30)
+), evidence AS MATERIALIZED (
+    SELECT one.id, times FROM found JOIN matched one USING (id)
+    JOIN (SELECT same, count(*) AS times FROM matched GROUP BY same) alike USING (same)
 ), latest AS (
     (SELECT m.id FROM mcp_memories m
      WHERE m.project_id = bmad_project() AND m.agent = $3::text AND NOT EXISTS (SELECT FROM found) {_ELIGIBLE}
@@ -99,43 +131,43 @@ WITH asked AS MATERIALIZED (
     (SELECT m.id FROM mcp_memories m
      WHERE m.project_id = bmad_project() AND NOT EXISTS (SELECT FROM found) {_ELIGIBLE}
      ORDER BY m.id DESC LIMIT $7::int)
-), scored AS (
-    SELECT r.id, r.fused / nullif(best.score, 0) * {NUDGES}
-        * CASE WHEN m.agent = $3::text THEN 1.05 ELSE 1 END AS score
-    FROM (SELECT * FROM found UNION ALL SELECT id, 0 FROM latest) r
-    JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = r.id, best
 )
-SELECT m.id, m.text, m.category, date_trunc('second', m.created_at) AS created_at, m.confidence, m.agent, m.author_kind,
-    least(1, coalesce(s.score, 0)) AS score, {MATCHED}
-FROM scored s JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id, asked
-ORDER BY coalesce(s.score, 0) DESC, (m.agent IS NOT DISTINCT FROM $3::text) DESC, m.created_at DESC, m.id DESC
-LIMIT $7::int
+SELECT {SHOWN}, s.score / nullif(best.score, 0) AS score, ARRAY(SELECT unnest(asked.words) EXCEPT
+    SELECT hit FROM word_worth) AS unknown, coalesce(cardinality(asked.words), 0) AS asked
+FROM (SELECT id, score FROM found UNION ALL SELECT id, 0 FROM latest) s
+JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id
+LEFT JOIN evidence ON evidence.id = s.id, asked, best
+ORDER BY s.score DESC, m.id DESC
+"""
+
+# The words of the project's memories that a misspelt one may stand for: with the same first letter, about as long.
+VOCABULARY = """
+SELECT word FROM ts_stat('SELECT search FROM mcp_memories WHERE project_id = bmad_project()')
+WHERE left(word, 1) = ANY($1::text[]) AND length(word) BETWEEN $2::int AND $3::int
 """
 
 RELATED = f"""
 WITH source AS MATERIALIZED (
     SELECT m.id, m.category, m.search, m.identifiers FROM mcp_memories m
     WHERE m.project_id = bmad_project() AND m.id = $1::uuid
-), asked AS MATERIALIZED (
-    SELECT l.words, l.query, coalesce((SELECT identifiers FROM source), '{{}}') AS names,
-        (SELECT category FROM source) AS category
-    FROM ({_lexemes("(SELECT search FROM source)")}) l
-), {_rankings("AND m.id <> $1::uuid")}, by_category AS (
-    SELECT m.id, {CATEGORY_WEIGHT}::float8 AS weight, row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place
-    FROM asked JOIN mcp_memories m ON m.category = asked.category
+), {_asked("(SELECT search FROM source)", "'{}'::text[]", "coalesce((SELECT identifiers FROM source), '{}')")},
+{_rankings("AND m.id <> $1::uuid")}, by_category AS (
+    SELECT m.id, {CATEGORY_WEIGHT}::float8 AS weight, 1::float8 AS strength,
+        row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place
+    FROM source JOIN mcp_memories m ON m.category = source.category
     WHERE m.project_id = bmad_project() AND m.id <> $1::uuid
     ORDER BY place LIMIT {PER_RANKING}
 ), found AS (
-    SELECT r.id, sum(r.weight / ({K} + r.place)) AS fused
+    SELECT r.id, {FUSED} / {WORD_WEIGHT + NAME_WEIGHT + CATEGORY_WEIGHT} AS score
     FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_names UNION ALL SELECT * FROM by_category) r GROUP BY r.id
-), scored AS (
-    SELECT f.id, f.fused * ({K} + 1) / {WORD_WEIGHT + NAME_WEIGHT + CATEGORY_WEIGHT} * {NUDGES} AS score
-    FROM found f JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = f.id
+    ORDER BY score DESC, r.id DESC LIMIT greatest(2 * $2::int, 30)
+), evidence AS MATERIALIZED (
+    SELECT one.id, times FROM found JOIN matched one USING (id)
+    JOIN (SELECT same, count(*) AS times FROM matched GROUP BY same) alike USING (same)
 )
-SELECT m.id, m.text, m.category, date_trunc('second', m.created_at) AS created_at, m.confidence, m.agent, m.author_kind,
-    least(1, s.score) AS score, {MATCHED}, m.category = asked.category AS same_category
-FROM scored s JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id, asked
-ORDER BY s.score DESC, m.created_at DESC, m.id DESC
-LIMIT $2::int
+SELECT {SHOWN}, s.score, m.category = source.category AS same_category
+FROM found s JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id
+LEFT JOIN evidence ON evidence.id = s.id, asked, source
+ORDER BY s.score DESC, m.id DESC
 """
 EXISTS = "SELECT EXISTS (SELECT FROM mcp_memories WHERE project_id = bmad_project() AND id = $1::uuid)"

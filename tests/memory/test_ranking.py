@@ -4,10 +4,13 @@ import random
 
 import pytest
 
+from bmad_mcp.call import Caller
+from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.memory import queries
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.identifiers import identifiers_of
 from bmad_mcp.memory.provider import Question
+from bmad_mcp.operation import perform
 
 pytest_plugins = ("stories.fixtures",)
 
@@ -83,14 +86,17 @@ async def test_of_two_equal_texts_the_newer_the_surer_or_the_own_one_wins(run, s
     await put(sql, "gate rule alpha", days=0)
     first = (await run("memory_context", focus="alpha")).items
     assert first[0].created_at > first[1].created_at
-    await put(sql, "gate rule beta", confidence=0.1)
     await put(sql, "gate rule beta", confidence=1.0)
-    assert [item.confidence for item in (await run("memory_context", focus="beta")).items] == [1.0, 0.1]
+    await put(sql, "gate rule beta", confidence=0.1)
+    sure, doubtful = (await run("memory_context", focus="beta")).items
+    # Stored twice: the doubtful one is less so than it was said to be.
+    assert (sure.confidence, doubtful.confidence) == (1.0, 0.37)
+    assert sure.why == "words beta; stored 2 times"
     await put(sql, "gate rule gamma", agent="dev")
     await put(sql, "gate rule gamma", agent="qa")
     for agent in ("dev", "qa"):
         found = (await run("memory_context", focus="gamma", agent=agent)).items[0]
-        assert (found.agent, found.why) == (agent, f"words gamma; by {agent}")
+        assert (found.agent, found.why) == (agent, f"words gamma; stored 2 times; by {agent}")
 
 
 async def test_the_nudges_never_beat_a_clearly_better_match(run, sql):
@@ -112,3 +118,74 @@ async def test_a_recall_is_one_statement(call, two_hundred):
     found = await BuiltinMemory(Counted()).recall(Question("token refresh in T-41", agent="dev"))
     assert found[0].text == FACTS["T-41"]
     assert sent == [queries.RECALL]
+
+
+async def test_a_rare_word_counts_more_than_common_ones(run, sql):
+    for number in range(40):
+        await put(sql, f"the review of the login form in round {number}")
+    await put(sql, "kerberos wants a ticket", days=90)
+    found = (await run("memory_context", focus="review of the login form and kerberos")).items
+    assert "kerberos wants a ticket" in [item.text for item in found]
+
+
+async def test_words_side_by_side_go_before_the_same_words_apart(run, sql):
+    await put(sql, "flag in the feature list of blue")
+    await put(sql, "feature flag in the list of blue", days=5)
+    assert (await run("memory_context", focus="feature flag")).items[0].text.startswith("feature flag")
+
+
+async def test_a_misspelt_word_finds_what_was_meant_and_says_so(run, two_hundred):
+    first = (await run("memory_context", focus="trasnlation chekout")).items[0]
+    assert first.text == FACTS["who owns the translation of the checkout"]
+    assert first.why == "spelt like checkout, translat"
+
+
+async def test_a_question_of_known_words_is_not_respelt(call, two_hundred):
+    sent = []
+
+    class Counted:
+        async def fetch(self, statement, *values):
+            sent.append(statement)
+            return await call.db.fetch(statement, *values)
+
+    await BuiltinMemory(Counted()).recall(Question("translation zzzzz of the checkout"))
+    assert sent == [queries.RECALL]
+    await BuiltinMemory(Counted()).recall(Question("qqqqq zzzzz"))
+    assert sent[1:] == [queries.RECALL, queries.VOCABULARY]
+
+
+async def test_what_fits_the_kind_of_question_wins_between_equals(run, sql):
+    await put(sql, "Colour blue for one")
+    await put(sql, "Colour blue for two")
+    await sql("UPDATE mcp_memories SET category = 'USER_PREFERENCES' WHERE text LIKE '%one'")
+    focus = "what does the user prefer: colour blue?"
+    assert (await run("memory_context", focus=focus)).items[0].category == "USER_PREFERENCES"
+    assert (await run("memory_context", focus="colour blue")).items[0].category == "AGENT_CONTEXT"
+
+
+async def test_respelling_never_looks_into_another_project(run, elsewhere):
+    await perform(BY_NAME["memory_store"], {"text": "Canary checkout"}, Caller(), elsewhere)
+    await run("memory_store", text="Something else")
+    (item,) = (await run("memory_search", query="chekout")).items
+    assert (item.text, item.why) == ("Something else", "latest")
+
+
+async def test_related_memories_come_from_other_categories_too(run):
+    async def store(text, category):
+        return (await run("memory_store", text=text, category=category)).memory.id
+
+    source = await store("T-70 moved the invoice ledger to cents in src/ledger.py", "TASK_COMPLETION")
+    await store("src/ledger.py is the only place that rounds", "AGENT_CONTEXT")
+    await store("Gate after T-70: PASS", "QUALITY_METRICS")
+    await store("The user wants each invoice in cents", "USER_PREFERENCES")
+    await store("T-71 renamed a button", "TASK_COMPLETION")
+    await store("Zebras graze", "AGENT_SESSIONS")
+    found = {item.text: item for item in (await run("memory_related", memory=source)).items}
+    assert {item.category for item in found.values()} == {
+        "AGENT_CONTEXT", "QUALITY_METRICS", "USER_PREFERENCES", "TASK_COMPLETION",
+    }  # fmt: skip
+    assert found["src/ledger.py is the only place that rounds"].why.startswith("names ledger.py, src/ledger.py")
+    assert found["Gate after T-70: PASS"].why == "names t-70"
+    assert found["The user wants each invoice in cents"].why == "words invoic, cent"
+    assert found["T-71 renamed a button"].why == "same category"
+    assert list(found)[-1] == "T-71 renamed a button"

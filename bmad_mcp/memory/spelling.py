@@ -1,0 +1,31 @@
+"""Finds the words that a misspelt one may stand for, by their trigrams; PostgreSQL's pg_trgm is not everywhere."""
+
+from collections.abc import Iterable
+
+SHORTEST = 5
+LENGTHS_APART = 3
+ALIKE = 0.35
+MOST = 2
+
+
+def trigrams(word: str) -> frozenset[str]:
+    """The groups of three letters of a word, with two blanks before it and one behind, as pg_trgm has them."""
+    padded = f"  {word} "
+    return frozenset(padded[at : at + 3] for at in range(len(padded) - 2))
+
+
+def similarity(one: frozenset[str], other: frozenset[str]) -> float:
+    """The share of all trigrams of two words that both have."""
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared)
+
+
+def alike(word: str, vocabulary: Iterable[str]) -> list[str]:
+    """The words most like this one, at most two, the most alike first."""
+    asked = trigrams(word)
+    found = [
+        (similarity(asked, trigrams(known)), known)
+        for known in vocabulary
+        if known[0] == word[0] and abs(len(known) - len(word)) <= LENGTHS_APART
+    ]
+    return [known for alikeness, known in sorted(found, reverse=True)[:MOST] if alikeness >= ALIKE]
