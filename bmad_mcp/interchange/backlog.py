@@ -126,7 +126,7 @@ def _stage(place: Place, base: str, folder: str, stage: State | None, words: _Wo
 
 
 def _task(source: SourceFile, stage: State | None, words: _Words, place: Place) -> Iterator[Item]:
-    if source.text is None or place.tell_merge_marks(source):
+    if source.text is None:
         return
     text = source.text
     matter = front_matter(text)

@@ -8,7 +8,6 @@ from typing import Any
 from bmad_mcp.bmad_files.deviations import shown
 from bmad_mcp.bmad_files.markdown import items as listed_items
 from bmad_mcp.interchange.reading import (
-    MERGE_MARK,
     Place,
     Refused,
     nothing_found,
@@ -49,9 +48,8 @@ def _items(place: Place, found: str) -> Iterator[Item]:
     file = place.read(found, name)
     if file is None or file.text is None:
         return
-    place.tell_merge_marks(file)
     for number, line in enumerate(file.text.removeprefix("\ufeff").split("\n"), start=1):
-        if not line.strip() or MERGE_MARK.fullmatch(line):
+        if not line.strip():
             continue
         try:
             record = place.json(line, file.path)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ from bmad_mcp.errors import Invalid, NotFound
 from bmad_mcp.interchange.values import Item, Original
 
 ITEM_LIMIT = 20_000
-MERGE_MARK = re.compile(r"^(?:<{7}|>{7}|={7}|\|{7})(?: .*)?\r?$", re.MULTILINE)
 
 
 class Refused(Exception):
@@ -62,16 +60,6 @@ class Place:
         """Keep a deviation for which something was not read."""
         self.is_whole = False
         self.note(path, line, code, message, mend)
-
-    def tell_merge_marks(self, source: SourceFile) -> bool:
-        """Whether git's marks of a merge that is not done stand in the file; they are told."""
-        found = MERGE_MARK.search(source.text or "")
-        if found is None or found[0].startswith("=") or "<<<<<<<" not in (source.text or ""):
-            return False
-        line = (source.text or "").count("\n", 0, found.start()) + 1
-        message = "Git's marks of an unfinished merge stand here; what they enclose was not taken."
-        self.break_off(source.path, line, "merge-marks", message, "Finish the merge, then import again.")
-        return True
 
     def json(self, text: str, path: str, line: int | None = None) -> Any:
         """A JSON text as plain values; raises Refused."""

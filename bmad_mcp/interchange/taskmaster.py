@@ -38,7 +38,7 @@ class TaskMaster:
 
 def _items(place: Place, found: str) -> Iterator[Item]:
     file = place.read(found, FILE)
-    if file is None or file.text is None or place.tell_merge_marks(file):
+    if file is None or file.text is None:
         return
     try:
         value = place.json(file.text, file.path)

@@ -144,10 +144,10 @@ def test_places_of_keys_are_those_in_the_text():
 
 @pytest.mark.parametrize("text", ["- " * 60_000, "{a: " * 60_000, "? " * 60_000, "[" * 1_000_000, "a: " * 300_000])
 def test_yaml_that_is_meant_to_take_long_is_refused_at_once(text):
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(YamlRefused):
         load_yaml(text)
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_yaml_that_is_meant_to_take_long_is_refused_at_once(text):
 @pytest.mark.parametrize("path", [STORY, "docs/prd.md", ".bmad-core/checklists/a.md", ".bmad-core/templates/a-tmpl.md"])
 def test_text_that_is_meant_to_take_long_does_not(tmp_path, path, text):
     write(tmp_path, path, text)
-    begun = time.perf_counter()
+    begun = time.process_time()
     project = read_project(tmp_path)
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
     assert "reader-fault" not in codes(project)
 
 
@@ -374,7 +374,7 @@ def test_a_story_of_five_megabytes_is_read_in_time(tmp_path):
     text = story_text("9.1", "A", "## Status\n\nDone\n", "xx")
     lines = "- [ ] a box (AC: 1)\n" * ((BYTE_LIMIT - len(text)) // 20 - 100)
     write(tmp_path, STORY, text.replace("## Dev Notes", f"{lines}\n## Dev Notes"))
-    begun = time.perf_counter()
+    begun = time.process_time()
     (story,) = read_project(tmp_path).stories
     assert len(story.tasks) > 200_000
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10

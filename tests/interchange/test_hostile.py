@@ -92,7 +92,7 @@ async def test_marks_of_a_merge_are_told(workspace, tmp_path, source):
     other = GOOD[source].replace('"A"', '"B"')
     text = f"<<<<<<< HEAD\n{GOOD[source]}\n=======\n{other}\n>>>>>>> theirs\n"
     place(tmp_path, source).write_text(text)
-    assert "merge-marks" in await codes(workspace, source, tmp_path)
+    assert "merge-conflict" in await codes(workspace, source, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,9 @@ def add_entries(text: str, parent: str, entries: Mapping[str, str], after: str |
     if not children:
         raise NotEdited(f"{parent} has no keys of its own lines")
     behind = (parent, after) if (parent, after) in before.places else children[-1]
-    line, end, _ = before.places[behind]
+    line, end, column = before.places[behind]
+    # A block of text ends where the next line begins.
+    end -= column == 0 and end > line
     rows = text.split("\n")
     indent = rows[line - 1][: len(rows[line - 1]) - len(rows[line - 1].lstrip())]
     if not indent:
