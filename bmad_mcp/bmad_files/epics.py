@@ -85,9 +85,7 @@ def epic_marks(text: str, path: str) -> list[_Mark]:
 def _marks(text: str, path: str, deviations: Deviations) -> Iterator[_Mark]:
     """The epics' and stories' headings, each with where it ends: at the next of them, or at a heading above it."""
     open_mark: _Mark | None = None
-    for line in markdown.prose(text):
-        if "#" not in line.text[:4] or len(line.text) > markdown.LINE_LIMIT:
-            continue
+    for line in markdown.hashed(text):
         match = _HEADING.fullmatch(line.text)
         if match is None:
             continue

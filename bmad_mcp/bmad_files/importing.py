@@ -14,7 +14,7 @@ from bmad_mcp.bmad_files import steps as planned
 from bmad_mcp.bmad_files.apply import Overtaken, apply, is_write
 from bmad_mcp.bmad_files.git_state import git_state
 from bmad_mcp.bmad_files.plan import Stored, plan
-from bmad_mcp.bmad_files.reader import read_project
+from bmad_mcp.bmad_files.reader import read_project, undisturbed
 from bmad_mcp.bmad_files.report import ImportReport
 from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
 from bmad_mcp.bmad_files.steps import Create, Step
@@ -43,10 +43,16 @@ async def import_folder(
     `progress` is told what is being done, also from another thread. Raises NotFound when there is no such folder,
     Conflict or Unavailable when the database does not take it; then nothing was written.
     """
-    tell = progress or (lambda _: None)
-    values = await asyncio.to_thread(read_project, folder, progress=tell)
-    tell(f"{len(values.files)} files read")
-    return await import_read(opened, folder, values, dry_run=dry_run, progress=tell, caller=caller or Caller())
+    with undisturbed():
+        return await _import_folder(opened, folder, dry_run, progress or (lambda _: None), caller or Caller())
+
+
+async def _import_folder(
+    opened: OpenProject, folder: Path, dry_run: bool, progress: Progress, caller: Caller
+) -> ImportReport:
+    values = await asyncio.to_thread(read_project, folder, progress=progress)
+    progress(f"{len(values.files)} files read")
+    return await import_read(opened, folder, values, dry_run=dry_run, progress=progress, caller=caller)
 
 
 async def import_read(
@@ -65,7 +71,8 @@ async def import_read(
     `keep` says whether its conflicts are remembered: those of an export that follows tell more.
     """
     git = await asyncio.to_thread(git_state, folder)
-    wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
+    with undisturbed():
+        wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
     place = {"folder": str(folder), "head": git.head}
     steps = await carry_out(
         opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place, keep=keep

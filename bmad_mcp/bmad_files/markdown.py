@@ -99,20 +99,29 @@ def _fenced(fence: str, line: str) -> tuple[str, bool]:
 def headings(text: str, start: int = 0) -> list[Heading]:
     """The `#` headings outside code fences."""
     found: list[Heading] = []
+    for line, stop in _hashed(text, start):
+        if match := _HEADING.fullmatch(line.text):
+            end = min(stop + 1, len(text))
+            found.append(Heading(len(match[1]), _without_closing(match[2] or ""), line.number, line.start, end))
+    return found
+
+
+def hashed(text: str) -> Iterator[Line]:
+    """The lines outside code fences that begin with `#`, behind three blanks at most, and are not too long."""
+    return (line for line, _ in _hashed(text, 0))
+
+
+def _hashed(text: str, start: int) -> Iterator[tuple[Line, int]]:
+    """The same with where each ends."""
     fence, number, counted = "", 1, 0
     for begin, stop in _marked(text, start):
         line = text[begin:stop].removesuffix("\r")
         if line.lstrip(" ")[0] in _FENCES:
             fence, _ = _fenced(fence, line)
-            continue
-        match = _HEADING.fullmatch(line) if not fence and len(line) <= LINE_LIMIT else None
-        if match is None:
-            continue
-        number += text.count("\n", counted, begin)
-        counted = begin
-        end = min(stop + 1, len(text))
-        found.append(Heading(len(match[1]), _without_closing(match[2] or ""), number, begin, end))
-    return found
+        elif not fence and len(line) <= LINE_LIMIT:
+            number += text.count("\n", counted, begin)
+            counted = begin
+            yield Line(number, begin, line), stop
 
 
 def _marked(text: str, start: int) -> Iterator[tuple[int, int]]:

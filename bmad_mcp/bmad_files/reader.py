@@ -1,7 +1,9 @@
 """Turns a folder into a BmadProject: finds the generations, reads each, and puts what belongs together together."""
 
+import gc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,9 +32,25 @@ def read_project(root: Path, *, progress: Callable[[str], None] | None = None) -
     tell = progress or (lambda _: None)
     folder = Folder(root, Deviations(), tell)
     try:
-        return _read(Collected(folder, tell))
+        with undisturbed():
+            return _read(Collected(folder, tell))
     finally:
         folder.close()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let nothing be collected meanwhile: reading makes a million values and no garbage.
+
+    Looking for some takes a sixth of the time. Two at once are no harm: whoever turned it off turns it on again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read(found: Collected) -> BmadProject:
