@@ -18,6 +18,7 @@ _FIRST_MARK = re.compile(r" {0,3}(?:#|```|~~~)[^\n]*")
 _FENCES = ("`", "~")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BOX = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]{1,8}\[([^\[\]]{0,4})\](?!\()[ \t]*(.*)")
+_CHECKED = re.compile(r"\[([^\[\]]{0,4})\](?!\()[ \t]*(?=\S)")
 _ITEM = re.compile(r"([ \t]*)(?:[-*+]|[0-9]{1,9}[.)])[ \t]+(\S.*)")
 # Given …, When …, Then … is one criterion, however many lines it takes.
 _GOES_ON = re.compile(r"\W{0,4}(?:When|Then|And|But)\b", re.IGNORECASE)
@@ -61,28 +62,36 @@ class FrontMatter(NamedTuple):
 
 def lines(text: str, start: int = 0, end: int | None = None) -> Iterator[Line]:
     """Every line of the text between two positions, fences and all."""
-    end = len(text) if end is None else end
+    start, number, rows = _rows(text, start, end)
+    for row in rows:
+        yield Line(number, start, row.removesuffix("\r"))
+        start += len(row) + 1
+        number += 1
+
+
+def _rows(text: str, start: int, end: int | None) -> tuple[int, int, list[str]]:
+    """(where the first line starts, its number, the lines without the line feed) between two positions."""
     if start == 0 and text.startswith("\ufeff"):
         start = 1
-    if start >= end:
-        return
     rows = text[start:end].split("\n")
     if not rows[-1]:
         rows.pop()
-    for number, row in enumerate(rows, start=text.count("\n", 0, start) + 1):
-        yield Line(number, start, row.removesuffix("\r"))
-        start += len(row) + 1
+    return start, text.count("\n", 0, start) + 1, rows
 
 
 def prose(text: str, start: int = 0, end: int | None = None) -> Iterator[Line]:
     """The lines outside code fences, without the fences."""
     fence = ""
-    for line in lines(text, start, end):
-        if fence or line.text.lstrip(" ")[:1] in _FENCES:
-            fence, is_prose = _fenced(fence, line.text)
-            if not is_prose:
-                continue
-        yield line
+    start, number, rows = _rows(text, start, end)
+    for row in rows:
+        line = row.removesuffix("\r")
+        is_prose = True
+        if fence or line.lstrip(" ")[:1] in _FENCES:
+            fence, is_prose = _fenced(fence, line)
+        if is_prose:
+            yield Line(number, start, line)
+        start += len(row) + 1
+        number += 1
 
 
 def _fenced(fence: str, line: str) -> tuple[str, bool]:
@@ -124,14 +133,14 @@ def _hashed(text: str, start: int) -> Iterator[tuple[Line, int]]:
             yield Line(number, begin, line), stop
 
 
-def _marked(text: str, start: int) -> Iterator[tuple[int, int]]:
+def _marked(text: str, start: int) -> list[tuple[int, int]]:
     """Where the lines with marks at their begin are; a byte order mark stands before the first line only."""
     if start == 0 and text.startswith("\ufeff"):
         start = 1
+    found = [(mark.start() + 1, mark.end()) for mark in _MARK.finditer(text, max(start - 1, 0))]
     if start <= 1 and (first := _FIRST_MARK.match(text, start)):
-        yield first.span()
-    for mark in _MARK.finditer(text, max(start - 1, 0)):
-        yield mark.start() + 1, mark.end()
+        found.insert(0, first.span())
+    return found
 
 
 def _without_closing(name: str) -> str:
@@ -215,7 +224,9 @@ def items(text: str) -> tuple[str, ...]:
 
 
 def _unboxed(text: str) -> str:
-    match = re.match(r"\[([^\[\]]{0,4})\](?!\()[ \t]*(?=\S)", text)
+    if not text.startswith("["):
+        return text.strip()
+    match = _CHECKED.match(text)
     return text[match.end() :].strip() if match and match[1] in MARKS else text.strip()
 
 

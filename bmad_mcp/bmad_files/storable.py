@@ -35,7 +35,8 @@ class Storable:
 
     def text(self, value: str, path: str | None, name: str, limit: int = TEXT_LIMIT) -> str:
         """The text without NUL and half surrogates, within `limit` characters."""
-        if _is_odd(value):
+        # Most texts are ASCII, which knows no surrogates.
+        if "\x00" in value if value.isascii() else _UNSTORABLE.search(value):
             value = _UNSTORABLE.sub("\ufffd", value)
             self.note(
                 path,
@@ -91,11 +92,6 @@ class Storable:
         return text
 
 
-def _is_odd(value: str) -> bool:
-    # Most texts are ASCII, which knows no surrogates.
-    return "\x00" in value if value.isascii() else _UNSTORABLE.search(value) is not None
-
-
 def name_of(value: str) -> str:
     """A name by which tools can ask for a definition: lower case, words with dots, slashes and dashes."""
     text = re.sub(r"[^\w./ -]+", "-", value.strip().lower()).strip("-./ ")
@@ -112,9 +108,9 @@ def _ordered(value: Any) -> Any:
     if kind in _PLAIN:
         return value
     if kind is list or kind is tuple:
-        return [one if type(one) is str else _ordered(one) for one in value]
+        return [one if type(one) in _PLAIN else _ordered(one) for one in value]
     if kind is dict or isinstance(value, Mapping):
-        return {str(key): _ordered(value[key]) for key in sorted(value, key=str)}
+        return {str(key): one if type(one := value[key]) in _PLAIN else _ordered(one) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
         return [_ordered(one) for one in value]
     return value

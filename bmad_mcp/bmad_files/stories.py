@@ -33,6 +33,12 @@ _COMMENT = re.compile(r"<!--[^>]{0,2000}-->")
 _CRITERIA = ("acceptance criteria", "acceptance criteria …", "acceptance", "acs", "ac")
 _TASKS = ("tasks", "tasks …", "subtasks", "task list", "implementation tasks", "dev tasks")
 _WISHES = ("story", "user story", "story statement", "story description")
+_BULLET = re.compile(r"^[-*+]\s+")
+_EMPHASIS = re.compile(r"[*_>#]+")
+_AS = re.compile(r"\bAs an? ", re.IGNORECASE)
+_WANT = re.compile(r"[ ,](?:I want|I need|I can|I would like|we want|we need)\b", re.IGNORECASE)
+_SO = re.compile(r"[ ,]so that\b|[ ,]so ", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _CRITERION = re.compile(r"[0-9]{1,4}[a-z]?")
 _REFERENCES = re.compile(r"\(\s*(?:AC|ac)s?(?![a-z])([^()]{0,200})\)")
 
@@ -229,7 +235,7 @@ def bare_word(text: str) -> str:
     text = _COMMENT.sub("", text[: markdown.LINE_LIMIT]).strip()
     if text.startswith("<!--"):
         return ""
-    text = re.sub(r"^[-*+]\s+", "", text).replace("**", "")
+    text = _BULLET.sub("", text).replace("**", "")
     return text.strip("*_` \t\"'").strip()
 
 
@@ -284,20 +290,20 @@ def _references(text: str) -> tuple[str, ...]:
 
 def wish(text: str) -> tuple[str, str, str]:
     """(role, want, benefit) of an "As a …, I want …, so that …" text; empty parts where there is none."""
-    words = " ".join(re.sub(r"[*_>#]+", " ", text[: 4 * WISH_LIMIT]).split())
-    start = re.search(r"\bAs an? ", words, re.IGNORECASE)
+    words = " ".join(_EMPHASIS.sub(" ", text[: 4 * WISH_LIMIT]).split())
+    start = _AS.search(words)
     if start is None:
         return "", "", ""
     rest = words[start.end() :][:WISH_LIMIT]
-    wanted = re.search(r"[ ,](?:I want|I need|I can|I would like|we want|we need)\b", rest, re.IGNORECASE)
+    wanted = _WANT.search(rest)
     if wanted is None or wanted.start() > 400:
         return "", "", ""
     after = rest[wanted.end() :]
-    so = re.search(r"[ ,]so that\b|[ ,]so ", after, re.IGNORECASE)
+    so = _SO.search(after)
     want, benefit = (after[: so.start()], after[so.end() :]) if so else (_sentence(after), "")
     return rest[: wanted.start()].strip(" ,;-"), want.strip(" ,.;-"), _sentence(benefit).strip(" ,.;-")
 
 
 def _sentence(text: str) -> str:
-    end = re.search(r"[.!?](?=\s|$)", text)
+    end = _SENTENCE_END.search(text)
     return text[: end.start()] if end else text

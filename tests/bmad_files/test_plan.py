@@ -168,6 +168,13 @@ def by_name(sections):
     return {name: stripped(group) for name, group in grouped(sections).items()}
 
 
+def test_a_new_section_goes_behind_what_the_file_has_just_put_under_the_one_before_it():
+    was = [{"name": "Record", "level": 2, "text": ""}, {"name": "File List", "level": 3, "text": "a"}]
+    file = [*was, {"name": "Deeper", "level": 4, "text": "b"}, {"name": "Notes", "level": 2, "text": "c"}]
+    merge = merged_sections(file, [*was, {"name": "Risks", "level": 2, "text": "d"}], was)
+    assert [one["name"] for one in merge.values["sections"]] == ["Record", "File List", "Deeper", "Risks", "Notes"]
+
+
 @given(section_lists, section_lists, section_lists)
 def test_merging_sections_again_changes_nothing_and_tells_the_same_conflicts(was, file, database):
     first = merged_sections(file, database, was)

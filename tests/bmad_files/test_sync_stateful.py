@@ -123,6 +123,12 @@ class Play:
     def note(self, side, kind, key, name, value):
         self.ledger.append(Entry(side, (kind, key, name), value, len(self.rounds)))
 
+    def contested(self, side, kind):
+        """A place that the other side has just changed, half of the times: that is where edits meet."""
+        met = [one.place for one in self.ledger if one.side != side and one.round == len(self.rounds)]
+        met = [(key, name) for known, key, name in met if known == kind]
+        return self.random.choice(met) if met and self.random.random() < 0.7 else None
+
     # ── what both sides say ──
 
     def told(self):
@@ -154,11 +160,15 @@ class Play:
     # ── edits of files ──
 
     async def file_section(self):
-        key, text = self.random.choice(list(self.filed().items()))
+        files, met = self.filed(), self.contested("file", "section")
+        met = met if met and met[0] in files else None
+        key = met[0] if met else self.random.choice(list(files))
+        text = files[key]
         end = "\r\n" if "\r\n" in text else "\n"
         found = markdown.headings(text)
         places = [(at, one) for at, one in enumerate(found) if one.name in EDITORS or one.name.startswith("Own")]
         name = self.random.choice([one.name for _, one in places] + ["Own words"])
+        name = met[1] if met and met[1] in [one.name for _, one in places] else name
         token = self.token("file")
         told = f"{token}\n\n{self.random.choice(TAILS)}".replace("\r\n", "\n").rstrip("\n").replace("\n", end)
         at = next((at for at, one in places if one.name == name), None)
@@ -172,7 +182,8 @@ class Play:
 
     async def file_status(self):
         files = {key: text for key, text in self.filed().items() if status_marks(text)}
-        key = self.random.choice(list(files))
+        met = self.contested("file", "status")
+        key = met[0] if met and met[0] in files else self.random.choice(list(files))
         word = self.random.choice(self.words)
         (mark, *_) = status_marks(files[key])
         rows = files[key].split("\n")
@@ -198,8 +209,9 @@ class Play:
 
     async def file_box(self):
         stories = {key: one for key, one in self.told().items() if one.tasks and one.path}
-        story = self.random.choice(list(stories.values()))
-        task = self.random.choice(story.tasks)
+        met = self.contested("file", "box")
+        story = stories[met[0]] if met and met[0] in stories else self.random.choice(list(stories.values()))
+        task = next((one for one in story.tasks if met and one.text == met[1]), self.random.choice(story.tasks))
         rows = self.filed()[story.key].split("\n")
         old, new = ("[x]", "[ ]") if task.done else ("[ ]", "[x]")
         rows[task.line - 1] = rows[task.line - 1].replace(old, new, 1)
@@ -224,7 +236,9 @@ class Play:
     # ── edits by tools; what is refused is in no ledger ──
 
     async def tool_section(self):
+        met = self.contested("tool", "section")
         key, name = self.random.choice(list(await self.statuses())), self.random.choice(list(EDITORS))
+        key, name = met if met and met[1] in EDITORS else (key, name)
         token = self.token("tool")
         text, agent = f"{token}\n\n{self.random.choice(TAILS)}".rstrip("\n"), EDITORS[name]
         now = await self.run("story_get", story=key)
@@ -252,7 +266,8 @@ class Play:
 
     async def tool_status(self):
         statuses = await self.statuses()
-        key = self.random.choice([one for one in statuses if STORY.moves[statuses[one]]])
+        met, free = self.contested("tool", "status"), [one for one in statuses if STORY.moves[statuses[one]]]
+        key = met[0] if met and met[0] in free else self.random.choice(free)
         target = self.random.choice(sorted(STORY.moves[statuses[key]]))
         now = await self.run("story_get", story=key)
         await self.run("agent_activate", agent="sm")
@@ -261,8 +276,10 @@ class Play:
 
     async def tool_task(self):
         key = self.random.choice(list(await self.statuses()))
+        met = self.contested("tool", "box")
+        key = met[0] if met and met[0] in await self.statuses() else key
         tasks = (await self.run("task_list", story=key, status="pending", limit=100)).items
-        chosen = self.random.choice(tasks)
+        chosen = next((one for one in tasks if met and one.title == met[1]), self.random.choice(tasks))
         held = await self.run("task_start", task=chosen.key, agent="dev")
         await self.run("task_complete", task=chosen.key, lease=held.lease)
         if not chosen.title.startswith("Implement story"):
@@ -298,6 +315,14 @@ class Play:
         await self.run("artifact_record", kind="note", path=path, content=text)
         self.note("tool", "document", path, "content", text)
 
+    async def both_sections(self):
+        await self.tool_section()
+        await self.file_section()
+
+    async def both_statuses(self):
+        await self.file_status()
+        await self.tool_status()
+
     # ── rounds ──
 
     async def step(self):
@@ -308,9 +333,9 @@ class Play:
         try:
             await getattr(self, name)()
         except (BmadError, IndexError):
-            assert len(self.ledger) == entries
+            assert len(self.ledger) == entries or name.startswith("both")
             self.log[-1] += " (refused)"
-        if name == "settle" or not name.startswith("tool"):
+        if not name.startswith(("tool", "both")):
             return
         # A tool may move a story along: the last task done brings it into review.
         told = {one.place[1] for one in self.ledger[entries:] if one.place[0] == "status"}
@@ -355,6 +380,7 @@ class Play:
             packed(row["content"])
             for row in await fetch(self.opened, "SELECT content FROM bmad_artifacts WHERE kind = 'conflict-copy'")
         ]
+        copies += [packed(rendered(row["sections"])) for row in held.values()]
         project = read_project(self.folder)
         gates = {one.story_key: one for one in project.gates}
         for at, entry in enumerate(self.ledger):
@@ -419,7 +445,8 @@ class Play:
                 if one.conflict.key == key and fields is not None and one.conflict.field in fields:
                     if kind == "status":
                         return "settled"
-                    if entry.side == "file" and any(packed(entry.value) in copy for copy in copies):
+                    # A heading within the text made a section of its own of what follows: that one stands.
+                    if entry.side == "file" and all(any(one in copy for copy in copies) for one in pieces(entry.value)):
                         return "kept as a copy"
         return None
 
@@ -438,6 +465,12 @@ def packed(text):
     return "\n".join(line.rstrip() for line in text.replace("\r\n", "\n").split("\n") if line.strip())
 
 
+def pieces(text):
+    found = markdown.headings(text)
+    ends = [one.start for one in found] + [len(text)]
+    return [packed(text[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
+
+
 def rendered(sections):
     return "\n".join(f"{'#' * one['level']} {one['name']}\n{one['text']}" for one in sections)
 
@@ -446,7 +479,7 @@ STEPS = (
     *("file_section", "file_section", "file_status", "file_status", "tracker_status", "file_box", "file_box"),
     *("file_story", "file_document", "tool_section", "tool_section", "tool_sentence", "tool_status", "tool_status"),
     *("tool_task", "tool_task", "tool_new_task", "tool_gate", "tool_story", "tool_document"),
-    *("settle", "settle", "settle", "settle"),
+    *("both_sections", "both_sections", "both_sections", "both_statuses", "settle", "settle", "settle", "settle"),
 )
 
 

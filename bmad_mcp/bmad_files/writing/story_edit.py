@@ -85,7 +85,7 @@ def _with_sections(file: StoryFile, text: str, stored: Rows, names: frozenset[st
         parts.append([row["name"], section.heading + _own_text(section, row, wanted["text"], line_end)])
     for at, new in enumerate(stored):
         if any(new is one for one in chosen.get(new["name"], ())):
-            _insert(parts, [one["name"] for one in stored[:at]], new, line_end)
+            _insert(parts, stored, at, line_end)
     return "".join(part for _, part in parts)
 
 
@@ -102,14 +102,17 @@ def _framed(text: str, like: str, line_end: str) -> str:
     return written.replace("\r\n", "\n").replace("\n", line_end)
 
 
-def _insert(parts: list[list[str]], before: Sequence[str], row: Mapping[str, Any], line_end: str) -> None:
-    """Put a new section behind the one that it follows in the database."""
+def _insert(parts: list[list[str]], stored: Sequence[Mapping[str, Any]], index: int, line_end: str) -> None:
+    """Put a new section behind the one that it follows in the database, and what only the file has under that one."""
+    row, known, before = stored[index], {one["name"] for one in stored}, [one["name"] for one in stored[:index]]
     follows = next((name for name in reversed(before) if any(part[0] == name for part in parts)), None)
     same = [place for place, part in enumerate(parts) if follows and part[0] == follows]
     at = same[min(before.count(follows), len(same)) - 1] if follows else 0
     if follows is None and len(parts) > 1:
         # The status is no section of the database; what is new goes behind it.
         at = next((place - 1 for place, part in enumerate(parts) if part[0]), len(parts) - 1)
+    while at + 1 < len(parts) and parts[at + 1][0] not in known and _level(parts[at + 1][1]) > row["level"]:
+        at += 1
     heading = "#" * max(1, min(int(row["level"]), 6)) + f" {row['name']}{line_end}"
     previous = parts[at][1]
     gap = "" if previous.endswith(line_end * 2) or not previous else line_end
@@ -119,6 +122,11 @@ def _insert(parts: list[list[str]], before: Sequence[str], row: Mapping[str, Any
     if at + 1 == len(parts):
         told = told.rstrip("\r\n") + line_end
     parts.insert(at + 1, [str(row["name"]), told])
+
+
+def _level(part: str) -> int:
+    told = part.lstrip(" ")
+    return len(told) - len(told.lstrip("#"))
 
 
 def _line_end(text: str) -> str:
