@@ -39,6 +39,12 @@ BEGIN
     LOOP
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.%I TO bmad_app', schema_name, item.relname);
     END LOOP;
+    FOR item IN
+        SELECT relname FROM pg_class
+        WHERE relnamespace = schema_name::regnamespace AND relkind = 'S' AND relname ~ '^mcp_pgqueuer'
+    LOOP
+        EXECUTE format('GRANT USAGE ON SEQUENCE %I.%I TO bmad_app', schema_name, item.relname);
+    END LOOP;
     EXECUTE format('REVOKE UPDATE, DELETE ON %I.bmad_agent_activity FROM bmad_app', schema_name);
     EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %I.bmad_alembic_version FROM bmad_app', schema_name);
 END

@@ -12,12 +12,15 @@ from bmad_mcp.tables import METADATA
 
 OURS = re.compile(r"(bmad|mcp)_")
 PARTITION = re.compile(r"bmad_agent_activity_(\d{4}_\d{2}|other)$")
+# The job queue's own tables: pgqueuer declares them.
+QUEUE = "mcp_pgqueuer"
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
     """Whether Alembic may look at a thing of the database: another application's tables are not its business."""
     if kind == "table" and name is not None:
-        return bool(OURS.match(name)) and not PARTITION.match(name) and name != "bmad_alembic_version"
+        is_known = PARTITION.match(name) or name.startswith(QUEUE) or name == "bmad_alembic_version"
+        return bool(OURS.match(name)) and not is_known
     return True
 
 

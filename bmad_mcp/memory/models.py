@@ -21,7 +21,16 @@ class Memory(Base):
         Index(None, "project_id", "agent", "created_at"),
         Index(None, "search", postgresql_using="gin"),
         Index(None, "identifiers", postgresql_using="gin"),
+        Index(
+            "ix_mcp_memories_undelivered",
+            "project_id",
+            "delivery",
+            "agent",
+            "id",
+            postgresql_where=sql("delivery IN ('queued', 'dead')"),
+        ),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence_in_range"),
+        CheckConstraint("delivery IN ('stored', 'queued', 'delivered', 'dead')", name="delivery_word"),
     )
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
@@ -35,6 +44,28 @@ class Memory(Base):
     identifiers: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
     search: Mapped[Any] = mapped_column(TSVECTOR, Computed("to_tsvector('english', text)", persisted=True))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    # Stored here only, waiting for the memory service, delivered to it as `service_ref`, or given up for `failure`.
+    delivery: Mapped[str] = mapped_column(server_default=sql("'stored'"))
+    provider: Mapped[str | None]
+    service_ref: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(server_default=sql("0"))
+    # Committed before each try, so that whoever comes after a crash looks the key up first.
+    attempted_at: Mapped[datetime | None]
+    failure: Mapped[str | None]
+
+
+class MemoryCache(Base):
+    """What a memory service answered to a question, to be given again while it is fresh or the service away."""
+
+    __tablename__ = "mcp_memory_cache"
+    __table_args__ = (Index(None, "project_id", "looked_up_at"),)
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    question_hash: Mapped[str] = mapped_column(primary_key=True)
+    items: Mapped[list[Any]]
+    looked_up_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    fresh_until: Mapped[datetime]
 
 
 class MemoryIntegration(InProject, Base):
