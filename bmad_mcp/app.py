@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +18,9 @@ from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.projects.open import FIND, open_project
 from bmad_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from bmad_mcp.memory.services.choosing import MemoryServices
 
 logger = logging.getLogger("bmad_mcp.app")
 
@@ -91,6 +94,12 @@ class Database:
         await upgrade(found.owner)
         return found
 
+    async def open_listener(self) -> asyncpg.Connection:
+        """One connection of the app's role that no transaction pooler shares: it may listen."""
+        if self.cluster is not None or self.settings.database_direct_url is None:
+            return await asyncpg.connect(**(await self.connections()).app)
+        return await asyncpg.connect(**await _as_app_role(self.settings.database_direct_url.get_secret_value()))
+
     async def open_pool(self) -> asyncpg.Pool:
         """Connections of the app's role to the migrated database; raises Unavailable with what to do."""
         try:
@@ -141,6 +150,29 @@ async def _revision(connect: dict[str, Any]) -> tuple[str | None, bool]:
         await connection.close()
 
 
+def memory_services(settings: Settings) -> "MemoryServices | None":
+    """The memory service of the settings, not asked yet; None where the built-in memory serves alone."""
+    if settings.memory_provider == "builtin":
+        return None
+    # Its HTTP client costs a tenth of a second, which no start waits for.
+    choosing = import_module("bmad_mcp.memory.services.choosing")
+    key = settings.memory_api_key
+    try:
+        services: MemoryServices = choosing.MemoryServices(
+            settings.memory_url,
+            user=settings.memory_user,
+            api_key=key.get_secret_value() if key else None,
+            setting=settings.memory_provider,
+            read_seconds=settings.memory_budget_seconds,
+            fresh_seconds=settings.memory_fresh_seconds,
+        )
+    except ValueError as error:
+        # The work goes on without it; `doctor` says the same.
+        logger.error("%s The built-in memory serves.", error)
+        return None
+    return services
+
+
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
@@ -149,6 +181,7 @@ class ProjectWorkspace:
         self.database = Database(settings, progress)
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
+        self._services: MemoryServices | None = None
 
     def open(self) -> None:
         """Begin to open in the background; calls wait for it."""
@@ -169,7 +202,8 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                opened = OpenProject(project_id, self.settings.project, pool)
+                self._services = self._services or memory_services(self.settings)
+                opened = OpenProject(project_id, self.settings.project, pool, self._services)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -207,6 +241,8 @@ class ProjectWorkspace:
                     await asyncio.wait_for(opened.pool.close(), 5)
                 except TimeoutError:
                     opened.pool.terminate()
+        if self._services is not None:
+            await self._services.aclose()
         await self.database.close()
 
 

@@ -1,14 +1,19 @@
 """Who asks, in which project, on which transaction."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from bmad_mcp.db import Transaction, uuid7
+
+if TYPE_CHECKING:
+    from bmad_mcp.memory.services.choosing import MemoryServices
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class OpenProject:
     id: UUID
     key: str
     pool: asyncpg.Pool
+    # None: only the memory in the database serves.
+    services: MemoryServices | None = None
 
 
 class Workspace(Protocol):
@@ -47,6 +54,18 @@ class Call:
     project_id: UUID
     project_key: str
     db: Transaction
+    services: MemoryServices | None = None
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[Transaction]:
+        """A short transaction of its own, for what must be said before the call's own one begins."""
+        transaction = Transaction(self.db.pool, self.project_id)
+        try:
+            yield transaction
+        except BaseException:
+            await transaction.end("ROLLBACK")
+            raise
+        await transaction.end("COMMIT")
 
 
 @asynccontextmanager
@@ -55,7 +74,7 @@ async def open_call(workspace: Workspace, caller: Caller, operation: str) -> Asy
     project = await workspace.project()
     transaction = Transaction(project.pool, project.id)
     try:
-        yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction)
+        yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
     except BaseException:
         await transaction.end("ROLLBACK")
         raise

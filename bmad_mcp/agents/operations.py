@@ -27,6 +27,7 @@ from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Conflict
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 from bmad_mcp.memory.categories import MemoryCategory
+from bmad_mcp.memory.look_up import look_up
 from bmad_mcp.memory.provider import Question
 from bmad_mcp.memory.recall import note_recall, recall_within_budget
 from bmad_mcp.memory.remember import remember
@@ -70,8 +71,9 @@ async def agent_get(call: Call, agent: AgentName) -> AgentOut:
 
 async def agent_context(call: Call, agent: AgentName, focus: Line = "") -> AgentContext:
     """Read what an agent would begin with; activates nothing."""
+    answer = await look_up(call, Question(focus, agent=agent, limit=MEMORIES), keep=False)
     row = await _with_work(call, agent)
-    found = await recall_within_budget(call, Question(focus, agent=row["agent"], limit=MEMORIES))
+    found = await recall_within_budget(call, Question(focus, agent=row["agent"], limit=MEMORIES), answer)
     return AgentContext(
         agent=AgentBrief.of(row),
         persona=compact(row["agent"], row["persona"], row["commands"]),
@@ -86,9 +88,10 @@ async def agent_activate(
     focus: Annotated[Line, Field(description="What the session is about; finds the fitting memories.")] = "",
 ) -> Activation:
     """Begin to work as an agent: its persona, memory and work, and what to call next."""
+    answer = await look_up(call, Question(focus, agent=agent, limit=MEMORIES))
     row = await _with_work(call, agent)
     name = row["agent"]
-    found = await recall_within_budget(call, Question(focus, agent=name, limit=MEMORIES))
+    found = await recall_within_budget(call, Question(focus, agent=name, limit=MEMORIES), answer)
     session_id = uuid7()
     await call.db.execute(queries.LOCK_SESSIONS)
     started_at = await call.db.fetchval(
@@ -161,7 +164,7 @@ async def _with_work(call: Call, agent: str) -> Any:
 
 
 OPERATIONS = (
-    Operation(agent_list, "GET /agents", resource="bmad://agents", also=("GET /agents/active",)),
+    Operation(agent_list, "GET /agents", resource="bmad://agents", also=("GET /agents/active?status=active",)),
     Operation(agent_get, "GET /agents/{agent}", toolset="planning", resource="bmad://agents/{agent}"),
     Operation(
         agent_context,

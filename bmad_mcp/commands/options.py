@@ -76,7 +76,7 @@ def _explain(fault: Any, chosen: dict[str, Any]) -> str:
         return f"{name} {fault['ctx']['error']}."
     message = fault["msg"][0].lower() + fault["msg"][1:]
     # A wrong value may be a mistyped secret: an address is never repeated.
-    shown = "" if field.endswith("_url") else f" (it is {fault['input']!r})"
+    shown = "" if field.endswith(("_url", "_key", "_keys")) else f" (it is {fault['input']!r})"
     return f"{name}: {message}{shown}."
 
 
@@ -88,3 +88,6 @@ def log_to_stderr(level: str) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
+    # They tell of every request and every retry; what matters of that is told by us, without addresses.
+    for name in ("httpx", "httpcore", "pgqueuer"):
+        logging.getLogger(name).setLevel(logging.CRITICAL if name == "pgqueuer" else logging.WARNING)

@@ -10,6 +10,7 @@ import click
 
 from bmad_mcp.app import open_workspace
 from bmad_mcp.call import Caller
+from bmad_mcp.commands.delivering import delivering
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import checked, syncing
@@ -26,8 +27,8 @@ OPENING_WAITS_SECONDS = 0.3
 
 
 @click.command("serve")
-@click.option("--http", "over_http", is_flag=True, help="Serve over HTTP on this machine instead of stdio.")
-@click.option("--host", help="Loopback address to listen on, with --http (default: 127.0.0.1).")
+@click.option("--http", "over_http", is_flag=True, help="Serve over HTTP instead of stdio.")
+@click.option("--host", help="Address to listen on, with --http (default: 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Port to listen on, with --http (default: {PORT}).")
 @click.option(
     "--sync",
@@ -38,11 +39,16 @@ OPENING_WAITS_SECONDS = 0.3
     help="Keep the BMad files in FOLDER (default: this folder) and the database the same while it runs.",
 )
 @with_settings
+@click.option("--auth", "auth_required", is_flag=True, default=None, help="Ask every HTTP request for a token.")
+@click.option("--allowed-hosts", metavar="NAMES", help="Names that clients reach it by over HTTP; with commas.")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain for HTTPS, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate, PEM.")
+@click.option("--behind-tls-proxy", is_flag=True, default=None, help="A proxy in front ends TLS.")
 def command(settings: Settings, over_http: bool, host: str | None, port: int | None, sync: Path | None) -> None:
     """Serve a project to AI assistants.
 
     Without --http: MCP over stdin and stdout, started by the assistant's host. With --http: MCP at /mcp, a page for
-    people at /, health at /health/live and /health/ready.
+    people at /, health at /health/live and /health/ready. Other machines are let in with --auth, --allowed-hosts and TLS.
     """
     settings = checked(settings if sync is None else settings.model_copy(update={"sync": sync}))
     if over_http:
@@ -65,6 +71,6 @@ async def _serve_stdio(settings: Settings) -> None:
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
         async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
             face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
-            async with syncing(workspace, settings, _tell):
+            async with syncing(workspace, settings, _tell), delivering(workspace, may_write=not settings.read_only):
                 with serving:
                     await serve_stdio(face.server)

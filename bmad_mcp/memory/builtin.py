@@ -22,8 +22,10 @@ class BuiltinMemory:
 
     name = "builtin"
 
-    def __init__(self, db: Transaction) -> None:
+    def __init__(self, db: Transaction, *, is_queued: bool = False) -> None:
+        """`is_queued`: what is kept now waits for delivery to a service."""
         self._db = db
+        self._is_queued = is_queued
 
     async def remember(self, memories: Sequence[NewMemory]) -> list[Receipt]:
         """Keep these texts; blank ones are `empty`."""
@@ -43,8 +45,9 @@ class BuiltinMemory:
                 memory.principal,
                 memory.confidence,
                 identifiers_of(memory.text),
+                "queued" if self._is_queued else "stored",
             )
-            receipts.append(Receipt(str(ref), "stored"))
+            receipts.append(Receipt(str(ref), "queued" if self._is_queued else "stored"))
         return receipts
 
     async def recall(self, question: Question) -> list[Remembered]:

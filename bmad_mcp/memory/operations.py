@@ -1,6 +1,7 @@
 """What can be done with memories."""
 
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -10,10 +11,12 @@ from bmad_mcp.activity.since import Since, moment_of
 from bmad_mcp.call import Call
 from bmad_mcp.errors import NotFound
 from bmad_mcp.memory.authors import author_of
+from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.categories import MemoryCategory, category_of
 from bmad_mcp.memory.invisible import flags_of
+from bmad_mcp.memory.look_up import look_up, related_in_service
 from bmad_mcp.memory.provider import Question
-from bmad_mcp.memory.recall import Recall, may_note, memory_of, note_recall, recall
+from bmad_mcp.memory.recall import Recall, may_note, note_recall, recall
 from bmad_mcp.memory.remember import remember
 from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt, MemoryStored
 from bmad_mcp.operation import Operation
@@ -37,8 +40,9 @@ async def memory_context(
     limit: Most = 5,
 ) -> MemoryFound:
     """Recall what the project knows about a subject, best first."""
+    answer = await look_up(call, Question(focus, agent=agent, category=category, limit=limit))
     own = await author_of(call, agent)
-    found = await recall(call, Question(focus, agent=own, category=category, limit=limit))
+    found = await recall(call, Question(focus, agent=own, category=category, limit=limit), answer)
     await note_recall(call, found, category=category, agent=own)
     return MemoryFound.of_recall(found)
 
@@ -76,18 +80,17 @@ async def memory_search(
     limit: Most = 10,
 ) -> MemoryFound:
     """Search the memories by words and names such as T-12 or login.ts."""
-    author = await author_of(call, agent) if agent else None
-    found = await recall(
-        call,
-        Question(
-            query,
-            agent=author,
-            only_agent=author is not None,
-            category=category,
-            since=moment_of(since) if since else None,
-            limit=limit,
-        ),
+    question = Question(
+        query,
+        agent=agent,
+        only_agent=agent is not None,
+        category=category,
+        since=moment_of(since) if since else None,
+        limit=limit,
     )
+    answer = await look_up(call, question, keep=False)
+    author = await author_of(call, agent) if agent else None
+    found = await recall(call, replace(question, agent=author), answer)
     if await may_note(call):
         await note_recall(call, found, category=category, agent=author)
     return MemoryFound.of_recall(found)
@@ -99,12 +102,17 @@ async def memory_related(
     limit: Most = 10,
 ) -> MemoryFound:
     """Find memories that share names, words or category with one."""
-    store, began = memory_of(call), time.perf_counter()
-    items = await store.related(memory, limit)
-    if items is None:
-        raise NotFound(f"There is no memory {memory}. memory_search finds memories and their ids.", field="memory")
+    began = time.perf_counter()
+    answer = await related_in_service(call, memory, limit)
+    store = BuiltinMemory(call.db)
+    items = await store.related(memory, limit) if answer is None else list(answer.items)
+    if items is None or (answer is not None and answer.freshness is None):
+        why = f" {answer.note}." if answer is not None and answer.note else ""
+        raise NotFound(f"There is no memory {memory}. memory_search finds memories and their ids.{why}", field="memory")
     latency = round((time.perf_counter() - began) * 1000, 3)
-    found = Recall(store.name, items, "found" if items else "nothing", latency)
+    source = store.name if answer is None else answer.provider
+    freshness = answer.freshness if answer is not None else None
+    found = Recall(source, items, "found" if items else "nothing", latency, freshness)
     if await may_note(call):
         await note_recall(call, found)
     return MemoryFound.of_recall(found)

@@ -51,6 +51,8 @@ class Remembered:
     agent: str | None = None
     author_kind: str | None = None
     why: str = ""
+    # The id here of a memory that this database delivered to a service.
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

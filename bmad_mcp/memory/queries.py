@@ -10,8 +10,9 @@ NEAR_BONUS = 0.15
 MOST_WORDS = 40
 
 STORE = """
-INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers)
-VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[])
+INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers,
+    delivery)
+VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9)
 """
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"

@@ -1,8 +1,9 @@
-"""Asks the memory and notes how it went; a session that opens never waits long for it and never fails for it."""
+"""Recalls from the database and from what the memory service said, and notes how it went; never waits long for it."""
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -10,7 +11,8 @@ from bmad_mcp.call import Call
 from bmad_mcp.errors import BmadError
 from bmad_mcp.memory import queries
 from bmad_mcp.memory.builtin import BuiltinMemory
-from bmad_mcp.memory.provider import MemoryProvider, Question, Remembered
+from bmad_mcp.memory.look_up import Answer, Freshness
+from bmad_mcp.memory.provider import Question, Remembered
 
 logger = logging.getLogger("bmad_mcp.memory")
 
@@ -22,41 +24,72 @@ END_LOOK = "ROLLBACK TO SAVEPOINT look; RELEASE SAVEPOINT look"
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What a look-up found, where, how it ended (`found`, `nothing`, `unavailable`) and how long it took."""
+    """What a look-up found, where, how it ended (`found`, `nothing`, `unavailable`) and how long it took.
+
+    `source` is the service that answered, or `builtin`. What a service's answer holds beside its own items is in
+    `from_here`. `freshness` and `note` tell how the service's part came to be.
+    """
 
     source: str
     items: list[Remembered]
     outcome: str
     latency_ms: float
+    freshness: Freshness | None = None
+    note: str | None = None
+    from_here: frozenset[str] = frozenset()
 
 
-def memory_of(call: Call) -> MemoryProvider:
-    """The memory of the call's project."""
-    return BuiltinMemory(call.db)
-
-
-async def recall(call: Call, question: Question) -> Recall:
-    """What the memory finds for a question."""
-    memory, began = memory_of(call), time.perf_counter()
+async def recall(call: Call, question: Question, answer: Answer | None = None) -> Recall:
+    """What the database finds for a question, together with what the service answered."""
+    memory, began = BuiltinMemory(call.db), time.perf_counter()
     items = await memory.recall(question)
-    return Recall(memory.name, items, "found" if items else "nothing", _since(began))
+    return with_service(Recall(memory.name, items, "found" if items else "nothing", _since(began)), answer, question)
 
 
-async def recall_within_budget(call: Call, question: Question) -> Recall:
+def with_service(own: Recall, answer: Answer | None, question: Question) -> Recall:
+    """The best of both, each memory once; where the service said nothing, what is here with the reason."""
+    if answer is None:
+        return own
+    if answer.freshness is None:
+        return replace(own, note=f"{answer.note}: this is from the project's database only")
+    here = {one.ref: one for one in own.items}
+    texts = {one.text for one in own.items}
+    others = [one for one in answer.items if one.key not in here and one.text not in texts]
+    items = _best([*own.items, *others], question)
+    return Recall(
+        answer.provider,
+        items,
+        "found" if items else "nothing",
+        round(own.latency_ms + answer.latency_ms, 3),
+        answer.freshness,
+        answer.note,
+        frozenset(here),
+    )
+
+
+def _best(items: Sequence[Remembered], question: Question) -> list[Remembered]:
+    # The score 0 says that nothing matched and these are the latest: of no use beside what did match.
+    fitting = [one for one in items if one.score != 0] or list(items)
+    return sorted(fitting, key=lambda one: (-(one.score or 0.0), -one.created_at.timestamp()))[: question.limit]
+
+
+async def recall_within_budget(call: Call, question: Question, answer: Answer | None = None) -> Recall:
     """The same for a caller that cannot fail for it: after two seconds or an error the source is `unavailable`."""
     began = time.perf_counter()
     await call.db.execute(BEGIN_LOOK)
     try:
-        return await recall(call, question)
+        return await recall(call, question, answer)
     except (asyncpg.PostgresError, BmadError) as error:
         logger.warning("The memory did not answer: %s", type(error).__name__)
-        return Recall("unavailable", [], "unavailable", _since(began))
+        return with_service(Recall("unavailable", [], "unavailable", _since(began)), answer, question)
     finally:
         await call.db.execute(END_LOOK)
 
 
 async def note_recall(call: Call, found: Recall, *, category: str | None = None, agent: str | None = None) -> None:
-    """Leave a row about a look-up, in a transaction that may write."""
+    """Leave a row about a look-up, in a transaction that may write; the service's own has left its row already."""
+    if found.freshness in ("fresh", "stale"):
+        return
     await call.db.execute(
         queries.NOTE,
         "recall",
@@ -66,7 +99,7 @@ async def note_recall(call: Call, found: Recall, *, category: str | None = None,
         found.outcome,
         len(found.items),
         found.latency_ms,
-        {"operation": call.operation},
+        {"operation": call.operation, "freshness": found.freshness},
     )
 
 

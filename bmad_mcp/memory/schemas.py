@@ -21,10 +21,11 @@ class MemoryItem(Out):
     agent: str | None = None
     author: str | None = None
     why: str | None = None
+    source: str | None = None
     flags: list[str] | None = None
 
     @classmethod
-    def found(cls, memory: Remembered, *, longest: int | None = None) -> Self:
+    def found(cls, memory: Remembered, *, longest: int | None = None, source: str | None = None) -> Self:
         """The memory as an item; with `longest` its text is cut and its id left out."""
         is_cut = longest is not None and len(memory.text) > longest
         more: dict[str, Any] = {
@@ -32,6 +33,7 @@ class MemoryItem(Out):
             "agent": memory.agent,
             "author": memory.author_kind,
             "why": memory.why,
+            "source": source,
             "flags": flags_of(memory.text) or None,
         }
         return cls(
@@ -45,15 +47,22 @@ class MemoryItem(Out):
 
 
 class MemoryFound(Out):
-    """What the memory found, best first, and which memory it was."""
+    """What the memory found, best first, and which memory it was; `freshness` and `note` tell of a service."""
 
     source: str
     items: list[MemoryItem]
+    freshness: str | None = None
+    note: str | None = None
 
     @classmethod
     def of_recall(cls, found: Recall, *, longest: int | None = None) -> Self:
         """The answer for a look-up."""
-        return cls(source=found.source, items=[MemoryItem.found(item, longest=longest) for item in found.items])
+        items = [
+            MemoryItem.found(item, longest=longest, source="builtin" if item.ref in found.from_here else None)
+            for item in found.items
+        ]
+        more = {"freshness": found.freshness, "note": found.note}
+        return cls(source=found.source, items=items, **{name: value for name, value in more.items() if value})
 
 
 class MemoryReceipt(Out):

@@ -295,6 +295,7 @@ def remembered(one: Kept, score: float | None, why: str) -> Remembered:
         agent=one.agent,
         author_kind=one.author_kind,
         why=why,
+        key=one.key,
     )
 
 

@@ -41,9 +41,16 @@ class MemoryServices:
         api_key: str | None = None,
         setting: Setting = "auto",
         probe_seconds: float = PROBE_SECONDS,
+        read_seconds: float = 1.5,
+        fresh_seconds: float = 300.0,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Raises ValueError for an address that cannot be used; `builtin` opens no connection."""
+        """Raises ValueError for an address that cannot be used; `builtin` opens no connection.
+
+        `read_seconds` is what a look-up may take, `fresh_seconds` how long its answer may be used again.
+        """
+        self.read_seconds = read_seconds
+        self.fresh_seconds = fresh_seconds
         self._user = user
         self._setting = setting
         self._probe_seconds = probe_seconds
@@ -53,6 +60,7 @@ class MemoryServices:
         self._until = 0.0
         self._client: JsonClient | None = None
         self._guards: dict[Provider, Guards] = {}
+        self._asking: asyncio.Task[Choice] | None = None
         if setting != "builtin":
             self._client = JsonClient(address, headers={"X-API-Key": api_key} if api_key else None)
 
@@ -64,13 +72,37 @@ class MemoryServices:
             return await self._flights.run("probe", self._probe)
         return self._choice
 
-    def of_project(self, provider: Provider, project: str) -> MemoryService | None:
+    @property
+    def known(self) -> Choice | None:
+        """What was chosen last, without asking; None before the first answer."""
+        if self._setting != "auto":
+            return Choice(self._setting, f"BMAD_MEMORY_PROVIDER says {self._setting}")
+        return self._choice
+
+    async def ready_choice(self) -> Choice:
+        """The last choice at once, looked after in the background when it is old; only the first one is waited for."""
+        known = self.known
+        if known is None:
+            return await self.choice()
+        if self._setting == "auto" and self._clock() >= self._until and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self.choice())
+            self._asking.add_done_callback(_unheard)
+        return known
+
+    def of_project(
+        self, provider: Provider, project: str, *, read_seconds: float | None = None
+    ) -> MemoryService | None:
         """The project's memories in this service; None for the built-in memory, which is no service."""
         if self._client is None or provider == "builtin":
             return None
-        guards = self._guards.setdefault(provider, Guards(self._clock))
+        guards = self.guards(provider)
         kind = OpenMemory if provider == "openmemory" else Mem0
-        return kind(self._client, user=self._user, project=project, guards=guards)
+        seconds = self.read_seconds if read_seconds is None else read_seconds
+        return kind(self._client, user=self._user, project=project, guards=guards, read_seconds=seconds)
+
+    def guards(self, provider: Provider) -> Guards:
+        """The breakers of a service, as they are now."""
+        return self._guards.setdefault(provider, Guards(self._clock))
 
     def ask_again(self) -> None:
         """Forget which service answered, so that the next choice probes."""
@@ -78,6 +110,8 @@ class MemoryServices:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._asking is not None:
+            self._asking.cancel()
         if self._client is not None:
             await self._client.aclose()
 
@@ -120,6 +154,11 @@ class MemoryServices:
         return is_list(
             await client.ask("GET", MEMORIES, params={"user_id": self._user, "top_k": 1}, allowance=allowance)
         )
+
+
+def _unheard(asking: asyncio.Task[Choice]) -> None:
+    if not asking.cancelled():
+        asking.exception()
 
 
 async def _outcome(probe: Awaitable[bool]) -> bool | ServiceError:

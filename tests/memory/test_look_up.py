@@ -1,0 +1,174 @@
+"""Look-ups with a memory service: cached, stale, in time, and never in the way."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+from harness import TestWorkspace, new_project
+from memory.services import faults
+from memory.services.fake_service import Reply
+
+from bmad_mcp.call import Caller
+from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.db import Transaction
+from bmad_mcp.memory.provider import NewMemory
+from bmad_mcp.memory.services.answers import Outgoing, key_of, metadata_of, tag_of
+from bmad_mcp.memory.services.choosing import MemoryServices
+from bmad_mcp.operation import perform
+
+
+def known(service, workspace, text, agent="dev", category="TASK_COMPLETION"):
+    """A memory that another database of this project has delivered."""
+    memory = NewMemory(text, category, "agent", "somebody", agent, 0.8)
+    outgoing, project = Outgoing(memory, key_of(memory)), workspace.opened.key
+    return service.add(f"{text} {tag_of(project, outgoing.key)}", metadata_of(outgoing, project))
+
+
+@pytest.fixture
+def do(beside_service):
+    async def run(name, /, **arguments):
+        return await perform(BY_NAME[name], arguments, Caller(), beside_service)
+
+    return run
+
+
+async def rows(workspace, sql, *values):
+    db = Transaction(workspace.opened.pool, workspace.opened.id)
+    try:
+        return await db.fetch(sql, *values)
+    finally:
+        await db.end("COMMIT")
+
+
+async def age_the_cache(workspace):
+    await rows(workspace, "UPDATE mcp_memory_cache SET fresh_until = now(), looked_up_at = now() - interval '2 hours'")
+
+
+NOTES = "SELECT provider, outcome, items, latency_ms, detail FROM bmad_memory_integrations ORDER BY created_at, id"
+
+
+async def test_an_activation_brings_what_the_service_knows_and_the_second_asks_nobody(do, service, beside_service):
+    known(service, beside_service, "The payments gateway times out after 30 s")
+    first = await do("agent_activate", agent="dev", focus="payments gateway")
+    assert (first.memory.source, first.memory.freshness) == ("openmemory", "fresh")
+    assert [one.text for one in first.memory.items] == ["The payments gateway times out after 30 s"]
+    asked = len(service.asked)
+    assert asked
+    second = await do("agent_activate", agent="dev", focus="payments gateway")
+    assert (second.memory.source, second.memory.freshness) == ("openmemory", "cached")
+    assert [one.text for one in second.memory.items] == [one.text for one in first.memory.items]
+    assert len(service.asked) == asked
+    noted = [(one["provider"], one["outcome"], one["detail"]["freshness"]) for one in await rows(beside_service, NOTES)]
+    assert noted == [("openmemory", "found", "fresh"), ("openmemory", "found", "cached")]
+
+
+async def test_an_agent_is_asked_for_by_its_own_name_whatever_it_was_called(do, service, beside_service):
+    known(service, beside_service, "James writes the tests first", agent="dev")
+    await rows(beside_service, "UPDATE bmad_agents SET aliases = '{james}' WHERE name = 'dev'")
+    found = await do("agent_activate", agent="james", focus="tests first")
+    assert found.agent.agent == "dev"
+    assert "by dev" in found.memory.items[0].why
+
+
+async def test_both_memories_answer_each_text_once(do, service, beside_service):
+    known(service, beside_service, "The login form needs a captcha")
+    stored = await do("memory_store", text="The login form has two fields", agent="dev")
+    assert stored.memory.delivery == "queued"
+    found = await do("memory_context", focus="login form", agent="dev")
+    assert {(one.text, one.source) for one in found.items} == {
+        ("The login form needs a captcha", None),
+        ("The login form has two fields", "builtin"),
+    }
+    # What this database delivered comes back by its own key, not twice.
+    memory = NewMemory("The login form has two fields", stored.memory.category, "agent", "local", "dev", 0.7)
+    outgoing = Outgoing(memory, stored.memory.id)
+    service.add(
+        f"{memory.text} {tag_of(beside_service.opened.key, outgoing.key)}",
+        metadata_of(outgoing, beside_service.opened.key),
+    )
+    await age_the_cache(beside_service)
+    again = await do("memory_context", focus="login form", agent="dev")
+    assert sorted(one.text for one in again.items) == sorted(one.text for one in found.items)
+
+
+async def test_another_projects_memories_never_come(do, service, beside_service, pool):
+    other = TestWorkspace(replace(await new_project(pool), services=beside_service.opened.services))
+    known(service, other, "Their secret deploy key rotates on Mondays")
+    found = await do("memory_search", query="secret deploy key")
+    assert found.items == []
+    theirs = await perform(BY_NAME["memory_search"], {"query": "secret deploy key"}, Caller(), other)
+    assert len(theirs.items) == 1
+
+
+async def test_an_old_answer_serves_when_the_service_is_away_and_says_so(do, service, beside_service):
+    known(service, beside_service, "Deploys need two approvals")
+    await do("memory_context", focus="deploys approvals")
+    await age_the_cache(beside_service)
+    service.broken["POST /api/v1/memories/filter"] = service.broken["GET /api/v1/memories/"] = Reply(
+        {"error": "Connection error."}
+    )
+    found = await do("memory_context", focus="deploys approvals")
+    assert (found.source, found.freshness) == ("openmemory", "stale")
+    assert found.note == "The memory service reported an error; this is from 2 hours ago"
+    assert [one.text for one in found.items] == ["Deploys need two approvals"]
+
+
+async def test_without_an_old_answer_the_database_serves_and_says_why(do, service, beside_service):
+    await do("memory_store", text="Deploys need two approvals")
+    service.fault = faults.hang_before_headers
+    began = time.monotonic()
+    found = await do("agent_activate", agent="dev", focus="deploys approvals")
+    assert time.monotonic() - began < 5
+    assert found.memory.source == "builtin"
+    assert found.memory.note == "The memory service did not answer in time: this is from the project's database only"
+    assert [one.text for one in found.memory.items] == ["Deploys need two approvals"]
+    (noted,) = [one for one in await rows(beside_service, NOTES) if one["provider"] == "openmemory"]
+    assert noted["outcome"] == "TimedOut"
+    assert noted["latency_ms"] >= 400
+
+
+async def test_no_connection_of_the_pool_waits_for_the_service(beside_service, service):
+    service.fault = faults.hang_before_headers
+    waiting = [
+        asyncio.ensure_future(
+            perform(BY_NAME["memory_context"], {"focus": f"subject {at}"}, Caller(connection=str(at)), beside_service)
+        )
+        for at in range(12)
+    ]
+    await asyncio.sleep(0.2)
+    pool = beside_service.opened.pool
+    assert pool.get_size() - pool.get_idle_size() == 0
+    await perform(BY_NAME["task_create"], {"title": "x"}, Caller(), beside_service)
+    assert not any(one.done() for one in waiting)
+    await asyncio.gather(*waiting)
+
+
+async def test_related_memories_of_the_service_are_found_by_its_own_ids(do, service, beside_service):
+    ref = known(service, beside_service, "The cart keeps its items for 30 days")
+    known(service, beside_service, "The cart is emptied after the payment")
+    found = await do("memory_related", memory=ref)
+    assert (found.source, [one.text for one in found.items]) == (
+        "openmemory",
+        ["The cart is emptied after the payment"],
+    )
+
+
+async def test_reading_writes_no_answer_into_the_cache(do, service, beside_service):
+    known(service, beside_service, "Deploys need two approvals")
+    await do("memory_search", query="approvals")
+    await do("agent_context", agent="dev", focus="approvals")
+    assert await rows(beside_service, "SELECT 1 FROM mcp_memory_cache") == []
+
+
+async def test_the_first_probe_of_auto_is_within_the_budget_and_the_next_ones_are_nobodys(pool, service):
+    service.fault = faults.hang_before_headers
+    services = MemoryServices(service.url, user="bmad", setting="auto", read_seconds=0.3, probe_seconds=0.6)
+    workspace = TestWorkspace(replace(await new_project(pool), services=services))
+    found = await perform(BY_NAME["memory_context"], {"focus": "x"}, Caller(), workspace)
+    assert found.source == "builtin"
+    assert "did not answer in time" in found.note
+    await asyncio.sleep(0.7)
+    again = await perform(BY_NAME["memory_context"], {"focus": "x"}, Caller(), workspace)
+    assert again.source == "builtin"
+    await services.aclose()
