@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import Transaction, uuid7
+from bmad_mcp.db import Transaction, project_transaction, uuid7
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.choosing import MemoryServices
@@ -59,13 +59,8 @@ class Call:
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
         """A short transaction of its own, for what must be said before the call's own one begins."""
-        transaction = Transaction(self.db.pool, self.project_id)
-        try:
+        async with project_transaction(self.db.pool, self.project_id) as transaction:
             yield transaction
-        except BaseException:
-            await transaction.end("ROLLBACK")
-            raise
-        await transaction.end("COMMIT")
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -99,6 +100,18 @@ class Transaction:
                 await self.pool.release(connection)
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
+
+
+@asynccontextmanager
+async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIterator[Transaction]:
+    """A transaction of a worker's own: commits when the block ends well, rolls back when it does not."""
+    transaction = Transaction(pool, project_id)
+    try:
+        yield transaction
+    except BaseException:
+        await transaction.end("ROLLBACK")
+        raise
+    await transaction.end("COMMIT")
 
 
 async def open_pool(**connect: Any) -> asyncpg.Pool:

@@ -34,7 +34,8 @@ class Operation:
     """A function `(call, **input) -> Out` and where it is reachable.
 
     `route` is the REST verb and path, `toolset` None keeps it off the tool list, `resource` is its `bmad://` address,
-    `markdown` renders the result for that resource (JSON without it), `also` names further REST routes.
+    `markdown` renders the result for that resource (JSON without it), `also` names further REST routes; a query in
+    one of them (`GET /agents/active?status=active`) fixes arguments.
     """
 
     run: Callable[..., Awaitable[BaseModel]]

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bmad_mcp.operation import TOOLSETS
 
+# What browsers send in the Origin header; `*` would let every page read the project.
+ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[1-9]\d{0,4})?")
+
 
 def slug(name: str) -> str:
     """A project key made of a folder's name: lower-case letters, digits and hyphens, at most 60 characters."""
@@ -43,18 +46,71 @@ class Settings(BaseSettings):
     memory_user: Annotated[str, Field(description="User id that the memory service knows.")] = "bmad"
     memory_provider: Annotated[
         Literal["openmemory", "mem0", "builtin", "auto"],
-        Field(description="Which memory to use; this version has the built-in one."),
+        Field(description="Which memory to use; auto = the service that answers at MEMORY_URL, else the built-in one."),
     ] = "auto"
+    memory_api_key: Annotated[
+        SecretStr | None, Field(description="Key for a memory service that wants one; sent as X-API-Key.")
+    ] = None
+    memory_budget_seconds: Annotated[
+        float,
+        Field(gt=0, le=10, description="How long a look-up may wait for the memory service."),
+    ] = 1.5
+    memory_fresh_seconds: Annotated[
+        float,
+        Field(ge=0, le=86_400, description="How long the service's answer to a question is used again."),
+    ] = 300.0
     sync: Annotated[
         Path | None,
         Field(description="Folder of BMad files that `serve` keeps the same as the database; unset = none."),
     ] = None
+    cors_origins: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(description="Comma-separated origins (https://board.example) whose pages may use REST; none by default."),
+    ] = ()
     read_only: Annotated[bool, Field(description="Offer no tool that writes.")] = False
     toolsets: Annotated[
         tuple[str, ...],
         NoDecode,
         Field(description="Comma-separated: core, planning, quality, memory, analytics, or all."),
     ] = ("core",)
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(description="Comma-separated names that clients reach `serve --http` by; unset = this machine only."),
+    ] = ()
+    public_url: Annotated[
+        str | None,
+        Field(description="Address that clients reach the server at; unset = made of the first allowed host."),
+    ] = None
+    tls_cert: Annotated[Path | None, Field(description="Certificate chain for `serve --http`, PEM.")] = None
+    tls_key: Annotated[Path | None, Field(description="Private key of the certificate, PEM.")] = None
+    behind_tls_proxy: Annotated[bool, Field(description="A proxy in front of the server ends TLS.")] = False
+    auth_required: Annotated[
+        bool, Field(description="Ask every HTTP request for a token; `serve --http` for other machines needs it.")
+    ] = False
+    auth_issuer: Annotated[
+        str | None,
+        Field(description="Issuer of the identity provider whose access tokens are good; turns authentication on."),
+    ] = None
+    auth_jwks_url: Annotated[
+        str | None, Field(description="Where the issuer's keys are; unset = found by its metadata.")
+    ] = None
+    auth_audience: Annotated[
+        str | None, Field(description="Audience that tokens must name; unset = the public address with /mcp.")
+    ] = None
+    auth_algorithms: Annotated[
+        tuple[str, ...], NoDecode, Field(description="Comma-separated signature algorithms that tokens may use.")
+    ] = ("RS256", "ES256", "PS256", "EdDSA")
+    auth_token_type: Annotated[
+        Literal["at+jwt", "jwt"], Field(description="The `typ` that tokens must say; `jwt` for older providers.")
+    ] = "at+jwt"  # noqa: S105
+    auth_scopes: Annotated[
+        str,
+        Field(
+            description="The provider's words for the scopes, as `read=bmad:read,write=bmad:write`; unset = the same."
+        ),
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much to log on stderr.")
     ] = "warning"
@@ -70,6 +126,23 @@ class Settings(BaseSettings):
         if unknown := [name for name in names if name not in TOOLSETS]:
             raise ValueError(f"has no toolset {unknown[0]!r}; there are {', '.join(TOOLSETS)} and all")
         return tuple(dict.fromkeys(names))
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        found = [one.strip().lower() for one in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(found, list | tuple):
+            raise ValueError("must be a comma-separated list")
+        origins = [one for one in found if one]
+        for one in origins:
+            if not isinstance(one, str) or not ORIGIN.fullmatch(one):
+                raise ValueError(f"has {one!r}; name each origin as a browser sends it, such as https://board.example")
+        return tuple(dict.fromkeys(origins))
+
+    @field_validator("allowed_hosts", "auth_algorithms", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("project", mode="before")
     @classmethod

@@ -2,9 +2,11 @@
 
 import bmad_mcp.activity.models
 import bmad_mcp.agents.models
+import bmad_mcp.analytics.models
 import bmad_mcp.artifacts.models
 import bmad_mcp.checklists.models
 import bmad_mcp.handoffs.models
+import bmad_mcp.identity.models
 import bmad_mcp.memory.models
 import bmad_mcp.projects.models
 import bmad_mcp.stories.models

@@ -8,6 +8,7 @@ from bmad_mcp.catalog import CATALOG
 from bmad_mcp.lifecycles import LIFECYCLES
 from bmad_mcp.operation import TOOLSETS, Operation
 from bmad_mcp.server.listing import as_tool
+from bmad_mcp.server.rest.ways import PREFIX, ways_of
 from bmad_mcp.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -33,7 +34,7 @@ def tool_page(operation: Operation) -> str:
         "",
         operation.description,
         "",
-        f"REST path (from the team server on): `{operation.route}`",
+        f"REST: {', '.join(f'`{route}`' for route in (operation.route, *operation.also))}",
         "",
     ]
     if operation.resource:
@@ -62,11 +63,16 @@ def tools() -> str:
         found = [one for one in CATALOG if one.toolset == toolset]
         if found:
             parts += [f"## {toolset}", "", *(tool_page(one) for one in found)]
-    parts += ["## Resources", "", "| address | kind | what |", "|---|---|---|"]
+    parts += ["## Resources", "", "| address | kind | REST | what |", "|---|---|---|---|"]
     for one in CATALOG:
         if one.resource:
             kind = "Markdown" if one.markdown else "JSON"
-            parts.append(f"| `{one.resource}` | {kind} | {one.description} |")
+            parts.append(f"| `{one.resource}` | {kind} | `{one.route}` | {one.description} |")
+    parts += ["", "## REST", "", f"Below `{PREFIX}`; `serve --http` shows all of it at `/docs`.", ""]
+    parts += ["| path | operation | fixed |", "|---|---|---|"]
+    for way in sorted(ways_of(CATALOG), key=lambda way: (way.path, way.verb)):
+        fixed = ", ".join(f"`{name}` = {value}" for name, value in way.preset.items())
+        parts.append(f"| `{way.verb} {way.path}` | `{way.operation.name}` | {fixed} |")
     return "\n".join(parts) + "\n"
 
 

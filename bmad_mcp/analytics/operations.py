@@ -1,8 +1,12 @@
 """What can be asked of the project as a whole."""
 
 from bmad_mcp.analytics import queries
+from bmad_mcp.analytics.agent_numbers import agent_analytics
 from bmad_mcp.analytics.drift import find_drift
+from bmad_mcp.analytics.health import health
 from bmad_mcp.analytics.next_actions import next_actions
+from bmad_mcp.analytics.overview import analytics_overview
+from bmad_mcp.analytics.run_numbers import workflow_analytics
 from bmad_mcp.analytics.schemas import (
     Board,
     Card,
@@ -65,4 +69,8 @@ async def project_board(call: Call) -> Board:
 OPERATIONS = (
     Operation(project_status, "GET /status", resource="bmad://project"),
     Operation(project_board, "GET /board", toolset=None, resource="bmad://project/board"),
+    Operation(analytics_overview, "GET /analytics/overview", toolset="analytics"),
+    Operation(agent_analytics, "GET /agents/{agent}/analytics", toolset="analytics"),
+    Operation(workflow_analytics, "GET /workflows/analytics", toolset="analytics"),
+    Operation(health, "GET /health", toolset="analytics"),
 )

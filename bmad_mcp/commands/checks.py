@@ -5,15 +5,14 @@ import platform
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
-import httpx
 
 from bmad_mcp.app import Connections, Database
-from bmad_mcp.db import uuid7
+from bmad_mcp.commands.finding import Finding, Level
+from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home
 from bmad_mcp.embedded.file_lock import alone
@@ -22,9 +21,6 @@ from bmad_mcp.errors import BmadError
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.settings import Settings
 
-Level = Literal["ok", "warn", "fail"]
-
-MEMORY_SECONDS = 1.0
 LITTLE_SPACE = 1 << 30
 NO_SPACE = 100 << 20
 ANOTHER_FOLDER = "Choose another with BMAD_DATA_DIR or --data-dir, or give yourself the right to write there."
@@ -41,6 +37,7 @@ FROM pg_roles WHERE rolname = current_user
 UNSCOPED = "SELECT count(*) FROM bmad_projects"
 SEEK = "SELECT set_config('app.project_key', $1, true)"
 PROJECT = "SELECT id FROM bmad_projects WHERE key = $1"
+SCOPE = "SELECT set_config('app.project', $1, true)"
 CONNECTIONS = """
 SELECT count(*) AS used, current_setting('max_connections')::int AS allowed
 FROM pg_stat_activity WHERE backend_type = 'client backend'
@@ -49,16 +46,6 @@ STUCK = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'idle in transaction' AND state_change < now() - interval '1 minute'
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; `mend` says what to do when it is not ok."""
-
-    level: Level
-    name: str
-    text: str
-    mend: str = ""
 
 
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
@@ -194,6 +181,8 @@ async def _check_connected(
         return
     yield await _check_role(connection)
     yield await _check_project(connection, database.settings.project)
+    async for found in _check_memories(connection, database.settings):
+        yield found
     yield await _check_load(connection)
 
 
@@ -227,6 +216,16 @@ async def _check_project(connection: asyncpg.Connection, key: str) -> Finding:
     return Finding("ok", "Project", key if found else f"{key} is not there yet; `serve` or `import` makes it")
 
 
+async def _check_memories(connection: asyncpg.Connection, settings: Settings) -> AsyncIterator[Finding]:
+    async with connection.transaction(readonly=True):
+        await connection.execute(SEEK, settings.project)
+        project_id = await connection.fetchval(PROJECT, settings.project)
+        if project_id is not None:
+            await connection.execute(SCOPE, str(project_id))
+            async for found in check_deliveries(connection, settings):
+                yield found
+
+
 async def _check_load(connection: asyncpg.Connection) -> Finding:
     row: Any = await connection.fetchrow(CONNECTIONS)
     text = f"{row['used']} of {row['allowed']} connections in use"
@@ -240,28 +239,3 @@ async def _check_load(connection: asyncpg.Connection) -> Finding:
             "They end by themselves soon.",
         )
     return Finding("ok", "Sessions", text)
-
-
-async def check_memory(settings: Settings) -> Finding:
-    """The memory service; without one the built-in memory serves, so its absence is well."""
-    if settings.memory_provider == "builtin":
-        return Finding("ok", "Memory", "built-in, by BMAD_MEMORY_PROVIDER")
-    # A probe of its own: no proxies, no redirects, and nothing of the answer is read.
-    try:
-        async with (
-            httpx.AsyncClient(timeout=MEMORY_SECONDS, trust_env=False) as client,
-            client.stream("GET", settings.memory_url, headers={"x-request-id": uuid7().hex}) as answer,
-        ):
-            return Finding(
-                "ok", "Memory", f"{settings.memory_url} answers ({answer.status_code}); the built-in memory serves"
-            )
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        absent = f"no service at {settings.memory_url}"
-        if settings.memory_provider == "auto":
-            return Finding("ok", "Memory", f"{absent}; the built-in memory serves")
-        return Finding(
-            "warn",
-            "Memory",
-            f"{absent} ({type(error).__name__}); the built-in memory serves",
-            "Start it, or set BMAD_MEMORY_URL.",
-        )

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from bmad_mcp.commands.checks import Finding, findings
+from bmad_mcp.commands.checks import findings
+from bmad_mcp.commands.finding import Finding
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.settings import Settings
 

@@ -11,7 +11,7 @@ import click
 from bmad_mcp.app import open_workspace
 from bmad_mcp.call import Caller
 from bmad_mcp.commands.delivering import delivering
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CHOSEN, with_settings
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import checked, syncing
 from bmad_mcp.server.mcp import McpFace
@@ -19,6 +19,15 @@ from bmad_mcp.server.stdio import serve_stdio
 from bmad_mcp.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+HTTP_OPTIONS = {
+    "host": "--host",
+    "port": "--port",
+    "auth_required": "--auth",
+    "allowed_hosts": "--allowed-hosts",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
+    "behind_tls_proxy": "--behind-tls-proxy",
+}
 PORT = 8770
 # Hosts kill what has not ended two seconds after their SIGTERM.
 FORCE_SECONDS = 1.8
@@ -56,8 +65,9 @@ def command(settings: Settings, over_http: bool, host: str | None, port: int | N
         serve_http = import_module("bmad_mcp.commands.serve_http")
         serve_http.run(settings, LOOPBACK if host is None else host, PORT if port is None else port)
         return
-    if host is not None or port is not None:
-        raise click.UsageError("--host and --port belong to --http: `bmad-mcp serve --http`.")
+    chosen = {"host": host, "port": port} | click.get_current_context().meta.get(CHOSEN, {})
+    if over := [option for name, option in HTTP_OPTIONS.items() if chosen.get(name) is not None]:
+        raise click.UsageError(f"{' and '.join(over)} belong to --http: `bmad-mcp serve --http`.")
     asyncio.run(_serve_stdio(settings))
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import errno
-import ipaddress
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +11,13 @@ import click
 import uvicorn
 
 from bmad_mcp.app import ProjectWorkspace, open_workspace
+from bmad_mcp.commands.delivering import delivering
+from bmad_mcp.commands.exposure import Exposure, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import syncing
+from bmad_mcp.identity.verifying import AnyOf, StaticTokens
+from bmad_mcp.server.auth import Resource
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.host_snippets import stdio_command
 from bmad_mcp.server.http import build_app, caller_of, end_streams
@@ -25,17 +29,18 @@ FORCE_SECONDS = 8.0
 
 
 def run(settings: Settings, host: str, port: int) -> None:
-    """Serve until a signal comes."""
-    listener = listen(host, port)
-    with listener:
-        asyncio.run(_serve(settings, listener))
+    """Serve until a signal comes; raises UsageError where others could come in without a token or TLS."""
+    exposure = check_start(settings, host)
+    with listen(exposure, port) as listener:
+        asyncio.run(_serve(settings, exposure, listener))
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to a loopback address; raises BadParameter for any other, Failure when it cannot be had."""
-    address = _loopback(host)
+def listen(exposure: Exposure, port: int) -> socket.socket:
+    """A socket bound where the start may listen; raises Failure when it cannot be had."""
+    address = exposure.address
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, because asyncio sends small packets at once only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(address), port))
@@ -44,24 +49,12 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise Failure(
-                f"Port {port} of {host} is in use. Stop what uses it, or choose another port with --port."
+                f"Port {port} of {address} is in use. Stop what uses it, or choose another port with --port."
             ) from None
-        raise Failure(f"Port {port} of {host} cannot be had: {error.strerror}. Choose another with --port.") from None
+        raise Failure(
+            f"Port {port} of {address} cannot be had: {error.strerror}. Choose another with --port."
+        ) from None
     return listener
-
-
-def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
-    except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
-        raise click.BadParameter(
-            f"{host!r} would let other machines in, and this version has no login: anybody there could read and change"
-            " the project. Use 127.0.0.1, and an SSH tunnel to reach it from elsewhere.",
-            param_hint="--host",
-        )
-    return address
 
 
 class Uvicorn(uvicorn.Server):
@@ -76,22 +69,45 @@ def _tell(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
-    name, port, *_ = listener.getsockname()
-    address = f"http://[{name}]:{port}" if listener.family == socket.AF_INET6 else f"http://{name}:{port}"
+async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket) -> None:
+    address = exposure.url(listener.getsockname()[1])
     stopping = asyncio.Event()
+    if exposure.is_authenticated:
+        _tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
         async with open_workspace(settings, _tell) as workspace:
-            face = McpFace(workspace, caller_of, toolsets=settings.toolsets, read_only=settings.read_only)
-            server = Uvicorn(_configuration(settings, face, workspace, address))
-            async with syncing(workspace, settings, _tell):
+            face = McpFace(
+                workspace,
+                # Every request carries its own access; this is asked for nothing that came over HTTP.
+                lambda ctx: caller_of(ctx.request),
+                toolsets=settings.toolsets,
+                read_only=settings.read_only,
+            )
+            server = Uvicorn(_configuration(settings, exposure, face, workspace, address))
+            async with syncing(workspace, settings, _tell), delivering(workspace, may_write=not settings.read_only):
                 await _run(server, face, listener, workspace, address, stopping)
 
 
-def _configuration(settings: Settings, face: McpFace, workspace: ProjectWorkspace, address: str) -> uvicorn.Config:
+def _configuration(
+    settings: Settings, exposure: Exposure, face: McpFace, workspace: ProjectWorkspace, address: str
+) -> uvicorn.Config:
     page = FirstPage(workspace, settings.project, address, stdio_command(settings))
-    return uvicorn.Config(
-        build_app(face, workspace, page),
+    issuers = (settings.auth_issuer,) if settings.auth_issuer else ()
+    resource = Resource(address, issuers, scope_words(settings), settings.read_only)
+    verifier = None
+    if exposure.is_authenticated:
+        verifier = AnyOf(StaticTokens(workspace), provider_tokens(settings, resource.identifier))
+    app = build_app(
+        face,
+        workspace,
+        page,
+        resource=resource,
+        verifier=verifier,
+        names=exposure.names,
+        rest_origins=settings.cors_origins,
+    )
+    configuration = uvicorn.Config(
+        app,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -99,7 +115,14 @@ def _configuration(settings: Settings, face: McpFace, workspace: ProjectWorkspac
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    try:
+        configuration.load()
+    except ssl.SSLError as error:
+        raise Failure(f"--tls-cert and --tls-key cannot be used: {error}. Both are PEM, the key unencrypted.") from None
+    return configuration
 
 
 async def _run(

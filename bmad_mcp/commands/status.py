@@ -1,17 +1,19 @@
-"""`status`: a project at a glance, as plain text."""
+"""`status`: a project at a glance, drawn for a terminal or as JSON."""
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
+from rich.console import Console
 
+from bmad_mcp.analytics.figures import AnalyticsOverview
 from bmad_mcp.analytics.schemas import ProjectStatus
 from bmad_mcp.app import find_project
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.status_screen import draw
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.operation import perform
 from bmad_mcp.settings import Settings
@@ -36,15 +38,17 @@ class OneProject:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @with_settings
 def command(settings: Settings, as_json: bool) -> None:
-    """Show the project at a glance: counts, what comes next, and where files and database differ."""
-    status = asyncio.run(_status(settings))
+    """Show the project at a glance: counts, what comes next, and the numbers of the last 30 days."""
+    status, overview = asyncio.run(_status(settings))
     if as_json:
-        click.echo(json.dumps(status.model_dump(mode="json", exclude_unset=True), indent=2, ensure_ascii=False))
+        told = status.model_dump(mode="json", exclude_unset=True)
+        told["analytics"] = overview.model_dump(mode="json", exclude_unset=True)
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        click.echo(render(status), nl=False)
+        draw(Console(highlight=False), status, overview)
 
 
-async def _status(settings: Settings) -> ProjectStatus:
+async def _status(settings: Settings) -> tuple[ProjectStatus, AnalyticsOverview]:
     async with find_project(settings) as (pool, project_id):
         if project_id is None:
             raise NotFound(
@@ -53,43 +57,7 @@ async def _status(settings: Settings) -> ProjectStatus:
             )
         workspace = OneProject(OpenProject(project_id, settings.project, pool))
         status = await perform(BY_NAME["project_status"], {}, CALLER, workspace)
-    if not isinstance(status, ProjectStatus):
+        overview = await perform(BY_NAME["analytics_overview"], {}, CALLER, workspace)
+    if not isinstance(status, ProjectStatus) or not isinstance(overview, AnalyticsOverview):
         raise Unavailable("The state of the project cannot be shown.")
-    return status
-
-
-def render(status: ProjectStatus) -> str:
-    """The status as lines for a terminal; control characters in names are shown as `?`."""
-    lines = [f"{status.project.name} ({status.project.key})", ""]
-    for name, counts in (
-        ("stories", status.stories),
-        ("tasks", status.tasks),
-        ("workflows", status.workflows),
-        ("agents", status.agents),
-    ):
-        lines.append(f"  {name:<11}{sum(counts.values()):>5}   {_counts(counts)}".rstrip())
-    if status.next:
-        lines += ["", "Next", *(f"  {action}" for action in status.next)]
-    if status.drift.count:
-        lines += ["", f"Drift: {status.drift.count}"]
-        for item in status.drift.items:
-            more = f" and {item.count - 1} more" if item.count > 1 else ""
-            field = f", {item.field}" if item.field else ""
-            lines += [f"  {item.between}: {item.first}{field}{more}{_words(item)}", f"    {item.mend}"]
-    if status.drift.sync is not None:
-        reason = f": {status.drift.sync.reason}" if status.drift.sync.reason else ""
-        lines += ["", f"Sync is {status.drift.sync.state}{reason}"]
-    return "\n".join(_printable(line) for line in lines) + "\n"
-
-
-def _words(item: object) -> str:
-    said = {name: getattr(item, name, None) for name in ("file", "tracker", "database")}
-    return " (" + ", ".join(f"{name} {word}" for name, word in said.items() if word) + ")"
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
-
-
-def _printable(line: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return status, overview

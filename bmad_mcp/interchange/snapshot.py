@@ -66,12 +66,15 @@ TABLES: Mapping[str, Table] = {
         },
         DOCUMENTS_AT_ONCE,
     ),
+    "mcp_members": Table("t.principal"),
     "mcp_memories": Table("t.created_at, t.id"),
     "bmad_memory_integrations": Table("t.created_at, t.id"),
     "bmad_agent_activity": Table("t.at, t.id"),
     "mcp_counters": Table("t.kind"),
     "mcp_idempotency": Table("t.principal, t.operation, t.key"),
 }
+# What is computed from the others, and secrets of this server.
+LEFT_OUT = frozenset({"mcp_memory_cache", "mcp_daily_metrics", "mcp_rollups", "mcp_tokens"})
 # Search columns are computed from the others.
 COLUMNS = """
 SELECT a.attname AS name, a.atttypid::regtype::text AS type, ty.typcategory = 'A' AS is_list

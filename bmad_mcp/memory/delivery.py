@@ -3,14 +3,12 @@
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import Transaction, project_transaction
 from bmad_mcp.memory import queries, service_queries
 from bmad_mcp.memory.provider import NewMemory, Receipt
 from bmad_mcp.memory.services.answers import MemoryService, Outgoing
@@ -61,7 +59,7 @@ class Deliveries:
             raise
 
     async def _send_next(self, project_id: UUID, agent: str | None) -> bool:
-        async with self._transaction(project_id) as db:
+        async with project_transaction(self._pool, project_id) as db:
             row = await db.fetchrow(service_queries.NEXT_TRY, agent)
         if row is None:
             return False
@@ -81,7 +79,7 @@ class Deliveries:
         memory = NewMemory(
             row["text"], row["category"], row["author_kind"], row["principal"], row["agent"], row["confidence"]
         )
-        async with self._transaction(project_id) as db:
+        async with project_transaction(self._pool, project_id) as db:
             attempts = await db.fetchval(service_queries.BEGIN_TRY, row["id"], provider)
         if attempts is None:
             return
@@ -105,35 +103,25 @@ class Deliveries:
 
     async def _delivered(self, project_id: UUID, row: Any, provider: Provider, receipt: Receipt, began: float) -> None:
         # An empty receipt is final too: the service takes it for known or for nothing.
-        async with self._transaction(project_id) as db:
+        async with project_transaction(self._pool, project_id) as db:
             await db.execute(service_queries.SETTLE, row["id"], "delivered", provider, receipt.ref, None)
             await db.execute(service_queries.AGE_ANSWERS)
             await _note(db, row, provider, receipt.status, began)
 
     async def _failed(self, project_id: UUID, row: Any, provider: Provider, error: ServiceError, began: float) -> None:
         logger.warning("A memory was not delivered to %s: %s", provider, error)
-        async with self._transaction(project_id) as db:
+        async with project_transaction(self._pool, project_id) as db:
             await _note(db, row, provider, type(error).__name__, began)
 
     async def _settle_as(
         self, project_id: UUID, row: Any, provider: Provider, state: str, ref: str | None, failure: str | None
     ) -> None:
-        async with self._transaction(project_id) as db:
+        async with project_transaction(self._pool, project_id) as db:
             await db.execute(service_queries.SETTLE, row["id"], state, provider, ref, failure)
 
     async def _take_back(self, project_id: UUID, row: Any, attempts: int, *, was_sent: bool) -> None:
-        async with self._transaction(project_id) as db:
+        async with project_transaction(self._pool, project_id) as db:
             await db.execute(service_queries.TAKE_BACK_TRY, row["id"], attempts, was_sent, row["since_try"] or 0.0)
-
-    @asynccontextmanager
-    async def _transaction(self, project_id: UUID) -> AsyncIterator[Transaction]:
-        db = Transaction(self._pool, project_id)
-        try:
-            yield db
-        except BaseException:
-            await db.end("ROLLBACK")
-            raise
-        await db.end("COMMIT")
 
 
 def _wait(attempts: int, settle: float) -> float:

@@ -16,7 +16,7 @@ from pgqueuer.domain.models import Job
 from pgqueuer.domain.settings import DBSettings
 
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import project_transaction
 from bmad_mcp.memory import service_queries
 from bmad_mcp.memory.delivery import Deliveries, Later
 from bmad_mcp.memory.outbox import ENTRYPOINT, enqueue, queue_of
@@ -45,14 +45,9 @@ def queries_on(connection: asyncpg.Connection) -> Queries:
 async def deliver_for(opened: OpenProject, connect: Connect) -> None:
     """Deliver with the service of an open project until cancelled; what it left waiting at an earlier end, too."""
     assert opened.services is not None
-    db = Transaction(opened.pool, opened.id)
-    try:
+    async with project_transaction(opened.pool, opened.id) as db:
         waiting = await db.fetch(service_queries.WAITING_AGENTS)
         await enqueue(db, [row["agent"] for row in waiting])
-    except BaseException:
-        await db.end("ROLLBACK")
-        raise
-    await db.end("COMMIT")
     await DeliveryWorker(connect, Deliveries(opened.pool, opened.services)).run()
 
 

@@ -90,11 +90,11 @@ class FirstPage:
             "stdio": _snippet("stdio", "Command over stdio", start.as_shell(), "Copy the command"),
         }
 
-    async def render(self) -> str:
+    async def render(self, workspace: Workspace | None = None) -> str:
         """The page as HTML; it also appears when the database does not answer, and says so."""
         title = self._project
         try:
-            status, epics = await asyncio.wait_for(self._state(), STATE_SECONDS)
+            status, epics = await asyncio.wait_for(self._state(workspace or self._workspace), STATE_SECONDS)
             title, badge, state = status.project.name, '<p class="badge">Running</p>', _state(status, epics)
         except TimeoutError:
             badge, state = _away("The database is starting, or takes long to answer. This page looks again by itself.")
@@ -102,9 +102,9 @@ class FirstPage:
             badge, state = _away(error.message)
         return _TEMPLATE.substitute(self._fixed, title=escape(title), badge=badge, state=state)
 
-    async def _state(self) -> tuple[ProjectStatus, str]:
-        status = await perform(BY_NAME["project_status"], {}, CALLER, self._workspace)
-        keys = await perform(BY_NAME["key_list"], {"kind": "epic"}, CALLER, self._workspace)
+    async def _state(self, workspace: Workspace) -> tuple[ProjectStatus, str]:
+        status = await perform(BY_NAME["project_status"], {}, CALLER, workspace)
+        keys = await perform(BY_NAME["key_list"], {"kind": "epic"}, CALLER, workspace)
         if not isinstance(status, ProjectStatus) or not isinstance(keys, Keys):
             raise Unavailable("The state of the project cannot be shown.")
         return status, f"{len(keys.keys)}{'+' if keys.more else ''}"

@@ -13,7 +13,12 @@ from bmad_mcp.settings import Settings
 
 HostName = Literal["claude-code", "claude-desktop", "cursor", "vscode"]
 SERVER_NAME = "bmad"
-SECRETS = ("database_url", "database_direct_url")
+SECRETS = ("database_url", "database_direct_url", "memory_api_key")
+# How a server is reached over HTTP means nothing to one over stdio.
+HTTP_ONLY = frozenset(
+    {"allowed_hosts", "public_url", "tls_cert", "tls_key", "behind_tls_proxy", "cors_origins"}
+    | {name for name in Settings.model_fields if name.startswith("auth_")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def stdio_command(settings: Settings) -> StdioCommand:
         args += ["--toolsets", ",".join(settings.toolsets)]
     if settings.read_only:
         args.append("--read-only")
-    told_otherwise = {"project", "toolsets", "read_only", *SECRETS}
+    told_otherwise = {"project", "toolsets", "read_only", *SECRETS, *HTTP_ONLY}
     chosen = settings.model_fields_set - told_otherwise - ({"data_dir"} if settings.database_url else set())
     env = {f"BMAD_{name.upper()}": str(getattr(settings, name)) for name in sorted(chosen)}
     secrets = {

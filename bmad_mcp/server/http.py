@@ -1,7 +1,8 @@
-"""The HTTP surface on one machine: MCP at /mcp, health, and a page for people at /."""
+"""The HTTP surface: MCP at /mcp, health, and a page for people at /; the guard and authentication come first."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import ListenHandler
@@ -13,14 +14,29 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bmad_mcp import __version__
 from bmad_mcp.call import Caller, Workspace
+from bmad_mcp.errors import Forbidden
+from bmad_mcp.identity.verifying import Verifier
+from bmad_mcp.operation import Operation
+from bmad_mcp.server.auth import (
+    METADATA_PATH,
+    SESSION_HEADER,
+    Authentication,
+    Resource,
+    access_of,
+    allow,
+    caller_of,
+)
 from bmad_mcp.server.first_page import CONTENT_SECURITY_POLICY, FirstPage
-from bmad_mcp.server.guard import Guard
+from bmad_mcp.server.guard import Guard, Names
 from bmad_mcp.server.health import Readiness
-from bmad_mcp.server.mcp import Context, McpFace
+from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.messages import UnusableMessage, read_json
+from bmad_mcp.server.rest.app import build_rest
+from bmad_mcp.server.rest.cors import CrossOrigin
+from bmad_mcp.server.rest.problems import Refusal
 
-SESSION_HEADER = "x-bmad-session"
-SESSION_LENGTH = 200
+__all__ = ["SESSION_HEADER", "access_of", "build_app", "caller_of", "end_streams"]
+
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
@@ -32,18 +48,12 @@ HEADERS = {
 }
 
 
-def caller_of(context: Context) -> Caller:
-    """Who sent a request: the one user of this machine, told apart by the session header when it has one."""
-    sent = context.request.headers.get(SESSION_HEADER, "") if context.request is not None else ""
-    named = sent if 0 < len(sent) <= SESSION_LENGTH and sent.isprintable() else ""
-    return Caller("local", f"http:{named}" if named else "http")
-
-
 class McpEndpoint:
     """MCP at one address: POST only, and only JSON that means one thing."""
 
-    def __init__(self, manager: StreamableHTTPSessionManager) -> None:
+    def __init__(self, manager: StreamableHTTPSessionManager, face: McpFace) -> None:
         self._manager = manager
+        self._face = face
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -57,10 +67,15 @@ class McpEndpoint:
         body = message.get("body", b"")
         try:
             # The guard has put the whole body into one message.
-            read_json(body)
+            asked = read_json(body)
         except UnusableMessage as unusable:
             answer = Response(unusable.reply(), 400, media_type="application/json")
             await answer(scope, receive, send)
+            return
+        try:
+            self._check(asked, Request(scope))
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, send)
             return
         was_read = False
 
@@ -73,6 +88,14 @@ class McpEndpoint:
 
         await self._manager.handle_request(scope, replay, send)
 
+    def _check(self, asked: Any, request: Request) -> None:
+        """Raise Refusal for what a client can mend by asking for more scopes; all else is the tool's own answer."""
+        params = asked.get("params") if isinstance(asked, dict) and asked.get("method") == "tools/call" else None
+        operation = self._face.tool(params.get("name")) if isinstance(params, dict) else None
+        if operation is not None:
+            with suppress(Forbidden):
+                allow(request, operation)
+
 
 def end_streams(face: McpFace) -> None:
     """Let the clients that listen for changes know that the server ends, so that nobody waits for them."""
@@ -81,21 +104,40 @@ def end_streams(face: McpFace) -> None:
         entry.handler.close()
 
 
-def build_app(face: McpFace, workspace: Workspace, page: FirstPage) -> ASGIApp:
-    """The application for one project; every route is behind the guard."""
+def build_app(
+    face: McpFace,
+    workspace: Workspace,
+    page: FirstPage,
+    *,
+    resource: Resource | None = None,
+    verifier: Verifier | None = None,
+    names: Names | None = None,
+    rest_origins: Collection[str] = (),
+) -> ASGIApp:
+    """The application; every route is behind the guard, and with a verifier behind authentication."""
     manager = StreamableHTTPSessionManager(face.server, stateless=True)
     readiness = Readiness(workspace)
+    described = resource or Resource("http://127.0.0.1")
 
     async def live(_: Request) -> Response:
         return JSONResponse({"status": "live", "version": __version__})
 
     async def ready(_: Request) -> Response:
         if reasons := await readiness.reasons():
-            return JSONResponse({"status": "not ready", "reasons": reasons}, 503, {"retry-after": "1"})
+            # Without a token nobody learns more than that it is not ready.
+            told = {"status": "not ready"} | ({"reasons": reasons} if verifier is None else {})
+            return JSONResponse(told, 503, {"retry-after": "1"})
         return JSONResponse({"status": "ready", "version": __version__})
 
-    async def first_page(_: Request) -> Response:
-        return HTMLResponse(await page.render())
+    async def metadata(_: Request) -> Response:
+        return JSONResponse(described.metadata())
+
+    async def first_page(request: Request) -> Response:
+        return HTMLResponse(await page.render(access_of(request).workspace))
+
+    def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
+        access = allow(request, operation)
+        return access.caller, access.workspace
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -104,9 +146,14 @@ def build_app(face: McpFace, workspace: Workspace, page: FirstPage) -> ASGIApp:
         readiness.stop()
 
     routes = [
-        Route("/mcp", McpEndpoint(manager), methods=None),
+        Route("/mcp", McpEndpoint(manager, face), methods=None),
         Route("/health/live", live),
         Route("/health/ready", ready),
         Route("/", first_page),
+        *build_rest(admit),
     ]
-    return Guard(Starlette(routes=routes, lifespan=lifespan), HEADERS)
+    if verifier is not None:
+        routes.append(Route(METADATA_PATH, metadata))
+    app = Starlette(routes=routes, lifespan=lifespan)
+    guarded = CrossOrigin(Authentication(app, workspace, described, verifier), rest_origins)
+    return Guard(guarded, HEADERS, names, rest_origins)

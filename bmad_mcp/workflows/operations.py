@@ -227,7 +227,7 @@ def _stage_brief(row: Any) -> StageBrief:
 OPERATIONS = (
     Operation(workflow_types, "GET /workflows/types", toolset="planning"),
     Operation(workflow_start, "POST /workflows/start"),
-    Operation(workflow_list, "GET /workflows", also=("GET /workflows/active",)),
+    Operation(workflow_list, "GET /workflows", also=("GET /workflows/active?status=active",)),
     Operation(workflow_get, "GET /workflows/{workflow}", resource="bmad://workflows/{workflow}"),
     Operation(workflow_advance, "POST /workflows/{workflow}/advance"),
     Operation(workflow_pause, "POST /workflows/{workflow}/pause"),

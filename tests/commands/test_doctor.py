@@ -3,11 +3,7 @@
 import asyncio
 import json
 import os
-import socket
-import threading
-import time
 from collections import namedtuple
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import asyncpg
 import pytest
@@ -98,52 +94,6 @@ def test_a_server_that_nobody_uses_and_a_half_made_folder_are_told(data_dir):
     os.close(cluster._users)
     cluster._users = None
     assert [one.level for one in checks.check_embedded(settings)][-1] == "warn"
-
-
-class Memory(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(self.server.status)
-        self.send_header("location", "http://127.0.0.1:9/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        return
-
-
-@pytest.fixture
-def memory_service():
-    server = HTTPServer(("127.0.0.1", 0), Memory)
-    server.status = 200
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("status", [200, 302, 404, 500])
-async def test_a_memory_service_that_answers_is_named_with_its_answer(memory_service, status):
-    memory_service.status = status
-    found = await checks.check_memory(Settings(memory_url=f"http://127.0.0.1:{memory_service.server_port}"))
-    assert found.level == "ok"
-    assert f"({status})" in found.text
-
-
-async def test_an_absent_memory_service_is_fine_and_one_that_was_asked_for_is_missed():
-    absent = "http://127.0.0.1:9"
-    assert (await checks.check_memory(Settings(memory_url=absent))).level == "ok"
-    found = await checks.check_memory(Settings(memory_url=absent, memory_provider="openmemory"))
-    assert found.level == "warn"
-    assert "BMAD_MEMORY_URL" in found.mend
-    assert (await checks.check_memory(Settings(memory_url="not an address", memory_provider="mem0"))).level == "warn"
-
-
-async def test_a_memory_service_that_hangs_costs_a_second():
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        begun = time.monotonic()
-        found = await checks.check_memory(Settings(memory_url=f"http://127.0.0.1:{silent.getsockname()[1]}"))
-    assert time.monotonic() - begun < 2
-    assert found.level == "ok"
 
 
 async def test_a_role_that_row_level_security_does_not_bind_fails(database):

@@ -117,7 +117,7 @@ async def test_a_stored_memory_reaches_the_service_with_its_key_and_its_category
         await until(lambda: service.rows)
 
         async def settled():
-            return (await states(beside_service))[0][1] == "delivered"
+            return (await states(beside_service))[0][1] == "delivered" and not await rows(beside_service, QUEUE)
 
         await until(settled)
     (row,) = service.rows

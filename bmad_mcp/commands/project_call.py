@@ -1,0 +1,39 @@
+"""A call on the project that a command works on, as the person at the terminal."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bmad_mcp.app import find_project
+from bmad_mcp.call import Call, Caller, OpenProject, open_call
+from bmad_mcp.errors import NotFound
+from bmad_mcp.settings import Settings
+
+CALLER = Caller("local", "command line", "human")
+
+
+@dataclass(frozen=True, slots=True)
+class OneProject:
+    """A workspace for one command, which ends when its connection is lost."""
+
+    opened: OpenProject
+
+    async def project(self) -> OpenProject:
+        return self.opened
+
+    async def mend(self) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def project_call(settings: Settings, operation: str) -> AsyncIterator[Call]:
+    """A call that commits at the end of the block; raises NotFound when nobody made the project yet."""
+    async with find_project(settings) as (pool, project_id):
+        if project_id is None:
+            raise NotFound(
+                f"There is no project {settings.project!r}. `bmad-mcp import PATH` makes it from a folder and"
+                " `bmad-mcp serve` an empty one; or choose another with --project."
+            )
+        workspace = OneProject(OpenProject(project_id, settings.project, pool))
+        async with open_call(workspace, CALLER, operation) as call:
+            yield call

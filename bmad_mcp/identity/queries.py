@@ -1,0 +1,46 @@
+"""SQL of tokens and members."""
+
+# Row-level security shows a token by its id, whatever the project.
+SEEK = "SELECT set_config('app.token', $1, true)"
+ENTER_PROJECT = "SELECT set_config('app.project', $1, true)"
+
+# The database's clock decides: hosts disagree.
+FIND = """
+SELECT project_id, name, secret_hash, scopes,
+    (last_used_at IS NULL OR last_used_at < now() - interval '1 minute') AS is_unnoted
+FROM mcp_tokens WHERE id = $1 AND revoked_at IS NULL AND expires_at > now()
+"""
+NOTE_USE = """
+UPDATE mcp_tokens SET last_used_at = now()
+WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+"""
+CREATE = """
+INSERT INTO mcp_tokens (project_id, id, name, secret_hash, scopes, expires_at)
+VALUES (bmad_project(), $1, $2, $3, $4, now() + make_interval(days => $5)) RETURNING expires_at
+"""
+LIST = """
+SELECT id, name, scopes, created_at, expires_at, last_used_at, revoked_at,
+    CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
+FROM mcp_tokens WHERE project_id = bmad_project() ORDER BY created_at, id
+"""
+# In every project at once: a token that leaked is of no use anywhere.
+REVOKE = """
+UPDATE mcp_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING project_id, name
+"""
+
+ROLE = "SELECT role FROM mcp_members WHERE project_id = bmad_project() AND principal = $1"
+LIST_MEMBERS = """
+SELECT principal, role, created_at, updated_at FROM mcp_members WHERE project_id = bmad_project() ORDER BY principal
+"""
+# Two who each take a right from another admin wait for each other here.
+LOCK_ADMINS = """
+SELECT principal FROM mcp_members WHERE project_id = bmad_project() AND role = 'admin' ORDER BY principal FOR UPDATE
+"""
+SET_ROLE = """
+INSERT INTO mcp_members (project_id, principal, role) VALUES (bmad_project(), $1, $2)
+ON CONFLICT (project_id, principal) DO UPDATE SET role = excluded.role, updated_at = now()
+"""
+ADD_IF_ABSENT = """
+INSERT INTO mcp_members (project_id, principal, role) VALUES (bmad_project(), $1, $2) ON CONFLICT DO NOTHING
+"""
+REMOVE_MEMBER = "DELETE FROM mcp_members WHERE project_id = bmad_project() AND principal = $1 RETURNING role"

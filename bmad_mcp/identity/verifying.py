@@ -1,0 +1,132 @@
+"""Proves who sent a request: by a token of this server, or by one of the identity provider."""
+
+import contextlib
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from bmad_mcp.call import OpenProject, Workspace
+from bmad_mcp.db import Transaction
+from bmad_mcp.errors import Unavailable
+from bmad_mcp.identity import queries
+from bmad_mcp.identity.principals import Principal
+from bmad_mcp.identity.rights import Role
+from bmad_mcp.identity.token_form import Presented, read_token
+from bmad_mcp.projects.open import FIND
+
+R = TypeVar("R")
+
+# A revoked token is good for this long at most, in whichever process it was seen.
+CACHE_SECONDS = 3.0
+CACHED_TOKENS = 1024
+SEEK_PROJECT = "SELECT set_config('app.project_key', $1, true)"
+
+
+class Verifier(Protocol):
+    """Knows one kind of token; None: this one is not good. Raises Unavailable when it cannot be told now."""
+
+    async def principal(self, text: str) -> Principal | None: ...
+
+
+class StaticTokens:
+    """The tokens of this server; a good one is remembered for three seconds."""
+
+    def __init__(self, workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> None:
+        self._workspace = workspace
+        self._clock = clock
+        self._known: OrderedDict[Presented, tuple[float, Principal]] = OrderedDict()
+
+    async def principal(self, text: str) -> Principal | None:
+        """Whose token this is; None when it is unknown, expired or revoked."""
+        presented = read_token(text)
+        if presented is None:
+            return None
+        now = self._clock()
+        until, principal = self._known.get(presented, (0.0, None))
+        if principal is not None and now < until:
+            return principal
+        self._known.pop(presented, None)
+        found = await on_database(self._workspace, lambda opened: _find(opened.pool, presented))
+        if found is not None:
+            self._known[presented] = (now + CACHE_SECONDS, found)
+            if len(self._known) > CACHED_TOKENS:
+                self._known.popitem(last=False)
+        return found
+
+
+async def _find(pool: asyncpg.Pool, presented: Presented) -> Principal | None:
+    async with pool.acquire(timeout=10) as connection, connection.transaction():
+        await connection.execute(queries.SEEK, presented.id)
+        rows = await connection.fetch(queries.FIND, presented.id)
+        good = [row for row in rows if hmac.compare_digest(row["secret_hash"], presented.secret_hash)]
+        if not good:
+            return None
+        if any(row["is_unnoted"] for row in good):
+            # A server that may only read its database lets people in all the same.
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
+                async with connection.transaction():
+                    await connection.execute(queries.NOTE_USE, presented.id)
+        return Principal(good[0]["name"], frozenset(good[0]["scopes"]), frozenset(row["project_id"] for row in good))
+
+
+async def find_role(workspace: Workspace, key: str | None, principal: Principal) -> tuple[OpenProject, Role] | None:
+    """The project of this key (None: the workspace's own) and the principal's role there, read anew each time.
+
+    None when there is no such project, the token is not for it, or the principal is no member: nobody learns which.
+    """
+
+    async def find(home: OpenProject) -> tuple[OpenProject, Role] | None:
+        project = home if key is None or key == home.key else await _named(home, key)
+        transaction = Transaction(home.pool, project.id)
+        try:
+            role = await transaction.fetchval(queries.ROLE, principal.name)
+        finally:
+            await transaction.end("ROLLBACK")
+        is_bound = principal.projects is None or project.id in principal.projects
+        return (project, role) if role is not None and is_bound else None
+
+    return await on_database(workspace, find)
+
+
+# The id of no project: one that is not there is looked into like any other, so that both take the same time.
+NOWHERE = UUID(int=0)
+
+
+async def _named(home: OpenProject, key: str) -> OpenProject:
+    async with home.pool.acquire(timeout=10) as connection, connection.transaction():
+        await connection.execute(SEEK_PROJECT, key)
+        found = await connection.fetchval(FIND, key)
+    return replace(home, id=found or NOWHERE, key=key)
+
+
+async def on_database(workspace: Workspace, work: Callable[[OpenProject], Awaitable[R]]) -> R:
+    """Do the work, once more when the connection was lost and could be mended; raises Unavailable."""
+    for is_first in (True, False):
+        try:
+            return await work(await workspace.project())
+        except TimeoutError:
+            raise Unavailable("The server is busy: no connection to the database was free. Try again.") from None
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            if not (is_first and await workspace.mend()):
+                raise Unavailable("The database does not answer. Try again in a few seconds.") from error
+    raise AssertionError("unreachable")
+
+
+class AnyOf:
+    """Several kinds of tokens, told apart by their beginning."""
+
+    def __init__(self, static: StaticTokens, provider: Verifier | None = None) -> None:
+        self._static = static
+        self._provider = provider
+
+    async def principal(self, text: str) -> Principal | None:
+        """Whose token this is; None when it is not good."""
+        if text.startswith("bmad_"):
+            return await self._static.principal(text)
+        return await self._provider.principal(text) if self._provider is not None else None

@@ -1,0 +1,121 @@
+"""What is kept of a project's memories: chosen, counted, and read page after page."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from bmad_mcp.call import Call, Caller, OpenProject, open_call
+from bmad_mcp.memory import keeping_queries
+from bmad_mcp.memory.invisible import flags_of
+
+PAGE = 1_000
+# Smaller than the id of any memory.
+FIRST = UUID(int=0)
+Progress = Callable[[str], None]
+
+
+def untold(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which memories; all that is given has to fit, and nothing given is all of the project.
+
+    `refs` are ids here or in the service, `before` and `since` are about when a memory was stored here.
+    """
+
+    refs: tuple[str, ...] | None = None
+    principal: str | None = None
+    category: str | None = None
+    agent: str | None = None
+    before: datetime | None = None
+    since: datetime | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether it is the whole project, also what the service keeps of it for other databases."""
+        return self == Selection()
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The first six values of the statements that choose."""
+        refs = None if self.refs is None else [ref.lower() for ref in self.refs]
+        return refs, self.principal, self.category, self.agent, self.before, self.since
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A workspace that is open already and mends nothing."""
+
+    opened: OpenProject
+
+    async def project(self) -> OpenProject:
+        return self.opened
+
+    async def mend(self) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def call_on(opened: OpenProject, caller: Caller, operation: str) -> AsyncIterator[Call]:
+    """A call on an open project that commits when the block ends well."""
+    async with open_call(_Ready(opened), caller, operation) as call:
+        yield call
+
+
+async def count(opened: OpenProject, selection: Selection, caller: Caller) -> int:
+    """How many memories fit."""
+    async with call_on(opened, caller, "memory_list") as call:
+        found: int = await call.db.fetchval(keeping_queries.HOW_MANY, *selection.values)
+        return found
+
+
+async def latest(opened: OpenProject, selection: Selection, limit: int, caller: Caller) -> list[dict[str, Any]]:
+    """The newest memories that fit, in the shape of `as_data`."""
+    async with call_on(opened, caller, "memory_list") as call:
+        rows = await call.db.fetch(keeping_queries.LATEST, *selection.values, limit)
+    return [as_data(row, opened.key) for row in rows]
+
+
+async def every(opened: OpenProject, selection: Selection, caller: Caller) -> AsyncIterator[list[dict[str, Any]]]:
+    """All memories that fit, oldest id first, a page at a time, in the shape of `as_data`.
+
+    Each page is a transaction of its own: what is stored or erased meanwhile may be in it or not.
+    """
+    last = FIRST
+    while True:
+        async with call_on(opened, caller, "memory_export") as call:
+            await call.db.execute(keeping_queries.IN_ORDER)
+            rows = await call.db.fetch(keeping_queries.NEXT_PAGE, *selection.values, last, PAGE)
+        if not rows:
+            return
+        last = rows[-1]["id"]
+        yield [as_data(row, opened.key) for row in rows]
+
+
+def as_data(row: Any, project: str) -> dict[str, Any]:
+    """A memory with all of its provenance as plain JSON; `flags` names characters that people do not see."""
+    return {
+        "id": str(row["id"]),
+        "project": project,
+        "source": "here",
+        "text": row["text"],
+        "category": row["category"],
+        "agent": row["agent"],
+        "author": row["author_kind"],
+        "principal": row["principal"],
+        "confidence": row["confidence"],
+        "identifiers": list(row["identifiers"]),
+        "created_at": row["created_at"].isoformat(),
+        "delivery": row["delivery"],
+        "provider": row["provider"],
+        "service_ref": row["service_ref"],
+        "attempts": row["attempts"],
+        "attempted_at": row["attempted_at"].isoformat() if row["attempted_at"] else None,
+        "failure": row["failure"],
+        "flags": flags_of(row["text"]),
+    }

@@ -1,0 +1,232 @@
+"""Who may come in over HTTP: bearer token → Access, and the challenges that say what is missing."""
+
+import asyncio
+import logging
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from bmad_mcp.call import Caller, OpenProject, Workspace
+from bmad_mcp.errors import Unavailable
+from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
+from bmad_mcp.identity.verifying import Verifier, find_role
+from bmad_mcp.operation import Operation, Scope
+from bmad_mcp.server.rest.problems import Refusal, problem_of
+
+logger = logging.getLogger("bmad_mcp.server")
+
+SESSION_HEADER = "x-bmad-session"
+PROJECT_HEADER = "x-bmad-project"
+SESSION_LENGTH = 200
+METADATA_PATH = "/.well-known/oauth-protected-resource/mcp"
+# Probes and clients that have no token yet; they learn nothing of the project there.
+PUBLIC_PATHS = frozenset({"/health/live", "/health/ready", METADATA_PATH})
+# An answer that is still running is looked at this often; with the cache of tokens it ends within five seconds.
+RECHECK_SECONDS = 2.0
+_RESOURCE = "bmad.resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """This server as OAuth sees it (RFC 9728): its address, who issues tokens for it, and the words for scopes."""
+
+    url: str
+    issuers: tuple[str, ...] = ()
+    words: Mapping[Scope, str] = field(default_factory=dict)
+    read_only: bool = False
+
+    @property
+    def identifier(self) -> str:
+        """The resource's identifier, which is the audience of its tokens."""
+        return f"{self.url}/mcp"
+
+    def word(self, scope: Scope) -> str:
+        """The scope as clients ask for it."""
+        return self.words.get(scope, scope)
+
+    def metadata(self) -> dict[str, object]:
+        """The document at METADATA_PATH."""
+        offered: Iterable[Scope] = ("read",) if self.read_only else ("read", "write")
+        told: dict[str, object] = {
+            "resource": self.identifier,
+            "scopes_supported": [self.word(scope) for scope in offered],
+            "bearer_methods_supported": ["header"],
+            "resource_name": "bmad-mcp",
+        }
+        return told | ({"authorization_servers": list(self.issuers)} if self.issuers else {})
+
+    def challenge(self, status: int, code: str, sentence: str, scopes: Iterable[Scope], error: str | None) -> Refusal:
+        """A 401 or 403 that names every missing scope at once, and where to learn more."""
+        parts = [f'error="{error}"', f'error_description="{sentence}"'] if error else []
+        parts += [
+            f'scope="{" ".join(self.word(scope) for scope in SCOPES if scope in set(scopes))}"',
+            f'resource_metadata="{self.url}{METADATA_PATH}"',
+        ]
+        return Refusal(status, code, sentence, headers={"www-authenticate": f"Bearer {', '.join(parts)}"})
+
+    def insufficient(self, missing: MissingScope) -> Refusal:
+        """The 403 of a token that lacks scopes."""
+        return self.challenge(403, missing.code, missing.message, missing.scopes, missing.code)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectOf:
+    """One of several projects on the home workspace's database."""
+
+    home: Workspace
+    opened: OpenProject
+
+    async def project(self) -> OpenProject:
+        """The project, on the connections that the home workspace has now."""
+        return replace(await self.home.project(), id=self.opened.id, key=self.opened.key)
+
+    async def mend(self) -> bool:
+        return await self.home.mend()
+
+
+class Authentication:
+    """Lets in who proves to be somebody with a role in the project asked for; without a verifier, the local user."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        workspace: Workspace,
+        resource: Resource,
+        verifier: Verifier | None = None,
+        recheck_seconds: float = RECHECK_SECONDS,
+    ) -> None:
+        self._app = app
+        self._workspace = workspace
+        self._resource = resource
+        self._verifier = verifier
+        self._recheck_seconds = recheck_seconds
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (self._verifier is not None and scope["path"] in PUBLIC_PATHS):
+            await self._app(scope, receive, send)
+            return
+        try:
+            scope[ACCESS] = await self._enter(scope)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, send)
+            return
+        except Unavailable as error:
+            await problem_of(error)(scope, receive, send)
+            return
+        scope[_RESOURCE] = self._resource
+        if self._verifier is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._while_allowed(scope, receive, send)
+
+    async def _enter(self, scope: Connection) -> Access:
+        headers = Headers(scope=scope)
+        if self._verifier is None:
+            return await self._local(headers)
+        token = _bearer(headers)
+        if "access_token" in {name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))}:
+            # Addresses are logged and remembered by many; even a good token is not taken from there.
+            token = None
+        if token is None:
+            sentence = "Send an access token in the header `Authorization: Bearer …`. An admin makes one for you."
+            raise self._resource.challenge(401, "unauthorized", sentence, ("read",), None)
+        principal = await self._verifier.principal(token)
+        if principal is None:
+            sentence = "The access token is unknown, expired or revoked, or is not for this server."
+            raise self._resource.challenge(401, "unauthorized", sentence, ("read",), "invalid_token")
+        named = headers.getlist(PROJECT_HEADER)
+        found = await find_role(self._workspace, named[0] if named else None, principal) if len(named) < 2 else None
+        if found is None:
+            raise Refusal(
+                403,
+                "forbidden",
+                f"You are {principal.name}, and no member of the project you ask for. An admin of it runs"
+                # Quoted, because people paste it into a shell, and a provider lets its users choose their names.
+                f" `bmad-mcp member add {shlex.quote(principal.name)} --role member`, and your token has to be for it.",
+            )
+        project, role = found
+        caller = Caller(principal.name, f"http:{principal.name} {_session(headers)}".rstrip())
+        access = Access(caller, ProjectOf(self._workspace, project), role, principal.scopes, self._resource.read_only)
+        if missing := access.missing("read"):
+            raise self._resource.insufficient(MissingScope("This server", missing))
+        return access
+
+    async def _local(self, headers: Headers) -> Access:
+        named = headers.getlist(PROJECT_HEADER)
+        if named and named != [(await self._workspace.project()).key]:
+            raise Refusal(
+                403, "forbidden", "Without authentication this server serves one project. Leave x-bmad-project out."
+            )
+        session = _session(headers)
+        caller = Caller("local", f"http:{session}" if session else "http")
+        return Access(caller, self._workspace, read_only=self._resource.read_only)
+
+    async def _while_allowed(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Run the application; a long answer ends when its sender's right to it does."""
+        with anyio.CancelScope() as running:
+            watch = asyncio.create_task(self._watch(scope, running))
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                watch.cancel()
+
+    async def _watch(self, scope: Connection, running: anyio.CancelScope) -> None:
+        while True:
+            await asyncio.sleep(self._recheck_seconds)
+            try:
+                await self._enter(scope)
+            except Refusal:
+                logger.info("An answer was ended: its token or role is gone")
+                running.cancel()
+                return
+            except Unavailable:
+                # A database that is away takes no right from anybody.
+                logger.debug("The right to an answer could not be looked at")
+            except Exception:
+                # What cannot be looked at must not run on unseen.
+                logger.exception("The right to an answer could not be looked at, so the answer was ended")
+                running.cancel()
+                return
+
+
+def access_of(request: Request | None) -> Access:
+    """Who sent the request and what they may do, as it came in."""
+    assert request is not None
+    return cast(Access, request.scope[ACCESS])
+
+
+def caller_of(request: Request | None) -> Caller:
+    """Who sent the request."""
+    return access_of(request).caller
+
+
+def allow(request: Request, operation: Operation) -> Access:
+    """The access with which the operation may run now, in its own project.
+
+    Raises Refusal with the challenge when a token with more scopes would do, Forbidden when none would.
+    """
+    access = access_of(request)
+    try:
+        access.check(operation)
+    except MissingScope as missing:
+        raise cast(Resource, request.scope[_RESOURCE]).insufficient(missing) from None
+    return access
+
+
+def _session(headers: Headers) -> str:
+    sent = headers.get(SESSION_HEADER, "")
+    return sent if 0 < len(sent) <= SESSION_LENGTH and sent.isprintable() else ""
+
+
+def _bearer(headers: Headers) -> str | None:
+    sent: list[Any] = headers.getlist("authorization")
+    kind, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+    return token.strip() if kind.lower() == "bearer" and token.strip() else None
