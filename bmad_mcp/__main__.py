@@ -23,7 +23,7 @@ COMMANDS = {
     "client-config": ("bmad_mcp.commands.client_config", "Print the snippet that connects an assistant."),
     "token": ("bmad_mcp.commands.token", "Make, list and revoke access tokens for HTTP."),
     "member": ("bmad_mcp.commands.member", "Give, list and take away roles in a project."),
-    "memory": ("bmad_mcp.commands.memory", "Show, export and erase memories, and send them to the memory service."),
+    "memory": ("bmad_mcp.commands.memory", "Show, export and erase memories; bring them to a service."),
     "db": ("bmad_mcp.commands.db", "Upgrade, reach, back up and restore the database."),
     "demo": ("bmad_mcp.commands.demo", "Watch four agents play a sprint over real MCP connections."),
 }

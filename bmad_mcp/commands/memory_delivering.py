@@ -87,14 +87,16 @@ async def _go_on(settings: Settings, opened: OpenProject, reached: Reached, now:
     if not queued:
         return
     if reached.service is None:
-        text = f"{reached.why}. {_waits(queued)} until it is back."
+        text = f"{reached.why}. {memories(queued)} {_wait(queued)} until it is back."
         if now:
             raise Failure(text)
         click.echo(text)
     elif now:
         await _deliver_now(settings, opened, reached)
     else:
-        click.echo(f"{_waits(queued)} for {reached.name}: a running server delivers them, or --now does.")
+        click.echo(
+            f"{memories(queued)} {_wait(queued)} for {reached.name}: a running server delivers them, or --now does."
+        )
 
 
 async def _waiting(opened: OpenProject) -> tuple[int, int]:
@@ -122,7 +124,7 @@ async def _deliver_now(settings: Settings, opened: OpenProject, reached: Reached
                 tell(f"{left:,} of {began:,} wait")
             elif asyncio.get_running_loop().time() - since > PATIENCE_SECONDS:
                 raise Failure(
-                    f"{reached.name} takes nothing: {_waits(left)} still. `bmad-mcp doctor` looks at it;"
+                    f"{reached.name} takes nothing: {memories(left)} still {_wait(left)}. `bmad-mcp doctor` looks at it;"
                     " a running server goes on."
                 )
     finally:
@@ -173,5 +175,5 @@ def knows_user(detail: str) -> bool:
     return "does not know the user" not in detail
 
 
-def _waits(count: int) -> str:
-    return f"{memories(count)} {'waits' if count == 1 else 'wait'}"
+def _wait(count: int) -> str:
+    return "waits" if count == 1 else "wait"

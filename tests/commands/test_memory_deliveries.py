@@ -108,7 +108,7 @@ async def test_a_service_that_takes_nothing_is_not_waited_for_without_an_end(bes
     await beside.add("Fact", delivery="queued")
     beside.server.broken[CREATE] = Reply({"error": "Error code: 500"})
     settings = settings_of(server_env, beside.opened.key, memory_url=beside.server.url, memory_provider="openmemory")
-    with pytest.raises(Failure, match="OpenMemory takes nothing: 1 memory waits still"):
+    with pytest.raises(Failure, match="OpenMemory takes nothing: 1 memory still waits"):
         await memory_delivering._retry(settings, now=True)
     assert CREATE in beside.server.whats()
     assert await states(beside) == ["queued"]

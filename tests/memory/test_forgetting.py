@@ -167,11 +167,15 @@ async def test_no_answer_that_was_kept_brings_it_back(kept):
     await kept.delivered("Deploys need two approvals")
     ask = {"focus": "deploys approvals", "idempotency_key": "k1"}
     run = (BY_NAME["memory_context"], ask, Caller(), kept.workspace)
+    activate = {"agent": "dev", "focus": "deploys approvals", "idempotency_key": "k2"}
+    activated = (BY_NAME["agent_activate"], activate, Caller(), kept.workspace)
     assert (await perform(*run)).items
+    assert (await perform(*activated)).memory.items
     assert await kept.sql("SELECT 1 FROM mcp_memory_cache WHERE project_id = bmad_project()")
     await erase(kept)
     assert await kept.sql("SELECT 1 FROM mcp_memory_cache WHERE project_id = bmad_project()") == []
     assert (await perform(*run)).items == []
+    assert (await perform(*activated)).memory.items == []
     assert (
         await kept.sql(
             "SELECT 1 FROM mcp_idempotency WHERE project_id = bmad_project() AND result::text LIKE '%approvals%'"
