@@ -16,7 +16,7 @@ from bmad_mcp.db import open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
-from bmad_mcp.projects.open import FIND, open_project
+from bmad_mcp.projects.open import FIND, SEEK, open_project
 from bmad_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -154,22 +154,27 @@ def memory_services(settings: Settings) -> "MemoryServices | None":
     """The memory service of the settings, not asked yet; None where the built-in memory serves alone."""
     if settings.memory_provider == "builtin":
         return None
-    # Its HTTP client costs a tenth of a second, which no start waits for.
-    choosing = import_module("bmad_mcp.memory.services.choosing")
-    key = settings.memory_api_key
     try:
-        services: MemoryServices = choosing.MemoryServices(
-            settings.memory_url,
-            user=settings.memory_user,
-            api_key=key.get_secret_value() if key else None,
-            setting=settings.memory_provider,
-            read_seconds=settings.memory_budget_seconds,
-            fresh_seconds=settings.memory_fresh_seconds,
-        )
+        return connect_memory(settings, settings.memory_budget_seconds)
     except ValueError as error:
         # The work goes on without it; `doctor` says the same.
         logger.error("%s The built-in memory serves.", error)
         return None
+
+
+def connect_memory(settings: Settings, read_seconds: float) -> "MemoryServices":
+    """The same with a budget for look-ups; raises ValueError for an address that cannot be used."""
+    # Its HTTP client costs a fifth of a second to import.
+    choosing = import_module("bmad_mcp.memory.services.choosing")
+    key = settings.memory_api_key
+    services: MemoryServices = choosing.MemoryServices(
+        settings.memory_url,
+        user=settings.memory_user,
+        api_key=key.get_secret_value() if key else None,
+        setting=settings.memory_provider,
+        read_seconds=read_seconds,
+        fresh_seconds=settings.memory_fresh_seconds,
+    )
     return services
 
 
@@ -197,12 +202,15 @@ class ProjectWorkspace:
         # A caller that goes away must not take the opening with it.
         return await asyncio.shield(self._opening)
 
+    async def _find_services(self) -> None:
+        # In a thread: a fifth of a second of imports, which the opening of the database hides.
+        self._services = self._services or await asyncio.to_thread(memory_services, self.settings)
+
     async def _open(self) -> OpenProject:
-        pool = await self.database.open_pool()
+        pool, _ = await asyncio.gather(self.database.open_pool(), self._find_services())
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                self._services = self._services or memory_services(self.settings)
                 opened = OpenProject(project_id, self.settings.project, pool, self._services)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
@@ -246,7 +254,6 @@ class ProjectWorkspace:
         await self.database.close()
 
 
-SEEK = "SELECT set_config('app.project_key', $1, true)"
 HAS_DEFINITIONS = "SELECT EXISTS (SELECT FROM bmad_agents WHERE project_id = $1)"
 
 

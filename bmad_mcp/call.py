@@ -44,6 +44,19 @@ class Workspace(Protocol):
     async def mend(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class OneProject:
+    """A workspace that is open already, and whose lost connections nobody mends."""
+
+    opened: OpenProject
+
+    async def project(self) -> OpenProject:
+        return self.opened
+
+    async def mend(self) -> bool:
+        return False
+
+
 @dataclass(slots=True)
 class Call:
     """One call: every operation's first parameter. The transaction begins with its first statement."""

@@ -19,6 +19,7 @@ from bmad_mcp.embedded.file_lock import alone
 from bmad_mcp.embedded.postmaster import Postmaster
 from bmad_mcp.errors import BmadError
 from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.projects.open import SEEK
 from bmad_mcp.settings import Settings
 
 LITTLE_SPACE = 1 << 30
@@ -35,7 +36,6 @@ SELECT current_user AS name, rolsuper OR rolbypassrls AS is_unbound,
 FROM pg_roles WHERE rolname = current_user
 """
 UNSCOPED = "SELECT count(*) FROM bmad_projects"
-SEEK = "SELECT set_config('app.project_key', $1, true)"
 PROJECT = "SELECT id FROM bmad_projects WHERE key = $1"
 SCOPE = "SELECT set_config('app.project', $1, true)"
 CONNECTIONS = """

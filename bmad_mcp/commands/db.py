@@ -20,11 +20,10 @@ from bmad_mcp.commands.options import with_settings
 from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
-from bmad_mcp.projects.open import FIND
+from bmad_mcp.projects.open import FIND, SEEK
 from bmad_mcp.settings import Settings
 
 REVISION = "SELECT version_num FROM bmad_alembic_version"
-SEEK = "SELECT set_config('app.project_key', $1, true)"
 
 
 def _tell(sentence: str) -> None:

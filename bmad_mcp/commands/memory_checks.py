@@ -6,8 +6,10 @@ from typing import Any
 
 import asyncpg
 
+from bmad_mcp.app import connect_memory
 from bmad_mcp.commands.finding import Finding
 from bmad_mcp.memory import keeping_queries, service_queries
+from bmad_mcp.memory.elapsed import in_words
 from bmad_mcp.memory.forget_plan import memories
 from bmad_mcp.settings import Settings
 
@@ -35,18 +37,8 @@ async def check_memory(settings: Settings) -> Finding:
     """The memory service of the settings; without one the built-in memory serves, so its absence is well."""
     if settings.memory_provider == "builtin":
         return Finding("ok", "Memory", "built-in, by BMAD_MEMORY_PROVIDER")
-    # Its HTTP client is for those who have a service.
-    from bmad_mcp.memory.services.choosing import MemoryServices  # noqa: PLC0415
-
-    key = settings.memory_api_key
     try:
-        services = MemoryServices(
-            settings.memory_url,
-            user=settings.memory_user,
-            api_key=key.get_secret_value() if key else None,
-            setting=settings.memory_provider,
-            read_seconds=min(HEALTH_SECONDS, settings.memory_budget_seconds),
-        )
+        services = connect_memory(settings, min(HEALTH_SECONDS, settings.memory_budget_seconds))
     except ValueError as error:
         return Finding(
             "warn",
@@ -106,7 +98,8 @@ async def check_deliveries(connection: asyncpg.Connection, settings: Settings) -
 
 def _deliveries(row: Any, reasons: list[Any], settings: Settings) -> Iterator[Finding]:
     if row["queued"]:
-        told = f"{memories(row['queued'])} in the queue for the service, the oldest for {_age(row['oldest'])}"
+        age = in_words(row["oldest"]) or "less than a minute"
+        told = f"{memories(row['queued'])} in the queue for the service, the oldest for {age}"
         if settings.memory_provider == "builtin":
             yield Finding("warn", "Deliveries", told, "Set BMAD_MEMORY_PROVIDER to the service that they are for.")
         elif row["oldest"] > LATE_SECONDS:
@@ -124,14 +117,6 @@ def _deliveries(row: Any, reasons: list[Any], settings: Settings) -> Iterator[Fi
         )
     if not row["queued"] and not row["dead"]:
         yield Finding("ok", "Deliveries", "nothing waits, nothing was given up")
-
-
-def _age(seconds: float) -> str:
-    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {name}{'s' if count != 1 else ''}"
-    return "less than a minute"
 
 
 def _size(count: int) -> str:

@@ -2,27 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from bmad_mcp.app import find_project
-from bmad_mcp.call import Call, Caller, OpenProject, open_call
+from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.errors import NotFound
 from bmad_mcp.settings import Settings
 
 CALLER = Caller("local", "command line", "human")
-
-
-@dataclass(frozen=True, slots=True)
-class OneProject:
-    """A workspace for one command, which ends when its connection is lost."""
-
-    opened: OpenProject
-
-    async def project(self) -> OpenProject:
-        return self.opened
-
-    async def mend(self) -> bool:
-        return False
 
 
 @asynccontextmanager

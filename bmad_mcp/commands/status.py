@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
 
 import click
 from rich.console import Console
@@ -10,28 +9,14 @@ from rich.console import Console
 from bmad_mcp.analytics.figures import AnalyticsOverview
 from bmad_mcp.analytics.schemas import ProjectStatus
 from bmad_mcp.app import find_project
-from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.call import OneProject, OpenProject
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.status_screen import draw
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.operation import perform
 from bmad_mcp.settings import Settings
-
-CALLER = Caller("local", "command line", "human")
-
-
-@dataclass(frozen=True, slots=True)
-class OneProject:
-    """A workspace for one command, which ends when its connection is lost."""
-
-    opened: OpenProject
-
-    async def project(self) -> OpenProject:
-        return self.opened
-
-    async def mend(self) -> bool:
-        return False
 
 
 @click.command("status")

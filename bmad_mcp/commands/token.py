@@ -15,10 +15,8 @@ from bmad_mcp.errors import NotFound
 from bmad_mcp.identity.issuing import DEFAULT_DAYS, MOST_DAYS, Issued, create_token, list_tokens, revoke_token
 from bmad_mcp.identity.rights import HIGHEST, SCOPES, up_to
 from bmad_mcp.operation import Scope
-from bmad_mcp.projects.open import FIND
+from bmad_mcp.projects.open import FIND, SEEK
 from bmad_mcp.settings import Settings, slug
-
-SEEK = "SELECT set_config('app.project_key', $1, true)"
 
 
 @click.group("token")

@@ -18,14 +18,13 @@ from bmad_mcp.identity import queries
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rights import Role
 from bmad_mcp.identity.token_form import Presented, read_token
-from bmad_mcp.projects.open import FIND
+from bmad_mcp.projects.open import FIND, SEEK
 
 R = TypeVar("R")
 
 # A revoked token is good for this long at most, in whichever process it was seen.
 CACHE_SECONDS = 3.0
 CACHED_TOKENS = 1024
-SEEK_PROJECT = "SELECT set_config('app.project_key', $1, true)"
 
 
 class Verifier(Protocol):
@@ -100,7 +99,7 @@ NOWHERE = UUID(int=0)
 
 async def _named(home: OpenProject, key: str) -> OpenProject:
     async with home.pool.acquire(timeout=10) as connection, connection.transaction():
-        await connection.execute(SEEK_PROJECT, key)
+        await connection.execute(SEEK, key)
         found = await connection.fetchval(FIND, key)
     return replace(home, id=found or NOWHERE, key=key)
 

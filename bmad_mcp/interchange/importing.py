@@ -7,7 +7,6 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -18,7 +17,7 @@ from pydantic_core import from_json, to_json
 from bmad_mcp.activity.record import record
 from bmad_mcp.bmad_files.queries import ADD_WAITING, COUNT_WAITING, LOCK, NEXT_NUMBERS, TASKS_FOLLOW, Bulk
 from bmad_mcp.bmad_files.steps import Create, Keep, Kind, Step, Update
-from bmad_mcp.call import Call, Caller, OpenProject, open_call
+from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import BmadError, Conflict, Invalid, Unavailable
 from bmad_mcp.interchange import queries
@@ -84,7 +83,7 @@ async def import_board(
     _check(board)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            async with open_call(_Workspace(opened), caller or Caller(), "project_import") as call:
+            async with open_call(OneProject(opened), caller or Caller(), "project_import") as call:
                 wanted, planned = await _once(call, board, dry_run, tell)
                 if dry_run:
                     await call.db.end("ROLLBACK")
@@ -108,19 +107,6 @@ def _check(board: Board) -> None:
     odd = next((one for item in board.items for one in (item.ref, item.group) if UNSTORABLE.search(one)), None)
     if odd is not None or "" in refs:
         raise Invalid(f"{odd or ''!r} is no ref that can be stored. Give each item one of plain text.", field="board")
-
-
-@dataclass(frozen=True, slots=True)
-class _Workspace:
-    """A project that is open already, for open_call."""
-
-    opened: OpenProject
-
-    async def project(self) -> OpenProject:
-        return self.opened
-
-    async def mend(self) -> bool:
-        return False
 
 
 async def _once(call: Call, board: Board, dry_run: bool, tell: Progress) -> tuple[Wanted, Plan]:

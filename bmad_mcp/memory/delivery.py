@@ -10,6 +10,7 @@ import asyncpg
 
 from bmad_mcp.db import Transaction, project_transaction
 from bmad_mcp.memory import queries, service_queries
+from bmad_mcp.memory.elapsed import milliseconds_since
 from bmad_mcp.memory.provider import NewMemory, Receipt
 from bmad_mcp.memory.services.answers import MemoryService, Outgoing
 from bmad_mcp.memory.services.choosing import MemoryServices, Provider
@@ -76,16 +77,15 @@ class Deliveries:
         return True
 
     async def _try(self, project_id: UUID, row: Any, provider: Provider, service: MemoryService) -> None:
-        memory = NewMemory(
-            row["text"], row["category"], row["author_kind"], row["principal"], row["agent"], row["confidence"]
-        )
         async with project_transaction(self._pool, project_id) as db:
             attempts = await db.fetchval(service_queries.BEGIN_TRY, row["id"], provider)
         if attempts is None:
             return
         began = time.perf_counter()
         try:
-            receipt = await service.deliver(Outgoing(memory, str(row["id"])), tried_before=row["attempts"] > 0)
+            receipt = await service.deliver(
+                Outgoing(NewMemory.of_row(row), str(row["id"])), tried_before=row["attempts"] > 0
+            )
         except Resting as error:
             await self._take_back(project_id, row, row["attempts"], was_sent=False)
             raise Later(error.seconds + random.uniform(0.0, 1.0)) from error  # noqa: S311
@@ -96,7 +96,7 @@ class Deliveries:
         except ServiceError as error:
             await self._failed(project_id, row, provider, error, began)
             if _is_final(error) or attempts >= MOST_TRIES:
-                await self._settle_as(project_id, row, provider, "dead", None, str(error))
+                await self._give_up(project_id, row, provider, str(error))
                 return
             raise Later(_wait(attempts, self._settle)) from error
         await self._delivered(project_id, row, provider, receipt, began)
@@ -113,11 +113,9 @@ class Deliveries:
         async with project_transaction(self._pool, project_id) as db:
             await _note(db, row, provider, type(error).__name__, began)
 
-    async def _settle_as(
-        self, project_id: UUID, row: Any, provider: Provider, state: str, ref: str | None, failure: str | None
-    ) -> None:
+    async def _give_up(self, project_id: UUID, row: Any, provider: Provider, failure: str) -> None:
         async with project_transaction(self._pool, project_id) as db:
-            await db.execute(service_queries.SETTLE, row["id"], state, provider, ref, failure)
+            await db.execute(service_queries.SETTLE, row["id"], "dead", provider, None, failure)
 
     async def _take_back(self, project_id: UUID, row: Any, attempts: int, *, was_sent: bool) -> None:
         async with project_transaction(self._pool, project_id) as db:
@@ -135,6 +133,7 @@ def _is_final(error: ServiceError) -> bool:
 
 
 async def _note(db: Transaction, row: Any, provider: Provider, outcome: str, began: float) -> None:
-    latency = round((time.perf_counter() - began) * 1000, 3)
     detail = {"memory": str(row["id"]), "try": row["attempts"] + 1}
-    await db.execute(queries.NOTE, "store", provider, row["category"], row["agent"], outcome, 1, latency, detail)
+    await db.execute(
+        queries.NOTE, "store", provider, row["category"], row["agent"], outcome, 1, milliseconds_since(began), detail
+    )

@@ -9,7 +9,7 @@ from uuid import UUID
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.memory import keeping_queries
-from bmad_mcp.memory.keeping import FIRST, Progress, Selection, call_on, untold
+from bmad_mcp.memory.keeping import Progress, Selection, call_on, in_pages, untold
 from bmad_mcp.memory.service_pages import NAMES, Reached, failed, pages, reach
 
 PAGE = 5_000
@@ -101,15 +101,9 @@ async def plan_to_forget(
 
 async def _chosen(opened: OpenProject, selection: Selection, caller: Caller) -> dict[UUID, Here]:
     found: dict[UUID, Here] = {}
-    last = FIRST
-    while True:
-        async with call_on(opened, caller, "memory_forget") as call:
-            await call.db.execute(keeping_queries.IN_ORDER)
-            rows = await call.db.fetch(keeping_queries.NEXT_CHOSEN, *selection.values, last, PAGE)
-        if not rows:
-            return found
+    async for rows in in_pages(opened, keeping_queries.NEXT_CHOSEN, "memory_forget", selection, caller, size=PAGE):
         found.update((row["id"], _here(row)) for row in rows)
-        last = rows[-1]["id"]
+    return found
 
 
 def _here(row: Any) -> Here:

@@ -187,11 +187,8 @@ class _Forgetting:
         from bmad_mcp.memory.services.http import ServiceError  # noqa: PLC0415
 
         assert self._service is not None
-        memory = NewMemory(
-            row["text"], row["category"], row["author_kind"], row["principal"], row["agent"], row["confidence"]
-        )
         try:
-            return await self._service.find_by_key(Outgoing(memory, str(row["id"])))
+            return await self._service.find_by_key(Outgoing(NewMemory.of_row(row), str(row["id"])))
         except ServiceError as error:
             raise failed(self._plan.reached, error, self._state()) from error
 

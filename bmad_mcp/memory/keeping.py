@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from bmad_mcp.call import Call, Caller, OpenProject, open_call
+from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.memory import keeping_queries
 from bmad_mcp.memory.invisible import flags_of
 
@@ -47,23 +47,10 @@ class Selection:
         return refs, self.principal, self.category, self.agent, self.before, self.since
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A workspace that is open already and mends nothing."""
-
-    opened: OpenProject
-
-    async def project(self) -> OpenProject:
-        return self.opened
-
-    async def mend(self) -> bool:
-        return False
-
-
 @asynccontextmanager
 async def call_on(opened: OpenProject, caller: Caller, operation: str) -> AsyncIterator[Call]:
     """A call on an open project that commits when the block ends well."""
-    async with open_call(_Ready(opened), caller, operation) as call:
+    async with open_call(OneProject(opened), caller, operation) as call:
         yield call
 
 
@@ -86,15 +73,23 @@ async def every(opened: OpenProject, selection: Selection, caller: Caller) -> As
 
     Each page is a transaction of its own: what is stored or erased meanwhile may be in it or not.
     """
+    async for rows in in_pages(opened, keeping_queries.NEXT_PAGE, "memory_export", selection, caller):
+        yield [as_data(row, opened.key) for row in rows]
+
+
+async def in_pages(
+    opened: OpenProject, statement: str, operation: str, selection: Selection, caller: Caller, *, size: int = PAGE
+) -> AsyncIterator[list[Any]]:
+    """The rows of a statement that takes a selection, the last id and a number; each page in a call of its own."""
     last = FIRST
     while True:
-        async with call_on(opened, caller, "memory_export") as call:
+        async with call_on(opened, caller, operation) as call:
             await call.db.execute(keeping_queries.IN_ORDER)
-            rows = await call.db.fetch(keeping_queries.NEXT_PAGE, *selection.values, last, PAGE)
+            rows = await call.db.fetch(statement, *selection.values, last, size)
         if not rows:
             return
         last = rows[-1]["id"]
-        yield [as_data(row, opened.key) for row in rows]
+        yield rows
 
 
 def as_data(row: Any, project: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import asyncpg
 
 from bmad_mcp.call import Call
 from bmad_mcp.memory import queries, service_queries
+from bmad_mcp.memory.elapsed import in_words, milliseconds_since
 from bmad_mcp.memory.provider import Question, Remembered
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ async def look_up(call: Call, question: Question, *, keep: bool = True) -> Answe
         async with asyncio.timeout(services.read_seconds):
             choice = await services.ready_choice()
     except TimeoutError:
-        return Answer("service", (), None, "The memory service did not answer in time", _since(began))
+        return Answer("service", (), None, "The memory service did not answer in time", milliseconds_since(began))
     if choice.provider == "builtin":
         return None
     try:
@@ -65,7 +66,9 @@ async def look_up(call: Call, question: Question, *, keep: bool = True) -> Answe
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         # The call itself tells what is wrong with the database, if it needs it.
         logger.warning("No look-up in the memory service: %s", type(error).__name__)
-        return Answer(choice.provider, (), None, f"{NAMES[choice.provider]} could not be asked in time", _since(began))
+        return Answer(
+            choice.provider, (), None, f"{NAMES[choice.provider]} could not be asked in time", milliseconds_since(began)
+        )
 
 
 async def _ask(
@@ -79,7 +82,7 @@ async def _ask(
         known = await db.fetchrow(service_queries.LOOK_IN_CACHE, question.agent, provider, digest)
     cached = [_item(one) for one in known["items"]] if known["items"] is not None else None
     if cached is not None and known["is_fresh"]:
-        return Answer(provider, cached, "cached", latency_ms=_since(began))
+        return Answer(provider, cached, "cached", latency_ms=milliseconds_since(began))
     question = replace(question, agent=known["agent"])
     left = max(0.05, services.read_seconds - (time.perf_counter() - began))
     service = services.of_project(provider, call.project_key, read_seconds=left)
@@ -88,13 +91,14 @@ async def _ask(
         found = await service.search(question)
     except ServiceError as error:
         note = str(error)
-        kept = Answer(provider, (), None, note, _since(began))
+        kept = Answer(provider, (), None, note, milliseconds_since(began))
         if cached is not None:
-            kept = replace(kept, items=cached, freshness="stale", note=f"{note}; this is from {_age(known['age'])} ago")
+            age = in_words(known["age"]) or f"{int(known['age'])} seconds"
+            kept = replace(kept, items=cached, freshness="stale", note=f"{note}; this is from {age} ago")
         await _note(call, question, kept, type(error).__name__)
         return kept
     missing = "Some of the service's answers did not come" if found.is_partial else None
-    answer = Answer(provider, found.items, "fresh", missing, _since(began))
+    answer = Answer(provider, found.items, "fresh", missing, milliseconds_since(began))
     await _note(call, question, answer, "partial" if found.is_partial else "found" if found.items else "nothing")
     if keep and not found.is_partial and services.fresh_seconds:
         await _keep(call, provider, digest, found.items, services.fresh_seconds)
@@ -117,10 +121,10 @@ async def related_in_service(call: Call, ref: str, limit: int) -> Answer | None:
     try:
         items = await service.related(ref, limit)
     except ServiceError as error:
-        return Answer(provider, (), None, str(error), _since(began))
+        return Answer(provider, (), None, str(error), milliseconds_since(began))
     if items is None:
-        return Answer(provider, (), None, None, _since(began))
-    return Answer(provider, items, "fresh", None, _since(began))
+        return Answer(provider, (), None, None, milliseconds_since(began))
+    return Answer(provider, items, "fresh", None, milliseconds_since(began))
 
 
 async def _note(call: Call, question: Question, answer: Answer, outcome: str) -> None:
@@ -149,15 +153,3 @@ def _item(kept: dict[str, Any]) -> Remembered:
 def _hash_of(question: Question) -> str:
     told = {**asdict(question), "text": " ".join(question.text.split()).casefold()}
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
-def _age(seconds: float) -> str:
-    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {name}{'s' if count != 1 else ''}"
-    return f"{int(seconds)} seconds"
-
-
-def _since(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 3)

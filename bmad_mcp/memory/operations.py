@@ -13,6 +13,7 @@ from bmad_mcp.errors import NotFound
 from bmad_mcp.memory.authors import author_of
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.categories import MemoryCategory, category_of
+from bmad_mcp.memory.elapsed import milliseconds_since
 from bmad_mcp.memory.invisible import flags_of
 from bmad_mcp.memory.look_up import look_up, related_in_service
 from bmad_mcp.memory.provider import Question
@@ -109,7 +110,7 @@ async def memory_related(
     if items is None or (answer is not None and answer.freshness is None):
         why = f" {answer.note}." if answer is not None and answer.note else ""
         raise NotFound(f"There is no memory {memory}. memory_search finds memories and their ids.{why}", field="memory")
-    latency = round((time.perf_counter() - began) * 1000, 3)
+    latency = milliseconds_since(began)
     source = store.name if answer is None else answer.provider
     freshness = answer.freshness if answer is not None else None
     found = Recall(source, items, "found" if items else "nothing", latency, freshness)

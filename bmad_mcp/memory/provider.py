@@ -1,9 +1,9 @@
 """What any memory can do, whoever keeps it: the neutral interface between the operations and a store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,11 @@ class NewMemory:
     principal: str
     agent: str | None = None
     confidence: float = 0.7
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Self:
+        """The memory in a row of mcp_memories."""
+        return cls(row["text"], row["category"], row["author_kind"], row["principal"], row["agent"], row["confidence"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ SELECT current_setting('transaction_read_only') = 'off' AND has_table_privilege(
 """
 
 # Agents and sessions lie above memory: their tables are only read, to know an author by any of its names.
-AUTHOR = """
-SELECT (SELECT a.name FROM bmad_agents a
-        WHERE a.project_id = bmad_project() AND (a.name = $1::text OR $1::text = ANY(a.aliases))
-        ORDER BY a.name <> $1::text, a.name LIMIT 1) AS named,
+NAMED = """(SELECT a.name FROM bmad_agents a
+    WHERE a.project_id = bmad_project() AND (a.name = $1::text OR $1::text = ANY(a.aliases))
+    ORDER BY a.name <> $1::text, a.name LIMIT 1)"""
+AUTHOR = f"""
+SELECT {NAMED} AS named,
     (SELECT a.name FROM bmad_agent_sessions s
      JOIN bmad_agents a ON a.project_id = s.project_id AND a.id = s.agent_id
      WHERE s.project_id = bmad_project() AND s.caller = $2::text AND s.ended_at IS NULL

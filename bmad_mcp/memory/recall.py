@@ -11,6 +11,7 @@ from bmad_mcp.call import Call
 from bmad_mcp.errors import BmadError
 from bmad_mcp.memory import queries
 from bmad_mcp.memory.builtin import BuiltinMemory
+from bmad_mcp.memory.elapsed import milliseconds_since
 from bmad_mcp.memory.look_up import Answer, Freshness
 from bmad_mcp.memory.provider import Question, Remembered
 
@@ -43,7 +44,9 @@ async def recall(call: Call, question: Question, answer: Answer | None = None) -
     """What the database finds for a question, together with what the service answered."""
     memory, began = BuiltinMemory(call.db), time.perf_counter()
     items = await memory.recall(question)
-    return with_service(Recall(memory.name, items, "found" if items else "nothing", _since(began)), answer, question)
+    return with_service(
+        Recall(memory.name, items, "found" if items else "nothing", milliseconds_since(began)), answer, question
+    )
 
 
 def with_service(own: Recall, answer: Answer | None, question: Question) -> Recall:
@@ -81,7 +84,7 @@ async def recall_within_budget(call: Call, question: Question, answer: Answer | 
         return await recall(call, question, answer)
     except (asyncpg.PostgresError, BmadError) as error:
         logger.warning("The memory did not answer: %s", type(error).__name__)
-        return with_service(Recall("unavailable", [], "unavailable", _since(began)), answer, question)
+        return with_service(Recall("unavailable", [], "unavailable", milliseconds_since(began)), answer, question)
     finally:
         await call.db.execute(END_LOOK)
 
@@ -107,7 +110,3 @@ async def may_note(call: Call) -> bool:
     """Whether this transaction may write at all."""
     allowed: bool = await call.db.fetchval(queries.MAY_NOTE)
     return allowed
-
-
-def _since(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 3)

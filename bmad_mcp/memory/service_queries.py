@@ -1,12 +1,10 @@
 """SQL beside a memory service: the cache of what it answered, and the memories on their way to it."""
 
-# Agents and sessions lie above memory: their tables are only read, to know an author by any of its names.
-LOOK_IN_CACHE = """
-SELECT coalesce(
-        (SELECT a.name FROM bmad_agents a
-         WHERE a.project_id = bmad_project() AND (a.name = $1::text OR $1::text = ANY(a.aliases))
-         ORDER BY a.name <> $1::text, a.name LIMIT 1), $1::text) AS agent,
-    c.items, c.fresh_until > now() AS is_fresh, extract(epoch FROM now() - c.looked_up_at)::float8 AS age
+from bmad_mcp.memory.queries import NAMED
+
+LOOK_IN_CACHE = f"""
+SELECT coalesce({NAMED}, $1::text) AS agent, c.items,
+    c.fresh_until > now() AS is_fresh, extract(epoch FROM now() - c.looked_up_at)::float8 AS age
 FROM (SELECT) one LEFT JOIN mcp_memory_cache c
     ON c.project_id = bmad_project() AND c.provider = $2::text AND c.question_hash = $3::text
 """

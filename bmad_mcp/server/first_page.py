@@ -1,9 +1,6 @@
 """The page at /: the project's state now, the snippet for each host, and what to do next."""
 
 import asyncio
-import base64
-import hashlib
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -27,6 +24,7 @@ from bmad_mcp.server.host_snippets import (
     stdio_snippet,
     with_variables,
 )
+from bmad_mcp.server.page_policy import policy_of
 
 STATE_SECONDS = 2.0
 CALLER = Caller("local", "page", "human")
@@ -50,24 +48,7 @@ _SOURCE = (Path(__file__).parent / "first_page.html").read_text(encoding="utf-8"
 _TEMPLATE = Template(_SOURCE)
 
 
-def _hash_of(tag: str) -> str:
-    found = re.search(rf"<{tag}>(.*?)</{tag}>", _SOURCE, re.DOTALL)
-    assert found is not None
-    return "'sha256-" + base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode() + "'"
-
-
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        f"style-src {_hash_of('style')}",
-        f"script-src {_hash_of('script')}",
-        "img-src data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
+CONTENT_SECURITY_POLICY = policy_of(_SOURCE)
 
 
 class FirstPage:

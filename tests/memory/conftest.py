@@ -7,7 +7,10 @@ import pytest
 from harness import TestWorkspace, new_project
 from memory.services.fake_service import FakeOpenMemory
 
+from bmad_mcp.call import Caller
+from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.memory.services.choosing import MemoryServices
+from bmad_mcp.operation import perform
 
 
 @pytest.fixture
@@ -27,3 +30,11 @@ async def services(service) -> AsyncIterator[MemoryServices]:
 async def beside_service(pool, services) -> TestWorkspace:
     """A project whose memories go to the service too."""
     return TestWorkspace(replace(await new_project(pool), services=services))
+
+
+@pytest.fixture
+def do(beside_service):
+    async def run(name, /, **arguments):
+        return await perform(BY_NAME[name], arguments, Caller(), beside_service)
+
+    return run

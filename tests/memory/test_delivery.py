@@ -9,6 +9,7 @@ import pytest
 from harness import TestWorkspace, new_project
 from memory.services import faults
 from memory.services.fake_service import Reply
+from stored_rows import fetch
 
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
@@ -33,28 +34,12 @@ async def empty_queue(pool):
 
 
 @pytest.fixture
-def do(beside_service):
-    async def run(name, /, **arguments):
-        return await perform(BY_NAME[name], arguments, Caller(), beside_service)
-
-    return run
-
-
-@pytest.fixture
 def deliveries(beside_service, services):
     return Deliveries(beside_service.opened.pool, services, settle_seconds=0.0)
 
 
-async def rows(workspace, sql, *values):
-    db = Transaction(workspace.opened.pool, workspace.opened.id)
-    try:
-        return await db.fetch(sql, *values)
-    finally:
-        await db.end("COMMIT")
-
-
 async def states(workspace):
-    return [(one["text"], one["delivery"], one["attempts"]) for one in await rows(workspace, MEMORIES)]
+    return [(one["text"], one["delivery"], one["attempts"]) for one in await fetch(workspace.opened, MEMORIES)]
 
 
 def stored(service):
@@ -84,12 +69,12 @@ async def working(database, deliveries, **more):
 async def test_the_job_is_in_the_callers_transaction_and_holds_no_text(beside_service, services, do):
     stored = await do("memory_store", text="Deploys need two approvals", agent="dev")
     assert stored.memory.delivery == "queued"
-    (job,) = await rows(beside_service, QUEUE)
+    (job,) = await fetch(beside_service.opened, QUEUE)
     assert job["payload"] == f"{beside_service.opened.id}/dev"
     db = Transaction(beside_service.opened.pool, beside_service.opened.id)
     await outbox.enqueue(db, ["qa"])
     await db.end("ROLLBACK")
-    assert len(await rows(beside_service, QUEUE)) == 1
+    assert len(await fetch(beside_service.opened, QUEUE)) == 1
 
 
 async def test_our_enqueue_writes_what_pgqueuers_own_does(beside_service, database):
@@ -117,16 +102,16 @@ async def test_a_stored_memory_reaches_the_service_with_its_key_and_its_category
         await until(lambda: service.rows)
 
         async def settled():
-            return (await states(beside_service))[0][1] == "delivered" and not await rows(beside_service, QUEUE)
+            return (await states(beside_service))[0][1] == "delivered" and not await fetch(beside_service.opened, QUEUE)
 
         await until(settled)
     (row,) = service.rows
     assert row["metadata_"]["bmad_key"] == kept.memory.id
     assert row["metadata_"]["category"] == "WORKFLOW_PATTERNS"
-    (memory,) = await rows(beside_service, MEMORIES)
+    (memory,) = await fetch(beside_service.opened, MEMORIES)
     assert (memory["provider"], memory["service_ref"], memory["failure"]) == ("openmemory", row["id"], None)
-    assert await rows(beside_service, QUEUE) == []
-    (note,) = await rows(beside_service, NOTES)
+    assert await fetch(beside_service.opened, QUEUE) == []
+    (note,) = await fetch(beside_service.opened, NOTES)
     assert (note["direction"], note["outcome"], note["detail"]["try"]) == ("store", "stored", 1)
     assert note["latency_ms"] > 0
 
@@ -166,9 +151,9 @@ async def test_a_try_that_landed_without_an_answer_is_found_by_its_key(do, servi
     deliveries._until.clear()
     await deliveries.send(beside_service.opened.id, None)
     assert len(service.rows) == 1
-    (memory,) = await rows(beside_service, MEMORIES)
+    (memory,) = await fetch(beside_service.opened, MEMORIES)
     assert (memory["delivery"], memory["service_ref"], memory["attempts"]) == ("delivered", service.rows[0]["id"], 2)
-    assert [one["outcome"] for one in await rows(beside_service, NOTES)] == ["Refused", "duplicate"]
+    assert [one["outcome"] for one in await fetch(beside_service.opened, NOTES)] == ["Refused", "duplicate"]
 
 
 async def test_a_try_without_an_answer_is_not_repeated_before_it_may_have_landed(do, service, beside_service, services):
@@ -202,7 +187,7 @@ async def test_a_memory_that_the_service_refuses_is_dead_and_the_next_one_goes(d
     await do("memory_store", text="This one is poison")
     await do("memory_store", text="This one is fine")
     await deliveries.send(beside_service.opened.id, None)
-    dead, fine = await rows(beside_service, MEMORIES)
+    dead, fine = await fetch(beside_service.opened, MEMORIES)
     assert (dead["delivery"], dead["failure"]) == ("dead", "The memory service answered 422")
     assert fine["delivery"] == "delivered"
     found = await do("memory_context", focus="poison")
@@ -226,7 +211,7 @@ async def test_what_fails_too_often_is_dead_with_the_reason(do, service, beside_
         await services.aclose()
     ((_, state, attempts),) = await states(beside_service)
     assert (state, attempts) == ("dead", MOST_TRIES)
-    assert (await rows(beside_service, MEMORIES))[0]["failure"] == "The memory service reported an error"
+    assert (await fetch(beside_service.opened, MEMORIES))[0]["failure"] == "The memory service reported an error"
 
 
 async def test_a_service_that_is_not_there_kills_nothing(do, service, beside_service, pool):
@@ -317,7 +302,7 @@ async def test_a_job_that_is_broken_off_by_the_end_stays_in_the_queue(
     await do("memory_store", text="Fact 1")
     async with working(database, deliveries):
         await until(lambda: "POST /api/v1/memories/" in service.whats())
-    (job,) = await rows(beside_service, QUEUE)
+    (job,) = await fetch(beside_service.opened, QUEUE)
     assert job["status"] in ("picked", "queued")
     assert await states(beside_service) == [("Fact 1", "queued", 1)]
 
@@ -328,5 +313,5 @@ async def test_auto_without_a_service_queues_nothing(pool):
     workspace = TestWorkspace(replace(await new_project(pool), services=services))
     kept = await perform(BY_NAME["memory_store"], {"text": "Fact 1"}, Caller(), workspace)
     assert kept.memory.delivery == "stored"
-    assert await rows(workspace, QUEUE) == []
+    assert await fetch(workspace.opened, QUEUE) == []
     await services.aclose()

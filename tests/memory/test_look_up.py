@@ -4,14 +4,13 @@ import asyncio
 import time
 from dataclasses import replace
 
-import pytest
 from harness import TestWorkspace, new_project
 from memory.services import faults
 from memory.services.fake_service import Reply
+from stored_rows import change, fetch
 
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import Transaction
 from bmad_mcp.memory.provider import NewMemory
 from bmad_mcp.memory.services.answers import Outgoing, key_of, metadata_of, tag_of
 from bmad_mcp.memory.services.choosing import MemoryServices
@@ -25,24 +24,10 @@ def known(service, workspace, text, agent="dev", category="TASK_COMPLETION"):
     return service.add(f"{text} {tag_of(project, outgoing.key)}", metadata_of(outgoing, project))
 
 
-@pytest.fixture
-def do(beside_service):
-    async def run(name, /, **arguments):
-        return await perform(BY_NAME[name], arguments, Caller(), beside_service)
-
-    return run
-
-
-async def rows(workspace, sql, *values):
-    db = Transaction(workspace.opened.pool, workspace.opened.id)
-    try:
-        return await db.fetch(sql, *values)
-    finally:
-        await db.end("COMMIT")
-
-
 async def age_the_cache(workspace):
-    await rows(workspace, "UPDATE mcp_memory_cache SET fresh_until = now(), looked_up_at = now() - interval '2 hours'")
+    await change(
+        workspace.opened, "UPDATE mcp_memory_cache SET fresh_until = now(), looked_up_at = now() - interval '2 hours'"
+    )
 
 
 NOTES = "SELECT provider, outcome, items, latency_ms, detail FROM bmad_memory_integrations ORDER BY created_at, id"
@@ -59,13 +44,16 @@ async def test_an_activation_brings_what_the_service_knows_and_the_second_asks_n
     assert (second.memory.source, second.memory.freshness) == ("openmemory", "cached")
     assert [one.text for one in second.memory.items] == [one.text for one in first.memory.items]
     assert len(service.asked) == asked
-    noted = [(one["provider"], one["outcome"], one["detail"]["freshness"]) for one in await rows(beside_service, NOTES)]
+    noted = [
+        (one["provider"], one["outcome"], one["detail"]["freshness"])
+        for one in await fetch(beside_service.opened, NOTES)
+    ]
     assert noted == [("openmemory", "found", "fresh"), ("openmemory", "found", "cached")]
 
 
 async def test_an_agent_is_asked_for_by_its_own_name_whatever_it_was_called(do, service, beside_service):
     known(service, beside_service, "James writes the tests first", agent="dev")
-    await rows(beside_service, "UPDATE bmad_agents SET aliases = '{james}' WHERE name = 'dev'")
+    await change(beside_service.opened, "UPDATE bmad_agents SET aliases = '{james}' WHERE name = 'dev'")
     found = await do("agent_activate", agent="james", focus="tests first")
     assert found.agent.agent == "dev"
     assert "by dev" in found.memory.items[0].why
@@ -123,7 +111,7 @@ async def test_without_an_old_answer_the_database_serves_and_says_why(do, servic
     assert found.memory.source == "builtin"
     assert found.memory.note == "The memory service did not answer in time: this is from the project's database only"
     assert [one.text for one in found.memory.items] == ["Deploys need two approvals"]
-    (noted,) = [one for one in await rows(beside_service, NOTES) if one["provider"] == "openmemory"]
+    (noted,) = [one for one in await fetch(beside_service.opened, NOTES) if one["provider"] == "openmemory"]
     assert noted["outcome"] == "TimedOut"
     assert noted["latency_ms"] >= 400
 
@@ -158,7 +146,7 @@ async def test_reading_writes_no_answer_into_the_cache(do, service, beside_servi
     known(service, beside_service, "Deploys need two approvals")
     await do("memory_search", query="approvals")
     await do("agent_context", agent="dev", focus="approvals")
-    assert await rows(beside_service, "SELECT 1 FROM mcp_memory_cache") == []
+    assert await fetch(beside_service.opened, "SELECT 1 FROM mcp_memory_cache") == []
 
 
 async def test_the_first_probe_of_auto_is_within_the_budget_and_the_next_ones_are_nobodys(pool, service):

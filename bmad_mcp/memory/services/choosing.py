@@ -52,7 +52,8 @@ class MemoryServices:
         self.read_seconds = read_seconds
         self.fresh_seconds = fresh_seconds
         self._user = user
-        self._setting = setting
+        # What the settings name is not looked for.
+        self._named = Choice(setting, f"BMAD_MEMORY_PROVIDER says {setting}") if setting != "auto" else None
         self._probe_seconds = probe_seconds
         self._clock = clock
         self._flights = SingleFlight()
@@ -66,8 +67,8 @@ class MemoryServices:
 
     async def choice(self) -> Choice:
         """What the settings name, or what answers there now; an answer holds for five minutes, silence for half one."""
-        if self._setting != "auto":
-            return Choice(self._setting, f"BMAD_MEMORY_PROVIDER says {self._setting}")
+        if self._named is not None:
+            return self._named
         if self._choice is None or self._clock() >= self._until:
             return await self._flights.run("probe", self._probe)
         return self._choice
@@ -75,16 +76,15 @@ class MemoryServices:
     @property
     def known(self) -> Choice | None:
         """What was chosen last, without asking; None before the first answer."""
-        if self._setting != "auto":
-            return Choice(self._setting, f"BMAD_MEMORY_PROVIDER says {self._setting}")
-        return self._choice
+        return self._named or self._choice
 
     async def ready_choice(self) -> Choice:
         """The last choice at once, looked after in the background when it is old; only the first one is waited for."""
         known = self.known
         if known is None:
             return await self.choice()
-        if self._setting == "auto" and self._clock() >= self._until and (self._asking is None or self._asking.done()):
+        is_old = self._named is None and self._clock() >= self._until
+        if is_old and (self._asking is None or self._asking.done()):
             self._asking = asyncio.create_task(self.choice())
             self._asking.add_done_callback(_unheard)
         return known

@@ -1,8 +1,6 @@
 """The page at /docs: the OpenAPI document for people, from this server alone, with a form to try each operation."""
 
 import asyncio
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -18,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from bmad_mcp import __version__
 from bmad_mcp.catalog import CATALOG
+from bmad_mcp.server.page_policy import policy_of
 from bmad_mcp.server.rest.openapi import build
 from bmad_mcp.server.rest.problems import KINDS, Refusal
 from bmad_mcp.server.rest.ways import PREFIX, ways_of
@@ -26,24 +25,7 @@ _SOURCE = (Path(__file__).parent / "docs_page.html").read_text(encoding="utf-8")
 Json = dict[str, Any]
 
 
-def _hash_of(tag: str) -> str:
-    found = re.search(rf"<{tag}>(.*?)</{tag}>", _SOURCE, re.DOTALL)
-    assert found is not None
-    return "'sha256-" + base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode() + "'"
-
-
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        f"style-src {_hash_of('style')}",
-        f"script-src {_hash_of('script')}",
-        "img-src data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
+CONTENT_SECURITY_POLICY = policy_of(_SOURCE)
 
 
 class DocsPage:

@@ -1,16 +1,13 @@
 """The whole HTTP application on a free port, and a client of its REST."""
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import uvicorn
+from auth_server import listening
 
 from bmad_mcp.call import Caller
-from bmad_mcp.commands.serve_http import Uvicorn
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.host_snippets import StdioCommand
 from bmad_mcp.server.http import build_app
@@ -23,18 +20,13 @@ START = StdioCommand("/opt/bin/bmad-mcp", ("serve", "--project", "x"))
 @asynccontextmanager
 async def serving(workspace: Any, **options: Any) -> AsyncIterator[str]:
     """The application on loopback for as long as the block lasts; its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    app = build_app(
-        McpFace(workspace, lambda _: Caller()), workspace, FirstPage(workspace, "x", address, START), **options
-    )
-    server = Uvicorn(uvicorn.Config(app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=1))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
+
+    def app(address: str) -> Any:
+        face = McpFace(workspace, lambda _: Caller())
+        return build_app(face, workspace, FirstPage(workspace, "x", address, START), **options)
+
+    async with listening(app) as address:
         yield address
-    finally:
-        server.should_exit = True
-        await task
 
 
 class RestClient(httpx.AsyncClient):
