@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8770
 # Files of tests run side by side, each worker on a PostgreSQL of its own; an external one is not shared.
-AT_ONCE := $(if $(BMAD_TEST_DATABASE_URL),,-n auto --maxprocesses 4 --dist loadfile)
+# Four also on two cores: half of the time a test waits for a process or a lock.
+AT_ONCE := $(if $(BMAD_TEST_DATABASE_URL),,-n 4 --dist loadfile)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -41,7 +42,7 @@ imports: $(VENV)/dev.ok
 	@$(BIN)/lint-imports --no-cache
 
 soak: $(VENV)/dev.ok ## run the slow fault and endurance tests
-	@$(BIN)/python -m pytest -m soak
+	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
 
 bench: $(VENV)/dev.ok ## measure this server beside the bare SDK
 	@$(BIN)/python -m bench

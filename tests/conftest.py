@@ -1,6 +1,7 @@
 """One real PostgreSQL for the whole run; each test works in a project of its own."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from harness import EXTERNAL, TestDatabase, TestWorkspace, external, new_project, scratch
+from hypothesis import settings
 from pydantic import BaseModel
 
 from bmad_mcp.call import Call, Caller
@@ -19,6 +21,11 @@ from bmad_mcp.db import Transaction, open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE
 from bmad_mcp.operation import perform
+
+# A run of the suite tries the same examples each time; `make soak` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("new", derandomize=False)
+settings.load_profile(os.environ.get("BMAD_TEST_EXAMPLES", "same"))
 
 
 @pytest.fixture(scope="session")

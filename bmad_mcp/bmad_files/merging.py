@@ -135,19 +135,28 @@ def _refuse_section(merge: Merge, name: str, file: Sections | None, database: Se
 def _in_order(file: Sections, database: Sections, chosen: Mapping[str, Sections]) -> list[dict[str, Any]]:
     """The chosen sections where the file has that name; a name that it lacks follows the one it followed before.
 
-    What the file has just put deeper under that one stays there.
+    What the file has just put deeper under that one stays there; sections of one name stand side by side. Where the
+    database has them all in the file's order already, they stay as they stand.
     """
     known, levels = {one["name"] for one in database}, {one["name"]: one["level"] for one in [*database, *file]}
     order: list[str] = []
     for name in (one["name"] for one in file):
         if order.count(name) < len(chosen[name]):
             order.append(name)
-    for name in dict.fromkeys([*order, *(one["name"] for one in database)]):
-        missing = len(chosen[name]) - order.count(name)
-        at = _after_last(order, name if name in order else _previous(database, name, order))
+    for name in dict.fromkeys(order):
+        at = _after_last(order, name)
+        order[at:at] = [name] * (len(chosen[name]) - order.count(name))
+    lacking = {one["name"] for one in database} - set(order)
+    here = [one["name"] for one in database]
+    if [name for name in here if name not in lacking] == order and all(
+        here.count(name) == len(chosen[name]) for name in lacking
+    ):
+        order = here
+    for name in dict.fromkeys(one["name"] for one in database if one["name"] not in order):
+        at = _after_last(order, _previous(database, name, order))
         while at and at < len(order) and order[at] not in known and levels[order[at]] > levels[name]:
             at += 1
-        order[at:at] = [name] * missing
+        order[at:at] = [name] * len(chosen[name])
     left = {name: list(group) for name, group in chosen.items()}
     return [dict(left[name].pop(0)) for name in order]
 

@@ -175,6 +175,13 @@ def test_a_new_section_goes_behind_what_the_file_has_just_put_under_the_one_befo
     assert [one["name"] for one in merge.values["sections"]] == ["Record", "File List", "Deeper", "Risks", "Notes"]
 
 
+def test_a_second_section_of_a_name_stands_behind_the_first_in_every_merge():
+    file = [{"name": "A", "level": 2, "text": ""}, {"name": "B", "level": 3, "text": ""}]
+    first = merged_sections(file, [file[0], file[0]], [])
+    assert [one["name"] for one in first.values["sections"]] == ["A", "A", "B"]
+    assert merged_sections(file, first.values["sections"], []).values == first.values
+
+
 @given(section_lists, section_lists, section_lists)
 def test_merging_sections_again_changes_nothing_and_tells_the_same_conflicts(was, file, database):
     first = merged_sections(file, database, was)
