@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8770
 # Files of tests run side by side, each worker on a PostgreSQL of its own; an external one is not shared.
-# Four also on two cores: half of the time a test waits for a process or a lock.
+# Four also on two cores: many tests wait for a process, a lock or a time to pass.
 AT_ONCE := $(if $(BMAD_TEST_DATABASE_URL),,-n 4 --dist loadfile)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -41,7 +41,7 @@ types: $(VENV)/dev.ok
 imports: $(VENV)/dev.ok
 	@$(BIN)/lint-imports --no-cache
 
-soak: $(VENV)/dev.ok ## run the slow fault and endurance tests
+soak: $(VENV)/dev.ok ## run the slow fault and endurance tests, and the property tests with new examples
 	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
 
 bench: $(VENV)/dev.ok ## measure this server beside the bare SDK

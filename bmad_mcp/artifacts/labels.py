@@ -7,14 +7,13 @@ from bmad_mcp.errors import Invalid
 
 # What fits into an index entry, whatever the letters are.
 PATH_BYTES = 2000
-_DRIVE = re.compile(r"[A-Za-z]:")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DRIVE = re.compile(r"[A-Za-z]:(?!//)")
 
 
 def checked_label(label: str, field: str) -> str:
     """The label without needless parts; raises Invalid naming `field` when it could lead out of the project."""
     text = kept = label.strip()
-    is_address = _ADDRESS.match(text) is not None
+    is_address = "://" in text
     if not is_address:
         kept = "/".join(part for part in text.split("/") if part.strip() not in ("", ".")).strip()
     # Looked at before and after: `./C:/x` is a drive only once its first part is gone.
@@ -28,5 +27,5 @@ def checked_label(label: str, field: str) -> str:
 
 
 def _leads_out(text: str) -> bool:
-    is_drive = _DRIVE.match(text) is not None and _ADDRESS.match(text) is None
+    is_drive = _DRIVE.match(text) is not None
     return text.startswith(("/", "\\", "~")) or is_drive or ".." in (part.strip() for part in re.split(r"[/\\]", text))

@@ -4,6 +4,7 @@ Of the last import only hashes are kept, in a row's `extra.imported`: {whole, fi
 status}. `whole` is the fingerprint of everything the files told; it is absent while a conflict is open.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -146,13 +147,11 @@ def _in_order(file: Sections, database: Sections, chosen: Mapping[str, Sections]
     for name in dict.fromkeys(order):
         at = _after_last(order, name)
         order[at:at] = [name] * (len(chosen[name]) - order.count(name))
-    lacking = {one["name"] for one in database} - set(order)
     here = [one["name"] for one in database]
-    if [name for name in here if name not in lacking] == order and all(
-        here.count(name) == len(chosen[name]) for name in lacking
-    ):
+    has_all = Counter(here) == Counter({name: len(group) for name, group in chosen.items()})
+    if has_all and [name for name in here if name in order] == order:
         order = here
-    for name in dict.fromkeys(one["name"] for one in database if one["name"] not in order):
+    for name in dict.fromkeys(name for name in here if name not in order):
         at = _after_last(order, _previous(database, name, order))
         while at and at < len(order) and order[at] not in known and levels[order[at]] > levels[name]:
             at += 1

@@ -191,9 +191,15 @@ async def test_a_path_is_one_line_without_control_characters(run, path):
         await run("artifact_record", kind="prd", path=path)
 
 
-async def test_an_address_is_no_path(run):
+@pytest.mark.parametrize("path", ["https://example.org/prd", "see https://example.org/prd"])
+async def test_an_address_is_no_path(run, path):
     with pytest.raises(Invalid, match="into `title`"):
-        await run("artifact_record", kind="prd", path="https://example.org/prd")
+        await run("artifact_record", kind="prd", path=path)
+
+
+def test_what_begins_like_an_address_may_still_be_a_drive():
+    with pytest.raises(Invalid, match="relative to the project"):
+        checked_label("C:://", "path")
 
 
 @settings(max_examples=500)
