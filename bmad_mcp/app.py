@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +16,7 @@ from bmad_mcp.db import open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.progress import Progress, untold
 from bmad_mcp.projects.open import FIND, SEEK, open_project
 from bmad_mcp.settings import Settings
 
@@ -39,13 +40,6 @@ FROM pg_roles WHERE rolname = 'bmad_app' AND rolname <> current_user
 BYPASSES = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
 
 
-Progress = Callable[[str], None]
-
-
-def _untold(_: str) -> None:
-    """Progress that nobody watches."""
-
-
 @dataclass(frozen=True, slots=True)
 class Connections:
     """asyncpg.connect arguments, for the app and for the owner who migrates."""
@@ -57,16 +51,19 @@ class Connections:
 class Database:
     """The database of this process: embedded or external, started and migrated on first need."""
 
-    def __init__(self, settings: Settings, progress: Progress = _untold) -> None:
+    def __init__(self, settings: Settings, progress: Progress = untold) -> None:
         self.settings = settings
         self._progress = progress
         self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres")
+        self._was_started = False
 
     async def connections(self) -> Connections:
         """Where to connect; starts the embedded cluster when it does not run."""
         if self.cluster is not None:
-            self._progress("starting PostgreSQL …")
+            if not self._was_started:
+                self._progress("starting PostgreSQL …")
             endpoints = await asyncio.to_thread(self.cluster.start)
+            self._was_started = True
             return Connections(endpoints.app_connect(), endpoints.owner_connect())
         assert self.settings.database_url is not None
         url = self.settings.database_url.get_secret_value()
@@ -181,7 +178,7 @@ def connect_memory(settings: Settings, read_seconds: float) -> "MemoryServices":
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
-    def __init__(self, settings: Settings, progress: Progress = _untold) -> None:
+    def __init__(self, settings: Settings, progress: Progress = untold) -> None:
         self.settings = settings
         self.database = Database(settings, progress)
         self._opening: asyncio.Task[OpenProject] | None = None
@@ -266,7 +263,7 @@ async def _has_definitions(opened: OpenProject) -> bool:
 
 @asynccontextmanager
 async def find_project(
-    settings: Settings, progress: Progress = _untold
+    settings: Settings, progress: Progress = untold
 ) -> AsyncIterator[tuple[asyncpg.Pool, UUID | None]]:
     """The database, and the project's id there; None when nobody made the project yet: this does not make it."""
     database = Database(settings, progress)
@@ -290,7 +287,7 @@ def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
 
 @asynccontextmanager
 async def open_workspace(
-    settings: Settings, progress: Progress = _untold, *, after_seconds: float = 0
+    settings: Settings, progress: Progress = untold, *, after_seconds: float = 0
 ) -> AsyncIterator[ProjectWorkspace]:
     """A workspace that opens in the background and is closed at the end; `progress` hears what it does.
 

@@ -7,6 +7,7 @@ import bmad_mcp.artifacts.models
 import bmad_mcp.checklists.models
 import bmad_mcp.handoffs.models
 import bmad_mcp.identity.models
+import bmad_mcp.jobs.models
 import bmad_mcp.memory.models
 import bmad_mcp.projects.models
 import bmad_mcp.stories.models

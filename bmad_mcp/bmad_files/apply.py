@@ -1,6 +1,6 @@
 """Carries out a plan in one transaction, one statement for all rows of a kind."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +14,12 @@ from bmad_mcp.bmad_files.steps import Create, Kind, Step, Update
 from bmad_mcp.bmad_files.story_rows import OPEN_FOR_WORK
 from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.lifecycles import TaskStatus
+from bmad_mcp.progress import Progress, untold
 
 ROWS_AT_ONCE = 1000
 CHARACTERS_AT_ONCE = 8_000_000
 
 Values = Mapping[str, Any]
-Tell = Callable[[str], None]
 
 _DEFINITIONS: tuple[tuple[tuple[Kind, ...], Bulk, str, str], ...] = (
     (("agent",), queries.AGENTS, queries.ADD_AGENTS, queries.CHANGE_AGENTS),
@@ -37,7 +37,7 @@ def is_write(step: Step) -> bool:
     return isinstance(step, Create | Update)
 
 
-async def apply(db: Transaction, steps: Sequence[Step], stored: Stored, tell: Tell = lambda _: None) -> None:
+async def apply(db: Transaction, steps: Sequence[Step], stored: Stored, tell: Progress = untold) -> None:
     """Write every Create and Update; raises Overtaken when a row is not at the version that was planned from.
 
     `tell` hears how far it is where one statement is not enough for all rows of a kind.
@@ -82,7 +82,7 @@ class _Todo:
         return [step for kind in kinds for step in self._updates.get(kind, ())]
 
 
-async def _add_stories(db: Transaction, tell: Tell, todo: _Todo, stored: Stored) -> dict[str, UUID]:
+async def _add_stories(db: Transaction, tell: Progress, todo: _Todo, stored: Stored) -> dict[str, UUID]:
     """Add epics and stories; the ids of all stories by their keys."""
     epics = {key: known["id"] for key, known in stored.epics.items()}
     stories = {key: known["id"] for key, known in stored.stories.items()}
@@ -96,7 +96,7 @@ async def _add_stories(db: Transaction, tell: Tell, todo: _Todo, stored: Stored)
     return stories
 
 
-async def _add_tasks(db: Transaction, tell: Tell, todo: _Todo, stories: Mapping[str, UUID]) -> None:
+async def _add_tasks(db: Transaction, tell: Progress, todo: _Todo, stories: Mapping[str, UUID]) -> None:
     creates = todo.creates("task")
     ids: dict[Any, UUID] = {step.key: uuid7() for step in creates}
     if creates:
@@ -127,7 +127,7 @@ def _is_closed(values: Values) -> bool:
     return values["status"] in (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
 
 
-async def _write_files(db: Transaction, tell: Tell, todo: _Todo, stories: Mapping[str, UUID]) -> None:
+async def _write_files(db: Transaction, tell: Progress, todo: _Todo, stories: Mapping[str, UUID]) -> None:
     await _change(db, tell, queries.ARTIFACTS, queries.CHANGE_ARTIFACTS, todo.updates("file"))
     creates = todo.creates("file")
     if not creates:
@@ -140,7 +140,7 @@ async def _write_files(db: Transaction, tell: Tell, todo: _Todo, stories: Mappin
     await _add(db, tell, queries.ARTIFACTS, queries.ADD_ARTIFACTS, rows)
 
 
-async def _add(db: Transaction, tell: Tell, bulk: Bulk, sql: str, rows: Sequence[Values]) -> None:
+async def _add(db: Transaction, tell: Progress, bulk: Bulk, sql: str, rows: Sequence[Values]) -> None:
     done = 0
     for part in _parts(rows):
         await db.execute(sql, *(_column(part, name, kind) for name, kind in bulk.columns.items()))
@@ -148,7 +148,7 @@ async def _add(db: Transaction, tell: Tell, bulk: Bulk, sql: str, rows: Sequence
         _tell_part(tell, bulk, done, len(rows))
 
 
-async def _change(db: Transaction, tell: Tell, bulk: Bulk, sql: str, steps: Sequence[Update]) -> None:
+async def _change(db: Transaction, tell: Progress, bulk: Bulk, sql: str, steps: Sequence[Update]) -> None:
     # In the order of ids, so that two writers of many rows take turns.
     ordered = sorted(steps, key=lambda step: step.id)
     done = 0
@@ -161,7 +161,7 @@ async def _change(db: Transaction, tell: Tell, bulk: Bulk, sql: str, steps: Sequ
         raise Overtaken
 
 
-def _tell_part(tell: Tell, bulk: Bulk, done: int, rows: int) -> None:
+def _tell_part(tell: Progress, bulk: Bulk, done: int, rows: int) -> None:
     if done < rows:
         tell(f"{done} of {rows} {bulk.table.partition('_')[2]} written")
 

@@ -11,6 +11,7 @@ from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.rows import Row, Wanted, wanted_rows
 from bmad_mcp.builtin import FOLDER
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.progress import untold
 
 # Definitions have no rows whose ids come from the project's.
 _NO_PROJECT = UUID(int=0)
@@ -35,4 +36,4 @@ def stored_builtins() -> Stored:
 async def seed_builtins(opened: OpenProject) -> None:
     """Add the built-in definitions that the project lacks, in one transaction; what was imported is left alone."""
     wanted = await asyncio.to_thread(builtin_rows)
-    await carry_out(opened, wanted, dry_run=False, progress=lambda _: None, caller=Caller())
+    await carry_out(opened, wanted, dry_run=False, progress=untold, caller=Caller())

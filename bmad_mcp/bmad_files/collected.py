@@ -20,6 +20,7 @@ from bmad_mcp.bmad_files.values import (
     TrackerValue,
     WorkflowDefinition,
 )
+from bmad_mcp.progress import Progress
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class Collected:
     """The folder, and everything found in it so far, in the order it was met."""
 
     folder: Folder
-    progress: Callable[[str], None]
+    progress: Progress
     generations: list[Generation] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     name: str = ""

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.bmad_files import queries
-from bmad_mcp.bmad_files.importing import Progress, carry_out, keep_conflicts
+from bmad_mcp.bmad_files.importing import carry_out, keep_conflicts
 from bmad_mcp.bmad_files.merging import group_hash, grouped
 from bmad_mcp.bmad_files.plan import Stored
 from bmad_mcp.bmad_files.reader import read_project
@@ -28,6 +28,7 @@ from bmad_mcp.bmad_files.writing.stories import Mend
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import Unavailable
+from bmad_mcp.progress import Progress, untold
 
 EXPORT = "project_export"
 
@@ -49,7 +50,7 @@ async def export_folder(
     `all`, or only those that are `behind`.
     Raises NotFound when there is no such folder, Unavailable when the database does not answer.
     """
-    tell = progress or (lambda _: None)
+    tell = progress or untold
     project = await asyncio.to_thread(read_project, folder, progress=tell)
     tell(f"{len(project.files)} files read")
     return await export_read(

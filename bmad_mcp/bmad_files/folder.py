@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from bmad_mcp.bmad_files import markdown
 from bmad_mcp.bmad_files.deviations import Deviations, shown
 from bmad_mcp.bmad_files.values import Generation, SourceFile
 from bmad_mcp.errors import Invalid, NotFound
+from bmad_mcp.progress import Progress, untold
 
 MIB = 1024 * 1024
 FILE_LIMIT = 10_000
@@ -44,7 +45,7 @@ class Listing:
 class Folder:
     """The project folder while it is read. Paths are relative to its root, with slashes; "" is the root itself."""
 
-    def __init__(self, root: Path, deviations: Deviations, progress: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, root: Path, deviations: Deviations, progress: Progress = untold) -> None:
         try:
             self.root = root.resolve(strict=True)
         except (OSError, RuntimeError) as error:

@@ -23,11 +23,11 @@ from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.errors import BmadError, Conflict, Unavailable
+from bmad_mcp.progress import Progress, untold
 
 ATTEMPTS = 8
 KEPT_CONFLICTS = 20
 KEPT_CHARACTERS = 200
-Progress = Callable[[str], None]
 
 
 async def import_folder(
@@ -44,7 +44,7 @@ async def import_folder(
     Conflict or Unavailable when the database does not take it; then nothing was written.
     """
     with undisturbed():
-        return await _import_folder(opened, folder, dry_run, progress or (lambda _: None), caller or Caller())
+        return await _import_folder(opened, folder, dry_run, progress or untold, caller or Caller())
 
 
 async def _import_folder(

@@ -1,6 +1,6 @@
 """Compares what a folder asks for with what is stored, and says step by step what to do; pure."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from bmad_mcp.bmad_files.steps import Conflict, Create, Gone, Keep, Kind, Step, 
 from bmad_mcp.bmad_files.storable import fingerprint
 from bmad_mcp.bmad_files.story_rows import EpicRow, StoryRow
 from bmad_mcp.lifecycles import StoryStatus
+from bmad_mcp.progress import Progress, untold
 
 Record = Mapping[str, Any]
 # So many stories take about a quarter of a second.
@@ -36,7 +37,7 @@ class Stored:
     is_imported: bool = False
 
 
-def plan(wanted: Wanted, stored: Stored, progress: Callable[[str], None] = lambda _: None) -> list[Step]:
+def plan(wanted: Wanted, stored: Stored, progress: Progress = untold) -> list[Step]:
     """The steps that make the database say what the folder says, in a stable order.
 
     `progress` is told how far it is with many stories.
@@ -158,7 +159,7 @@ def _goes_back(values: Mapping[str, Any], known: Record) -> bool:
     return RANK[StoryStatus(values["status"])] < RANK[StoryStatus(known["status"])]
 
 
-def _stories(wanted: Wanted, stored: Stored, progress: Callable[[str], None]) -> Iterator[Step]:
+def _stories(wanted: Wanted, stored: Stored, progress: Progress) -> Iterator[Step]:
     seen: set[str] = set()
     for count, row in enumerate(wanted.stories):
         if count and count % TOLD_EACH == 0:

@@ -2,7 +2,7 @@
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ from bmad_mcp.bmad_files.places import V4Places, V6Places, v4_places, v6_places
 from bmad_mcp.bmad_files.stories import StoryName, read_story, story_name
 from bmad_mcp.bmad_files.values import BmadProject, Generation, SourceFile, TemplateDefinition
 from bmad_mcp.bmad_files.yaml_guard import read_mapping
+from bmad_mcp.progress import Progress, untold
 
 NESTED_DEPTH = 4
 NESTED_FOLDERS = 3_000
@@ -24,12 +25,12 @@ V6_ROOTS: tuple[tuple[str, Generation], ...] = (("_bmad", "v6"), ("bmad", "v6-al
 _SPEC = re.compile(r"spec-([0-9]{1,3}-[0-9]{1,3}[a-z]?-[^/]+)\.md")
 
 
-def read_project(root: Path, *, progress: Callable[[str], None] | None = None) -> BmadProject:
+def read_project(root: Path, *, progress: Progress | None = None) -> BmadProject:
     """Read a project folder; nothing in it makes this fail, what is odd becomes a deviation.
 
     Raises NotFound when there is no such folder, Invalid when it is a file. `progress` gets a line for each part.
     """
-    tell = progress or (lambda _: None)
+    tell = progress or untold
     folder = Folder(root, Deviations(), tell)
     try:
         with undisturbed():

@@ -13,12 +13,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
-from bmad_mcp.app import Database, Progress
+from bmad_mcp.app import Database
 from bmad_mcp.db import uuid7
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE, DATABASE, OWNER_ROLE, Endpoints
 from bmad_mcp.embedded.roles import prepare
 from bmad_mcp.errors import Conflict, Forbidden, Invalid, Unavailable
+from bmad_mcp.progress import Progress
 from bmad_mcp.settings import Settings
 
 BringUp = Callable[[Database, dict[str, Any]], Awaitable[str]]

@@ -12,6 +12,7 @@ import asyncpg
 
 from bmad_mcp.app import Connections, Database
 from bmad_mcp.commands.finding import Finding, Level
+from bmad_mcp.commands.job_checks import check_jobs
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home
@@ -182,6 +183,8 @@ async def _check_connected(
     yield await _check_role(connection)
     yield await _check_project(connection, database.settings.project)
     async for found in _check_memories(connection, database.settings):
+        yield found
+    async for found in check_jobs(connection, database.settings):
         yield found
     yield await _check_load(connection)
 

@@ -1,13 +1,13 @@
 """The delivery of memories that runs beside a server, while there is a memory service."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 
 from bmad_mcp.app import ProjectWorkspace
+from bmad_mcp.commands.beside import beside
 from bmad_mcp.errors import BmadError
 
 logger = logging.getLogger("bmad_mcp.memory")
@@ -15,7 +15,6 @@ logger = logging.getLogger("bmad_mcp.memory")
 # The start belongs to the assistant; memories can wait.
 FIRST_LOOK_SECONDS = 1.0
 NEXT_LOOK_SECONDS = 60.0
-STOP_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -24,14 +23,9 @@ async def delivering(workspace: ProjectWorkspace, *, may_write: bool = True) -> 
     if workspace.settings.memory_provider == "builtin" or not may_write:
         yield
         return
-    task = asyncio.create_task(_deliver(workspace))
-    try:
+    # What is on its way at the end stays in the queue, and its key is looked up by whoever sends it next.
+    async with beside(_deliver(workspace)):
         yield
-    finally:
-        task.cancel()
-        # What is on its way stays in the queue, and its key is looked up by whoever sends it next.
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await asyncio.wait_for(task, STOP_SECONDS)
 
 
 async def _deliver(workspace: ProjectWorkspace) -> None:

@@ -11,6 +11,7 @@ from bmad_mcp.commands.memory_project import CATEGORY, Moment, confirm, memory_p
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.jobs.archive import forget_archived
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.forget_plan import Plan, memories, plan_to_forget
 from bmad_mcp.memory.forgetting import Erased, forget
@@ -75,10 +76,11 @@ def forget_command(
 async def _forget(settings: Settings, selection: Selection, only_here: bool, yes: bool) -> None:
     async with memory_project(settings) as opened:
         plan = await plan_to_forget(opened, [selection], CALLER, only_here=only_here, progress=tell)
-        if not _show(plan, opened):
-            return
-        confirm(_question(plan), yes=yes, undone="nothing was erased")
-        _tell_erased(await forget(opened, plan, CALLER, progress=tell), plan)
+        if _show(plan, opened):
+            confirm(_question(plan), yes=yes, undone="nothing was erased")
+            _tell_erased(await forget(opened, plan, CALLER, progress=tell), plan)
+        if archived := await forget_archived(opened, selection, CALLER):
+            click.echo(f"Erased {memories(archived)} that retention had archived.")
 
 
 def _show(plan: Plan, opened: OpenProject) -> bool:
@@ -132,7 +134,8 @@ def retention_command(
 ) -> None:
     """Show and set how many days the memories of each category stay, and erase those that are older.
 
-    Without a number they stay for ever. Nothing goes by itself: --apply erases, by hand or from a scheduler.
+    Without a number they stay for ever. A server archives and erases what is over age once a day (see `bmad-mcp
+    jobs`); --apply erases it now, without an archive.
     """
     if only_here and not is_applied:
         raise click.UsageError("--here-only belongs to --apply.")

@@ -14,6 +14,7 @@ from bmad_mcp.app import ProjectWorkspace, open_workspace
 from bmad_mcp.commands.delivering import delivering
 from bmad_mcp.commands.exposure import Exposure, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
+from bmad_mcp.commands.running_jobs import running_jobs
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import syncing
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
@@ -84,7 +85,12 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
                 read_only=settings.read_only,
             )
             server = Uvicorn(_configuration(settings, exposure, face, workspace, address))
-            async with syncing(workspace, settings, _tell), delivering(workspace, may_write=not settings.read_only):
+            may_write = not settings.read_only
+            async with (
+                syncing(workspace, settings, _tell),
+                delivering(workspace, may_write=may_write),
+                running_jobs(workspace, may_write=may_write),
+            ):
                 await _run(server, face, listener, workspace, address, stopping)
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 
 import click
 
 from bmad_mcp.app import ProjectWorkspace
+from bmad_mcp.progress import Progress
 from bmad_mcp.settings import Settings, slug
 
 
@@ -31,7 +32,7 @@ def checked(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def syncing(workspace: ProjectWorkspace, settings: Settings, tell: Callable[[str], None]) -> AsyncIterator[None]:
+async def syncing(workspace: ProjectWorkspace, settings: Settings, tell: Progress) -> AsyncIterator[None]:
     """Sync the folder of the settings while the block runs; nothing when there is none."""
     if settings.sync is None:
         yield

@@ -1,7 +1,7 @@
 """Takes a whole project out, as JSON, as CSV or as Markdown, so that nobody is kept by their data."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,9 @@ from bmad_mcp.errors import Invalid, Unavailable
 from bmad_mcp.interchange.pages import write_pages
 from bmad_mcp.interchange.snapshot import FAILURES, TABLES, Snapshot, snapshot
 from bmad_mcp.interchange.target import check_file, check_folder, file_target, folder_target
+from bmad_mcp.progress import Progress, untold
 
 Format = Literal["json", "csv", "markdown"]
-Progress = Callable[[str], None]
 NAME, VERSION = "bmad-mcp", 1
 
 README = """# A project of bmad-mcp
@@ -93,7 +93,7 @@ async def export_as(
     writers = {"json": _as_json, "csv": _as_csv, "markdown": _as_markdown}
     if format not in writers:
         raise Invalid(f"{format!r} is no known format. Give one of: {', '.join(writers)}.", field="format")
-    tell = progress or (lambda _: None)
+    tell = progress or untold
     (check_file if format == "json" else check_folder)(target, overwrite=overwrite)
     place = file_target if format == "json" else folder_target
     try:

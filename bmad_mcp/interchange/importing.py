@@ -29,11 +29,11 @@ from bmad_mcp.interchange.report import BoardReport
 from bmad_mcp.interchange.shaping import Wanted, is_open, row_id, wanted_rows
 from bmad_mcp.interchange.taskmaster import TaskMaster
 from bmad_mcp.interchange.values import Board, Original
+from bmad_mcp.progress import Progress, untold
 from bmad_mcp.stories.queries import LOCK_EPICS
 from bmad_mcp.tasks.queries import LOCK_DEPENDENCIES
 
 Source = Literal["taskmaster", "backlog", "beads"]
-Progress = Callable[[str], None]
 READERS: Mapping[str, Callable[[Path], BoardReader]] = {"taskmaster": TaskMaster, "backlog": BacklogMd, "beads": Beads}
 SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -63,7 +63,7 @@ async def import_from(
     """
     if source not in READERS:
         raise Invalid(f"{source!r} is no known tool. Give one of: {', '.join(READERS)}.", field="source")
-    tell = progress or (lambda _: None)
+    tell = progress or untold
     board = await asyncio.to_thread(READERS[source](path).read)
     tell(f"{len(board.items)} items read")
     return await import_board(opened, board, place=str(path), dry_run=dry_run, progress=tell, caller=caller)
@@ -79,7 +79,7 @@ async def import_board(
     caller: Caller | None = None,
 ) -> BoardReport:
     """The same for a board that some reader gave; `place` names for the report where it came from."""
-    tell = progress or (lambda _: None)
+    tell = progress or untold
     _check(board)
     for attempt in range(1, ATTEMPTS + 1):
         try:

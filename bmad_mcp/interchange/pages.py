@@ -12,10 +12,10 @@ from bmad_mcp.bmad_files.writing.new_files import GATE_KEYS
 from bmad_mcp.bmad_files.writing.run_files import run_text
 from bmad_mcp.interchange.paths import Names
 from bmad_mcp.interchange.snapshot import DOCUMENTS_AT_ONCE, TABLES, Snapshot
+from bmad_mcp.progress import Progress
 from bmad_mcp.stories.sections import bare
 from bmad_mcp.stories.wording import acceptance_list, one_line, story_sentence
 
-Progress = Callable[[str], None]
 Row = Mapping[str, Any]
 
 EPICS = """

@@ -9,9 +9,10 @@ from typing import IO, Any, Literal
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.memory import keeping_queries
-from bmad_mcp.memory.keeping import PAGE, Progress, Selection, call_on, every, untold
+from bmad_mcp.memory.keeping import PAGE, Selection, call_on, every
 from bmad_mcp.memory.service_pages import Reached, as_data, failed, pages, reach
 from bmad_mcp.memory.showing import json_of, lines_of, visible
+from bmad_mcp.progress import Progress, untold
 
 Format = Literal["jsonl", "json", "markdown"]
 NAME, VERSION = "bmad-mcp-memories", 1

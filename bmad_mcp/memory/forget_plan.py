@@ -9,8 +9,9 @@ from uuid import UUID
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.memory import keeping_queries
-from bmad_mcp.memory.keeping import Progress, Selection, call_on, in_pages, untold
+from bmad_mcp.memory.keeping import Selection, call_on, in_pages
 from bmad_mcp.memory.service_pages import NAMES, Reached, failed, pages, reach
+from bmad_mcp.progress import Progress, untold
 
 PAGE = 5_000
 

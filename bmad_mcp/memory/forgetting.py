@@ -11,9 +11,10 @@ from bmad_mcp.activity.record import record
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.memory import keeping_queries, service_queries
 from bmad_mcp.memory.forget_plan import Plan, keys_here, memories
-from bmad_mcp.memory.keeping import Progress, call_on, untold
+from bmad_mcp.memory.keeping import call_on
 from bmad_mcp.memory.provider import NewMemory
 from bmad_mcp.memory.service_pages import failed, pages
+from bmad_mcp.progress import Progress, untold
 
 AT_ONCE = 200
 # What a service is told to forget in one request, so that progress is seen.

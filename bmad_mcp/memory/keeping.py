@@ -1,6 +1,6 @@
 """What is kept of a project's memories: chosen, counted, and read page after page."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +14,6 @@ from bmad_mcp.memory.invisible import flags_of
 PAGE = 1_000
 # Smaller than the id of any memory.
 FIRST = UUID(int=0)
-Progress = Callable[[str], None]
-
-
-def untold(_: str) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """How long the memories of each category stay, and the erasing of those that are older."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from bmad_mcp.activity.record import record
 from bmad_mcp.call import Caller, OpenProject
@@ -11,9 +12,12 @@ from bmad_mcp.memory import keeping_queries
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.forget_plan import Plan, plan_to_forget
 from bmad_mcp.memory.forgetting import ON_ITS_WAY_SECONDS, Erased, forget
-from bmad_mcp.memory.keeping import Progress, Selection, call_on, untold
+from bmad_mcp.memory.keeping import Selection, call_on
+from bmad_mcp.progress import Progress, untold
 
 LONGEST_DAYS = 36_500
+
+Archive = Callable[[Sequence[UUID]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,18 @@ async def apply_retention(
     only_here: bool = False,
     progress: Progress = untold,
     on_its_way_seconds: float = ON_ITS_WAY_SECONDS,
+    archive: Archive | None = None,
 ) -> Erased:
-    """Erase what is over age by the project's limits; nothing without limits. Raises what forgetting raises."""
+    """Erase what is over age by the project's limits; nothing without limits. Raises what forgetting raises.
+
+    `archive` gets the ids first; when it raises, nothing is erased.
+    """
     limits = await read_retention(opened, caller)
     if not any(one.over_age for one in await over_age(opened, caller, limits, now=now)):
         return Erased()
     plan = await plan_retention(opened, caller, limits, now=now, only_here=only_here, progress=progress)
+    if archive is not None:
+        await archive(list(plan.here))
     return await forget(
         opened,
         plan,

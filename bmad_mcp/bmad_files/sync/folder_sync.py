@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from bmad_mcp.bmad_files.sync.reconciling import Round, reconcile, tell_state
 from bmad_mcp.bmad_files.sync.watching import watch_branch, watch_database, watch_files
 from bmad_mcp.call import OpenProject, Workspace
 from bmad_mcp.errors import BmadError, Invalid, NotFound
+from bmad_mcp.progress import Progress
 
 logger = logging.getLogger("bmad_mcp.sync")
 
@@ -24,13 +25,11 @@ TOLD = 3
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('bmad sync ' || $1::text, 0))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('bmad sync ' || $1::text, 0))"
 
-Tell = Callable[[str], None]
-
 
 class FolderSync:
     """The sync of one folder. `tell` hears in one sentence what a round did, when it did something."""
 
-    def __init__(self, workspace: Workspace, folder: Path, tell: Tell) -> None:
+    def __init__(self, workspace: Workspace, folder: Path, tell: Progress) -> None:
         self._workspace, self._folder, self._tell = workspace, folder, tell
         self._hashes: Mapping[str, str] = {}
         self._wake = asyncio.Event()

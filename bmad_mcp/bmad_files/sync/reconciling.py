@@ -20,6 +20,7 @@ from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.report import Refused, WrittenFile
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import Transaction
+from bmad_mcp.progress import untold
 
 CALLER = Caller("local", "sync", "human")
 State = Literal["running", "waiting", "paused", "off"]
@@ -69,7 +70,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
                 folder,
                 project,
                 dry_run=False,
-                progress=_untold,
+                progress=untold,
                 caller=CALLER,
                 agreed=decided(settled, wanted),
                 keep=False,
@@ -81,7 +82,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
         project,
         dry_run=False,
         mend="behind",
-        progress=_untold,
+        progress=untold,
         caller=CALLER,
         now=datetime.now,
         unsettled=unsettled,
@@ -130,11 +131,7 @@ async def _kept(opened: OpenProject) -> Mapping[str, Any]:
 
 
 async def _import(opened: OpenProject, folder: Path, project: BmadProject, *, dry_run: bool = False) -> ImportReport:
-    return await import_read(opened, folder, project, dry_run=dry_run, progress=_untold, caller=CALLER, keep=False)
-
-
-def _untold(_: str) -> None:
-    """A round is told when it is over."""
+    return await import_read(opened, folder, project, dry_run=dry_run, progress=untold, caller=CALLER, keep=False)
 
 
 def _what_differs(planned: ImportReport) -> str:

@@ -1,0 +1,1 @@
+"""Scheduled jobs: what runs by itself, when, and how it went."""

@@ -1,0 +1,60 @@
+"""What a job is, and what it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+
+from bmad_mcp.call import Caller, OpenProject
+
+if TYPE_CHECKING:
+    from bmad_mcp.memory.services.choosing import MemoryServices
+
+# The project of jobs that belong to the database as a whole.
+WHOLE_DATABASE = UUID(int=0)
+CALLER = Caller("scheduled job", "jobs", "system")
+
+# What a job did: small JSON, such as {"deleted": 3}.
+Outcome = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What jobs work with. Their connections are their own: no call waits for one that a job has.
+
+    `service` tells one memory service from another, without its address. `open_owner` gives connections of the role that
+    this process may migrate with, which need not own the schema. `upgrade` brings the schema up with it.
+    """
+
+    pool: asyncpg.Pool
+    open_owner: Callable[[], AbstractAsyncContextManager[asyncpg.Pool]]
+    upgrade: Callable[[], Awaitable[None]]
+    services: MemoryServices | None = None
+    service: str = ""
+
+
+async def always(_: MemoryServices | None) -> bool:
+    """Every process can run it."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of each project, or of the database as a whole.
+
+    `run` can be broken off anywhere and run again. A process whose memory service `can_run` declines
+    leaves the job to the others.
+    """
+
+    name: str
+    told: str
+    every: timedelta
+    run: Callable[[OpenProject, JobContext], Awaitable[Outcome]]
+    is_of_database: bool = False
+    can_run: Callable[[MemoryServices | None], Awaitable[bool]] = always
