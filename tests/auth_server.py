@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from processes import free_port
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
@@ -45,7 +45,7 @@ ALGORITHMS = ("RS256", "ES256")
 @asynccontextmanager
 async def listening(app: Any):
     """The app on a free port of this machine, as its address; `app` may be a function of the address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = free_port()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     made = app(address) if not isinstance(app, Starlette) else app
     server = Uvicorn(uvicorn.Config(made, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=1))

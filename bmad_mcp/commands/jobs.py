@@ -70,12 +70,12 @@ async def _here(settings: Settings) -> AsyncIterator[Here]:
 @with_settings
 def list_command(settings: Settings, all_projects: bool, as_json: bool) -> None:
     """List the jobs of the project and of the database: when they ran, when they run next, and what failed."""
-    found = asyncio.run(_states(settings, all_projects))
+    found, left = asyncio.run(_states(settings, all_projects))
     if as_json:
         click.echo(json.dumps([_as_data(one) for one in found], indent=2, ensure_ascii=False))
         return
     for line in lines(
-        ("JOB", "PROJECT", "LAST RUN", "TOOK", "NEXT RUN", "STATE"), [_row(one) for one in found], empty=""
+        ("JOB", "PROJECT", "LAST RUN", "TOOK", "NEXT RUN", "STATE"), [_row(one, left) for one in found], empty=""
     ):
         click.echo(line)
     if failed := [(one.unit.name, one.error) for one in found if one.error]:
@@ -84,18 +84,21 @@ def list_command(settings: Settings, all_projects: bool, as_json: bool) -> None:
             click.echo(line)
 
 
-async def _states(settings: Settings, all_projects: bool) -> list[State]:
+async def _states(settings: Settings, all_projects: bool) -> tuple[list[State], frozenset[str]]:
+    """The jobs, and the names of those that a process with these settings leaves to others."""
     async with _here(settings) as here:
-        return await states(here.context.pool, JOBS, None if all_projects else settings.project)
+        left = [job.name for job in JOBS if not await job.can_run(here.services)]
+        found = await states(here.context.pool, JOBS, None if all_projects else settings.project)
+        return found, frozenset(left)
 
 
-def _row(one: State) -> tuple[str, ...]:
+def _row(one: State, left: frozenset[str]) -> tuple[str, ...]:
     return (
         one.unit.job.name,
         one.unit.key or "",
         _ago(one.ended_at) if one.ended_at else "never",
         f"{one.seconds:.1f} s" if one.seconds is not None else "",
-        _next(one),
+        "no service here" if one.unit.job.name in left else _next(one),
         _state(one),
     )
 

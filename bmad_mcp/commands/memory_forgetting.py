@@ -11,7 +11,7 @@ from bmad_mcp.commands.memory_project import CATEGORY, Moment, confirm, memory_p
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
-from bmad_mcp.jobs.archive import forget_archived
+from bmad_mcp.jobs.archive import archived_memories, forget_archived
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.forget_plan import Plan, memories, plan_to_forget
 from bmad_mcp.memory.forgetting import Erased, forget
@@ -75,18 +75,28 @@ def forget_command(
 
 async def _forget(settings: Settings, selection: Selection, only_here: bool, yes: bool) -> None:
     async with memory_project(settings) as opened:
-        plan = await plan_to_forget(opened, [selection], CALLER, only_here=only_here, progress=tell)
-        if _show(plan, opened):
-            confirm(_question(plan), yes=yes, undone="nothing was erased")
+        archived = await archived_memories(opened, selection, CALLER)
+        plan = await plan_to_forget(
+            opened, [selection], CALLER, only_here=only_here, archived=archived.refs, progress=tell
+        )
+        is_any = _show(plan, opened, archived.count)
+        if not is_any and not archived.count:
+            return
+        confirm(_question(plan, archived.count), yes=yes, undone="nothing was erased")
+        if is_any:
             _tell_erased(await forget(opened, plan, CALLER, progress=tell), plan)
-        if archived := await forget_archived(opened, selection, CALLER):
-            click.echo(f"Erased {memories(archived)} that retention had archived.")
+        if archived.count:
+            erased = await forget_archived(opened, selection, CALLER)
+            click.echo(f"Erased {memories(erased)} that retention had archived.")
 
 
-def _show(plan: Plan, opened: OpenProject) -> bool:
-    """Print what will go, and whether that is anything."""
+def _show(plan: Plan, opened: OpenProject, archived: int = 0) -> bool:
+    """Print what will go; whether any of it is here or in the service."""
+    if archived:
+        click.echo(f"The archive of retention has {memories(archived)} that fit.")
     if not plan.here and not plan.there:
-        click.echo("No memory fits; there is nothing to erase.")
+        if not archived:
+            click.echo("No memory fits; there is nothing to erase.")
     else:
         rows = [(name, f"{here:,}", f"{there:,}") for name, (here, there) in plan.categories.items()]
         for line in lines(("CATEGORY", "HERE", "IN THE SERVICE"), rows, empty=""):
@@ -103,9 +113,12 @@ def _show(plan: Plan, opened: OpenProject) -> bool:
     return bool(plan.here or plan.there)
 
 
-def _question(plan: Plan) -> str:
+def _question(plan: Plan, archived: int) -> str:
+    if not plan.here and not plan.there:
+        return f"Erase {memories(archived)} from the archive for good?"
     where = f" and {memories(len(plan.there))} in {plan.reached.name}" if plan.there else ""
-    return f"Erase {memories(len(plan.here))} here{where} for good?"
+    old = f", and {memories(archived)} from the archive," if archived else ""
+    return f"Erase {memories(len(plan.here))} here{where}{old} for good?"
 
 
 def _tell_erased(erased: Erased, plan: Plan) -> None:

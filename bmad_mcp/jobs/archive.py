@@ -135,6 +135,22 @@ async def remove(opened: OpenProject, keys: Sequence[tuple[str, UUID]], caller: 
     return removed
 
 
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """How many memories of the archive fit a selection, and the references that they are known by, in lower case."""
+
+    count: int
+    refs: frozenset[str]
+
+
+async def archived_memories(opened: OpenProject, selection: Selection, caller: Caller) -> Archived:
+    """The memories of the archive that fit a selection."""
+    async with call_on(opened, caller, "memory_forget") as call:
+        rows = await call.db.fetch(queries.MEMORIES_THERE, *selection.values)
+    refs = {str(row["id"]) for row in rows} | {row["service_ref"].lower() for row in rows if row["service_ref"]}
+    return Archived(len(rows), frozenset(refs))
+
+
 async def forget_archived(opened: OpenProject, selection: Selection, caller: Caller) -> int:
     """Delete the memories from the archive that fit a selection; how many that were."""
     async with call_on(opened, caller, "memory_forget") as call:

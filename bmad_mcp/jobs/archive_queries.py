@@ -70,9 +70,7 @@ DELETE FROM mcp_archive WHERE project_id = bmad_project() AND (kind, id) IN (SEL
 REMOVE_OLD = """
 DELETE FROM mcp_archive WHERE project_id = bmad_project() AND archived_at < $1::timestamptz
 """
-# What people asked to have forgotten is not kept in the archive either.
-REMOVE_MEMORIES = """
-DELETE FROM mcp_archive a
+_CHOSEN_MEMORIES = """
 WHERE a.project_id = bmad_project() AND a.kind = 'memories'
   AND ($1::text[] IS NULL OR a.id::text = ANY($1::text[]) OR lower(a.content ->> 'service_ref') = ANY($1::text[]))
   AND ($2::text IS NULL OR a.content ->> 'principal' = $2::text)
@@ -83,4 +81,11 @@ WHERE a.project_id = bmad_project() AND a.kind = 'memories'
        ORDER BY g.name <> $4::text, g.name LIMIT 1), $4::text))
   AND ($5::timestamptz IS NULL OR a.at < $5::timestamptz)
   AND ($6::timestamptz IS NULL OR a.at >= $6::timestamptz)
+"""
+MEMORIES_THERE = f"""
+SELECT a.id, a.content ->> 'service_ref' AS service_ref FROM mcp_archive a {_CHOSEN_MEMORIES}
+"""
+# What people asked to have forgotten is not kept in the archive either.
+REMOVE_MEMORIES = f"""
+DELETE FROM mcp_archive a {_CHOSEN_MEMORIES}
 """

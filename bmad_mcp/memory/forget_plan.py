@@ -1,7 +1,7 @@
 """Finds out what forgetting some memories would erase, here and in the service, before anything is erased."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -76,10 +76,12 @@ async def plan_to_forget(
     caller: Caller,
     *,
     only_here: bool = False,
+    archived: Collection[str] = (),
     progress: Progress = untold,
 ) -> Plan:
     """What fits any of these selections, with all that the service keeps of it.
 
+    `archived` are references in lower case that the archive knows: nobody need know them here.
     Raises Unavailable when a service that may have some of it cannot be asked, NotFound for references that nobody
     knows.
     """
@@ -96,7 +98,7 @@ async def plan_to_forget(
         if reached.service is not None:
             progress(f"listing what {reached.name} keeps of {opened.key} …")
             known = await _look_there(plan, opened, asked, caller)
-    _check_known(plan, asked - known)
+    _check_known(plan, asked - known - set(archived))
     return plan
 
 

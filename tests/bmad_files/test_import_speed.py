@@ -55,6 +55,7 @@ async def test_progress_is_told_while_stories_are_planned_and_rows_written(folde
     assert row["n"] == STORIES * BOXES
 
 
+@pytest.mark.soak
 async def test_an_import_takes_no_more_memory_than_some_times_its_files(folder, workspace, tmp_path):
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     # What is imported and compiled once does not count.

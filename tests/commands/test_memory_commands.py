@@ -23,7 +23,8 @@ async def pool(server_env):
         yield found
 
 
-@pytest.fixture(params=["openmemory", "mem0"])
+# What differs between the two has tests without processes; the commands are played on both in `make soak`.
+@pytest.fixture(params=["openmemory", pytest.param("mem0", marks=pytest.mark.soak)])
 async def server(request):
     async with one_service(request.param) as found:
         yield found
@@ -205,6 +206,21 @@ async def test_forget_with_the_service_away_erases_nothing_unless_it_is_told_to(
     text = await kept.succeeds("memory", "forget", str(key), "--yes", "--here-only")
     assert "What the memory service has of them is still there." in text
     assert (await kept.here(), kept.there()) == ([], ["Fact"])
+
+
+async def test_forget_asks_before_it_takes_what_only_the_archive_has(beside):
+    old = datetime.now(UTC) - timedelta(days=90)
+    first, second = [await beside.add(text, category="TASK_COMPLETION", created_at=old) for text in ("One", "Two")]
+    await beside.succeeds("memory", "retention", "--set", "TASK_COMPLETION=30")
+    assert "2" in await beside.succeeds("jobs", "run", "retention")
+    assert await beside.here() == []
+    done = await beside.run("memory", "forget", str(first))
+    assert done.returncode == 1
+    assert "Erase 1 memory from the archive for good?" in done.stderr
+    text = await beside.succeeds("memory", "forget", str(first).upper(), "--yes")
+    assert "Erased 1 memory that retention had archived." in text
+    left = await beside.sql("SELECT id FROM mcp_archive WHERE project_id = bmad_project()")
+    assert [row["id"] for row in left] == [second]
 
 
 async def test_forget_needs_exactly_one_way_to_choose(beside):

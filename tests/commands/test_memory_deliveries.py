@@ -27,7 +27,8 @@ async def pool(server_env):
         yield found
 
 
-@pytest.fixture(params=["openmemory", "mem0"])
+# What differs between the two has tests without processes; the commands are played on both in `make soak`.
+@pytest.fixture(params=["openmemory", pytest.param("mem0", marks=pytest.mark.soak)])
 async def kept(request, pool, server_env):
     async with one_service(request.param) as server, commands_on(pool, server_env, server) as found:
         yield found

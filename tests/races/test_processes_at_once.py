@@ -88,7 +88,7 @@ def one_call(child: Child, generator: random.Random, known: list[str]) -> tuple[
     return "noted", child.call("task_update", task=key, note=f"note {generator.random()}")["task"]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 12))])
 def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_else_is_half_there(server_env, seed):
     generator = random.Random(seed)
     env = {**os.environ, **server_env}

@@ -6,7 +6,6 @@ import hashlib
 import html
 import json
 import re
-import socket
 from html.parser import HTMLParser
 
 import asyncpg
@@ -19,6 +18,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, ListToolsResult
+from processes import free_port
 
 from bmad_mcp.commands.serve_http import Uvicorn
 from bmad_mcp.db import open_pool
@@ -51,7 +51,7 @@ class Serving:
         self.face = face or McpFace(workspace, caller_of, toolsets=("core", "planning"))
 
     async def __aenter__(self) -> Served:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = free_port()
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         page = FirstPage(self.workspace, "x", address, self.start)
         app = build_app(self.face, self.workspace, page)

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from processes import free_port
+
 JSON = "application/json"
 
 
@@ -75,7 +77,7 @@ class FakeServer:
         self._open: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "FakeServer":
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = free_port()
         # Inherited by the connections: what was sent is then nearly what was read.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
         self._server = await asyncio.start_server(self._serve, sock=listener)
