@@ -68,6 +68,7 @@ async def test_an_import_takes_no_more_memory_than_some_times_its_files(folder, 
         assert peak < GROWTH * size, f"{peak / MIB:.0f} MiB for files of {size / MIB:.1f} MiB"
 
 
+@pytest.mark.soak
 async def test_what_was_read_is_let_go_of(folder, workspace):
     await import_folder(workspace.opened, folder)
     tracemalloc.start()
