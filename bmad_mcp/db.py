@@ -102,6 +102,11 @@ class Transaction:
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
 
 
+def rows_of(tag: str) -> int:
+    """How many rows a command tag such as `UPDATE 1` tells of."""
+    return int(tag.split()[-1])
+
+
 @asynccontextmanager
 async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIterator[Transaction]:
     """A transaction of a worker's own: commits when the block ends well, rolls back when it does not."""

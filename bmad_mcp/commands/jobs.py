@@ -5,10 +5,9 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import click
@@ -28,11 +27,8 @@ from bmad_mcp.jobs.job import JobContext, Outcome
 from bmad_mcp.jobs.known import BY_NAME, JOBS
 from bmad_mcp.jobs.policies import KINDS, change_policies, read_policies
 from bmad_mcp.jobs.schedule import Ran, Schedule, State, states
-from bmad_mcp.memory.elapsed import in_words
+from bmad_mcp.memory.elapsed import ago, in_words
 from bmad_mcp.settings import Settings
-
-if TYPE_CHECKING:
-    from bmad_mcp.memory.services.choosing import MemoryServices
 
 ALL_PROJECTS = click.option("--all-projects", "all_projects", is_flag=True, help="Of every project of the database.")
 
@@ -42,22 +38,14 @@ def command() -> None:
     """Show and run what a server does by itself, and say how long things are kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """The database, with all that jobs work with."""
-
-    database: Database
-    context: JobContext
-    services: "MemoryServices | None"
-
-
 @asynccontextmanager
-async def _here(settings: Settings) -> AsyncIterator[Here]:
+async def _here(settings: Settings) -> AsyncIterator[tuple[Database, JobContext]]:
+    """The database, and what jobs work with."""
     database = Database(settings, tell)
     services = memory_services(settings)
     try:
         async with job_context(database, services) as context:
-            yield Here(database, context, services)
+            yield database, context
     finally:
         if services is not None:
             await services.aclose()
@@ -86,9 +74,9 @@ def list_command(settings: Settings, all_projects: bool, as_json: bool) -> None:
 
 async def _states(settings: Settings, all_projects: bool) -> tuple[list[State], frozenset[str]]:
     """The jobs, and the names of those that a process with these settings leaves to others."""
-    async with _here(settings) as here:
-        left = [job.name for job in JOBS if not await job.can_run(here.services)]
-        found = await states(here.context.pool, JOBS, None if all_projects else settings.project)
+    async with _here(settings) as (_, context):
+        left = [job.name for job in JOBS if not await job.can_run(context.services)]
+        found = await states(context.pool, JOBS, None if all_projects else settings.project)
         return found, frozenset(left)
 
 
@@ -96,7 +84,7 @@ def _row(one: State, left: frozenset[str]) -> tuple[str, ...]:
     return (
         one.unit.job.name,
         one.unit.key or "",
-        _ago(one.ended_at) if one.ended_at else "never",
+        ago(one.ended_at) if one.ended_at else "never",
         f"{one.seconds:.1f} s" if one.seconds is not None else "",
         "no service here" if one.unit.job.name in left else _next(one),
         _state(one),
@@ -119,10 +107,6 @@ def _next(one: State) -> str:
     if one.next_run is None or one.next_run <= datetime.now(UTC):
         return "due"
     return f"in {in_words((one.next_run - datetime.now(UTC)).total_seconds()) or 'a moment'}"
-
-
-def _ago(moment: datetime) -> str:
-    return f"{in_words((datetime.now(UTC) - moment).total_seconds()) or 'a moment'} ago"
 
 
 def _as_data(one: State) -> dict[str, Any]:
@@ -160,17 +144,17 @@ def run_command(settings: Settings, name: str, all_projects: bool) -> None:
 
 async def _run(settings: Settings, name: str, all_projects: bool) -> list[Ran]:
     job = BY_NAME[name]
-    async with _here(settings) as here:
-        if not await job.can_run(here.services):
+    async with _here(settings) as (database, context):
+        if not await job.can_run(context.services):
             raise Failure(
                 f"{name} has nothing to work on: BMAD_MEMORY_URL leads to no OpenMemory. `doctor` says what is there."
             )
-        found = await states(here.context.pool, [job], None if all_projects else settings.project)
+        found = await states(context.pool, [job], None if all_projects else settings.project)
         if not found and not all_projects:
             raise NotFound(
                 f"There is no project {settings.project!r}. Choose another with --project, or --all-projects."
             )
-        schedule = Schedule(here.context, here.database.open_listener, [job])
+        schedule = Schedule(context, database.open_listener, [job])
         ran = []
         for one in found:
             done = await schedule.run_now(one.unit)

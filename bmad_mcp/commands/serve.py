@@ -10,11 +10,10 @@ import click
 
 from bmad_mcp.app import open_workspace
 from bmad_mcp.call import Caller
-from bmad_mcp.commands.delivering import delivering
+from bmad_mcp.commands.background import in_background
 from bmad_mcp.commands.options import CHOSEN, with_settings
-from bmad_mcp.commands.running_jobs import running_jobs
 from bmad_mcp.commands.stopping import on_signal
-from bmad_mcp.commands.syncing import checked, syncing
+from bmad_mcp.commands.syncing import checked
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.stdio import serve_stdio
 from bmad_mcp.settings import Settings
@@ -82,11 +81,6 @@ async def _serve_stdio(settings: Settings) -> None:
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
         async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
             face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
-            may_write = not settings.read_only
-            async with (
-                syncing(workspace, settings, _tell),
-                delivering(workspace, may_write=may_write),
-                running_jobs(workspace, may_write=may_write),
-            ):
+            async with in_background(workspace, _tell):
                 with serving:
                     await serve_stdio(face.server)

@@ -11,12 +11,10 @@ import click
 import uvicorn
 
 from bmad_mcp.app import ProjectWorkspace, open_workspace
-from bmad_mcp.commands.delivering import delivering
+from bmad_mcp.commands.background import in_background
 from bmad_mcp.commands.exposure import Exposure, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
-from bmad_mcp.commands.running_jobs import running_jobs
 from bmad_mcp.commands.stopping import on_signal
-from bmad_mcp.commands.syncing import syncing
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.server.auth import Resource
 from bmad_mcp.server.first_page import FirstPage
@@ -85,12 +83,7 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
                 read_only=settings.read_only,
             )
             server = Uvicorn(_configuration(settings, exposure, face, workspace, address))
-            may_write = not settings.read_only
-            async with (
-                syncing(workspace, settings, _tell),
-                delivering(workspace, may_write=may_write),
-                running_jobs(workspace, may_write=may_write),
-            ):
+            async with in_background(workspace, _tell):
                 await _run(server, face, listener, workspace, address, stopping)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from bmad_mcp.call import OpenProject
+from bmad_mcp.db import rows_of
 
 ROWS_AT_ONCE = 1000
 # Documents are up to 5 MiB each.
@@ -125,7 +126,7 @@ class Snapshot:
             tag: str = await self.connection.copy_from_query(
                 sql, output=file, format="csv", header=True, force_quote=True, encoding="utf-8"
             )
-        return int(tag.split()[-1])
+        return rows_of(tag)
 
 
 def _cell(column: Mapping[str, Any]) -> str:

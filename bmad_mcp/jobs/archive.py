@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from bmad_mcp.activity.record import record
 from bmad_mcp.call import Caller, OpenProject
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import Transaction, rows_of
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.jobs import archive_queries as queries
 from bmad_mcp.jobs.job import CALLER
@@ -53,7 +53,7 @@ async def archive_old(
             await call.db.execute(statements.copy, ids)
             await _compare(call.db, kind, statements.same, ids)
             await call.db.execute(queries.LET_GO, before.isoformat())
-            deleted = int((await call.db.execute(statements.delete, ids, before)).split()[-1])
+            deleted = rows_of(await call.db.execute(statements.delete, ids, before))
             if deleted != len(ids):
                 raise Unavailable(
                     f"{deleted:,} of {len(ids):,} archived rows of {kind} could be deleted; nothing was. The job tries again."
@@ -81,11 +81,10 @@ async def _compare(db: Transaction, kind: Kind, statement: str, ids: list[UUID])
         )
 
 
-async def remove_old(opened: OpenProject, days: int) -> int:
-    """Delete what has been in the archive for longer; how many rows that were."""
+async def remove_old(opened: OpenProject, before: datetime) -> int:
+    """Delete what was archived before that; how many rows that were."""
     async with call_on(opened, CALLER, "retention") as call:
-        before = datetime.now(UTC) - timedelta(days=days)
-        removed = int((await call.db.execute(queries.REMOVE_OLD, before)).split()[-1])
+        removed = rows_of(await call.db.execute(queries.REMOVE_OLD, before))
         if removed:
             await record(call, "archive", count=removed, before=before.isoformat())
         return removed
@@ -128,8 +127,8 @@ async def remove(opened: OpenProject, keys: Sequence[tuple[str, UUID]], caller: 
     for start in range(0, len(keys), AT_ONCE):
         batch = keys[start : start + AT_ONCE]
         async with call_on(opened, caller, "archive_remove") as call:
-            tag = await call.db.execute(queries.REMOVE, [kind for kind, _ in batch], [key for _, key in batch])
-            count = int(tag.split()[-1])
+            kinds, ids = [kind for kind, _ in batch], [key for _, key in batch]
+            count = rows_of(await call.db.execute(queries.REMOVE, kinds, ids))
             await record(call, "archive", count=count)
         removed += count
     return removed
@@ -154,7 +153,7 @@ async def archived_memories(opened: OpenProject, selection: Selection, caller: C
 async def forget_archived(opened: OpenProject, selection: Selection, caller: Caller) -> int:
     """Delete the memories from the archive that fit a selection; how many that were."""
     async with call_on(opened, caller, "memory_forget") as call:
-        removed = int((await call.db.execute(queries.REMOVE_MEMORIES, *selection.values)).split()[-1])
+        removed = rows_of(await call.db.execute(queries.REMOVE_MEMORIES, *selection.values))
         if removed:
             await record(call, "archive", count=removed)
         return removed

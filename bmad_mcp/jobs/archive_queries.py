@@ -1,6 +1,6 @@
 """SQL of the archive: rows are copied, compared with their copies, and only then deleted."""
 
-# Whole rows, so that later columns are in it too and what is encrypted stays so. Search columns can be computed again.
+# Whole rows, so that later columns are in it too. Search columns can be computed again.
 _CONTENT = "to_jsonb(t) - 'search'"
 _CHECKSUM = "sha256(convert_to(({content})::text, 'UTF8'))"
 

@@ -1,7 +1,7 @@
 """The jobs `expired` and `queue_cleanup`: delete what only served for a while, never a memory that still waits."""
 
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import project_transaction
+from bmad_mcp.db import project_transaction, rows_of
 from bmad_mcp.jobs import queries
 from bmad_mcp.jobs.job import CALLER, JobContext, Outcome
 from bmad_mcp.jobs.policies import read_policies
@@ -19,12 +19,12 @@ async def delete_expired(opened: OpenProject, _: JobContext) -> Outcome:
     results = 0
     while True:
         async with project_transaction(opened.pool, opened.id) as db:
-            count = _count(await db.execute(queries.FORGET_RESULTS, days["results"], AT_ONCE))
+            count = rows_of(await db.execute(queries.FORGET_RESULTS, days["results"], AT_ONCE))
         results += count
         if count < AT_ONCE:
             break
     async with project_transaction(opened.pool, opened.id) as db:
-        answers = _count(await db.execute(queries.FORGET_ANSWERS, ANSWER_DAYS))
+        answers = rows_of(await db.execute(queries.FORGET_ANSWERS, ANSWER_DAYS))
     return _what_went(results=results, answers=answers)
 
 
@@ -35,26 +35,22 @@ async def clean_queue(opened: OpenProject, context: JobContext) -> Outcome:
     """
     log = 0
     while True:
-        count = _count(await context.pool.execute(queries.FORGET_LOG, QUEUE_DAYS, AT_ONCE))
+        count = rows_of(await context.pool.execute(queries.FORGET_LOG, QUEUE_DAYS, AT_ONCE))
         log += count
         if count < AT_ONCE:
             break
-    jobs = _count(await context.pool.execute(queries.FORGET_DONE, QUEUE_DAYS))
+    jobs = rows_of(await context.pool.execute(queries.FORGET_DONE, QUEUE_DAYS))
     for row in await context.pool.fetch(queries.HELD_PAYLOADS, ENTRYPOINT, QUEUE_DAYS):
         try:
             project_id, agent = queue_of(row["payload"])
         except ValueError:
             # It names no queue, so nothing waits for it.
-            jobs += _count(await context.pool.execute(queries.FORGET_HELD, ENTRYPOINT, row["payload"], QUEUE_DAYS))
+            jobs += rows_of(await context.pool.execute(queries.FORGET_HELD, ENTRYPOINT, row["payload"], QUEUE_DAYS))
             continue
         async with project_transaction(context.pool, project_id) as db:
             if await db.fetchval(queries.NOTHING_WAITS, agent):
-                jobs += _count(await db.execute(queries.FORGET_HELD, ENTRYPOINT, row["payload"], QUEUE_DAYS))
+                jobs += rows_of(await db.execute(queries.FORGET_HELD, ENTRYPOINT, row["payload"], QUEUE_DAYS))
     return _what_went(log=log, jobs=jobs)
-
-
-def _count(tag: str) -> int:
-    return int(tag.split()[-1])
 
 
 def _what_went(**counts: int) -> Outcome:

@@ -37,7 +37,7 @@ class ArchivedRow(Base):
     kind: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
     at: Mapped[datetime]
-    # All columns of the row; what was encrypted is so here too.
+    # All columns of the row.
     content: Mapped[dict[str, Any]]
     # SHA-256 of the content's text.
     checksum: Mapped[bytes]

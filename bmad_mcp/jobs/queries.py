@@ -3,6 +3,9 @@
 # Seen by the schedule's transactions only: which projects there are.
 SEE_ALL = "SELECT set_config('app.jobs', 'on', true)"
 
+# The lock goes with its connection, so the job of a process that was killed is free at once.
+_LOCK = "hashtextextended('bmad job ' || {project_id} || ' ' || {name}, 0)"
+
 _UNITS = """
 WITH jobs AS (
     SELECT name, is_of_database, rank FROM unnest($1::text[], $2::bool[]) WITH ORDINALITY j (name, is_of_database, rank)
@@ -24,16 +27,15 @@ SELECT u.project_id, u.key, u.name, s.next_run, s.started_at, s.ended_at, s.seco
     EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND (l.classid::bigint << 32 | l.objid::bigint)
-            = hashtextextended('bmad job ' || u.project_id || ' ' || u.name, 0)) AS is_running
+            = {_LOCK.format(project_id="u.project_id", name="u.name")}) AS is_running
 FROM units u LEFT JOIN mcp_jobs s ON s.project_id = u.project_id AND s.name = u.name
 WHERE $3::text IS NULL OR u.key IS NULL OR u.key = $3::text
 ORDER BY u.key NULLS FIRST, u.rank
 """
 
-# The lock goes with its connection, so the job of a process that was killed is free at once.
-_LOCK = "hashtextextended('bmad job ' || $1::uuid || ' ' || $2::text, 0)"
-TRY_LOCK = f"SELECT pg_try_advisory_lock({_LOCK})"
-UNLOCK = f"SELECT pg_advisory_unlock({_LOCK})"
+_THIS_LOCK = _LOCK.format(project_id="$1::uuid", name="$2::text")
+TRY_LOCK = f"SELECT pg_try_advisory_lock({_THIS_LOCK})"
+UNLOCK = f"SELECT pg_advisory_unlock({_THIS_LOCK})"
 # A process that froze loses its lock, too.
 FREE_WHEN_FROZEN = "SELECT set_config('idle_session_timeout', $1, false)"
 
@@ -69,16 +71,13 @@ RESULT = "SELECT result FROM mcp_jobs WHERE project_id = $1::uuid AND name = $2:
 
 # --- What the jobs do.
 
-NEWEST_PARTITION = """
-SELECT to_char(m, 'YYYY-MM') FROM generate_series(date_trunc('month', now() AT TIME ZONE 'UTC'),
-    date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => $1::int), '1 month') m
-WHERE to_regclass('bmad_agent_activity_' || to_char(m, 'YYYY_MM')) IS NOT NULL ORDER BY m DESC LIMIT 1
-"""
-MISSING_PARTITIONS = """
+# This month and the next $1, and what the trail has of them.
+_MONTHS = """
 SELECT to_char(m, 'YYYY-MM') AS month FROM generate_series(date_trunc('month', now() AT TIME ZONE 'UTC'),
     date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => $1::int), '1 month') m
-WHERE to_regclass('bmad_agent_activity_' || to_char(m, 'YYYY_MM')) IS NULL ORDER BY m
-"""
+WHERE to_regclass('bmad_agent_activity_' || to_char(m, 'YYYY_MM'))"""
+NEWEST_PARTITION = f"{_MONTHS} IS NOT NULL ORDER BY m DESC LIMIT 1"
+MISSING_PARTITIONS = f"{_MONTHS} IS NULL ORDER BY m"
 IS_OWNER = """
 SELECT pg_has_role(current_user, relowner, 'USAGE') FROM pg_class WHERE oid = 'bmad_agent_activity'::regclass
 """

@@ -41,7 +41,7 @@ async def keep_to_limits(opened: OpenProject, context: JobContext) -> Outcome:
     except Unavailable as error:
         failed.append(error)
     if "archive" in days:
-        done["archive"] = await remove_old(opened, days["archive"])
+        done["archive"] = await remove_old(opened, _ago(days["archive"]))
     if failed:
         raise Unavailable(" ".join(error.message for error in failed))
     return {kind: count for kind, count in done.items() if count}

@@ -85,7 +85,12 @@ async def due(pool: asyncpg.Pool, jobs: Sequence[Job]) -> list[Unit]:
 async def states(pool: asyncpg.Pool, jobs: Sequence[Job], key: str | None = None) -> list[State]:
     """Every job of this project and of the database; of all projects without a key."""
     async with schedule_transaction(pool) as connection:
-        rows = await connection.fetch(queries.ALL, *_named(jobs), key)
+        return await read_states(connection, jobs, key)
+
+
+async def read_states(connection: asyncpg.Connection, jobs: Sequence[Job], key: str | None = None) -> list[State]:
+    """The same in a transaction that sees the schedule."""
+    rows = await connection.fetch(queries.ALL, *_named(jobs), key)
     return [
         State(
             unit,
@@ -188,29 +193,27 @@ class Schedule:
 
     async def _while_locked(self, running: Awaitable[Outcome], locks: asyncpg.Connection) -> Outcome:
         """Await a job; broken off when its lock is lost."""
-        lost = asyncio.Event()
+        lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def note(_: Any) -> None:
-            lost.set()
+            if not lost.done():
+                lost.set_result(None)
 
         locks.add_termination_listener(note)
-        work = asyncio.ensure_future(running)
-        ended = asyncio.create_task(lost.wait())
+        work: asyncio.Future[Any] = asyncio.ensure_future(running)
         try:
             while True:
-                done, _ = await asyncio.wait(
-                    {work, ended}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED
-                )
+                done, _ = await asyncio.wait({work, lost}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
                 if work in done:
-                    return work.result()
-                if ended in done:
+                    outcome: Outcome = work.result()
+                    return outcome
+                if lost in done:
                     raise LockLost("the connection that holds the job's lock was lost")
                 await locks.execute("SELECT 1")
         finally:
             locks.remove_termination_listener(note)
-            ended.cancel()
             work.cancel()
-            await asyncio.gather(work, ended, return_exceptions=True)
+            await asyncio.gather(work, return_exceptions=True)
 
     async def _keep(self, statement: str, unit: Unit, *values: Any) -> None:
         async with schedule_transaction(self._context.pool) as connection:

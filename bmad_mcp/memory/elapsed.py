@@ -1,6 +1,7 @@
 """How long something took or is ago, for notes and for people."""
 
 import time
+from datetime import UTC, datetime
 
 
 def milliseconds_since(began: float) -> float:
@@ -15,3 +16,8 @@ def in_words(seconds: float) -> str | None:
             count = int(seconds // size)
             return f"{count} {name}{'s' if count != 1 else ''}"
     return None
+
+
+def ago(moment: datetime) -> str:
+    """`2 hours ago`, or `a moment ago`."""
+    return f"{in_words((datetime.now(UTC) - moment).total_seconds()) or 'a moment'} ago"
