@@ -19,6 +19,8 @@ logger = logging.getLogger("bmad_mcp.db")
 
 POOL_SIZE = 5
 STATEMENT_TIMEOUT_SECONDS = 30.0
+# What work that goes on by itself survives. The last comes when a connection ends in the middle of another statement.
+DATABASE_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 def uuid7() -> UUID:

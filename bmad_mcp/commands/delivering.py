@@ -8,6 +8,7 @@ from importlib import import_module
 
 from bmad_mcp.app import ProjectWorkspace
 from bmad_mcp.commands.beside import beside
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError
 
 logger = logging.getLogger("bmad_mcp.memory")
@@ -41,6 +42,6 @@ async def _deliver(workspace: ProjectWorkspace) -> None:
                 # The job queue's library costs a quarter of a second, which only those pay who have a service.
                 worker = import_module("bmad_mcp.memory.delivery_worker")
                 await worker.deliver_for(opened, workspace.database.open_listener)
-        except (BmadError, OSError) as error:
+        except (BmadError, *DATABASE_FAILURES) as error:
             logger.warning("The delivery of memories waits: %s", error)
         await asyncio.sleep(NEXT_LOOK_SECONDS)

@@ -14,7 +14,7 @@ import asyncpg
 from bmad_mcp.app import Database, ProjectWorkspace, upgrade
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.beside import beside
-from bmad_mcp.db import open_pool
+from bmad_mcp.db import DATABASE_FAILURES, open_pool
 from bmad_mcp.errors import BmadError
 from bmad_mcp.settings import Settings
 
@@ -39,7 +39,7 @@ async def _look_again_and_again(workspace: ProjectWorkspace) -> None:
     while True:
         try:
             await run_due_jobs(workspace.database, await workspace.project())
-        except (BmadError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (BmadError, *DATABASE_FAILURES) as error:
             logger.warning("The jobs wait: %s", error)
         # Processes that were started together do not look together.
         await asyncio.sleep(NEXT_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311

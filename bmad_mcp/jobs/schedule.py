@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.call import OpenProject
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError
 from bmad_mcp.jobs import queries
 from bmad_mcp.jobs.job import Job, JobContext, Outcome
@@ -26,6 +27,7 @@ HEARTBEAT_SECONDS = 30.0
 FROZEN_SECONDS = 300
 GIVE_BACK_SECONDS = 0.5
 MOST_ERROR_CHARACTERS = 500
+LOST = "the connection that holds the job's lock was lost"
 INTERRUPTED = "The process that ran it ended before the job did."
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
@@ -208,8 +210,11 @@ class Schedule:
                     outcome: Outcome = work.result()
                     return outcome
                 if lost in done:
-                    raise LockLost("the connection that holds the job's lock was lost")
-                await locks.execute("SELECT 1")
+                    raise LockLost(LOST)
+                try:
+                    await locks.execute("SELECT 1")
+                except DATABASE_FAILURES as error:
+                    raise LockLost(LOST) from error
         finally:
             locks.remove_termination_listener(note)
             work.cancel()

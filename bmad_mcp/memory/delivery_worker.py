@@ -16,7 +16,7 @@ from pgqueuer.domain.models import Job
 from pgqueuer.domain.settings import DBSettings
 
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import project_transaction
+from bmad_mcp.db import DATABASE_FAILURES, project_transaction
 from bmad_mcp.memory import service_queries
 from bmad_mcp.memory.delivery import Deliveries, Later
 from bmad_mcp.memory.outbox import ENTRYPOINT, enqueue, queue_of
@@ -68,7 +68,7 @@ class DeliveryWorker:
         while True:
             try:
                 await self._take_jobs()
-            except (OSError, RuntimeError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (RuntimeError, *DATABASE_FAILURES) as error:
                 logger.warning("The delivery of memories pauses: %s", error)
             await asyncio.sleep(AGAIN_SECONDS)
 

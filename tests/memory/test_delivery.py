@@ -269,6 +269,38 @@ async def test_one_at_a_time_over_all_workers(do, service, beside_service, servi
         await one.aclose()
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ConnectionResetError(),
+        asyncpg.InterfaceError("the connection is closed"),
+        # What asyncpg raises when a connection ends in the middle of another statement.
+        asyncpg.InternalClientError("cannot switch to state 12"),
+        asyncpg.AdminShutdownError("terminating connection"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+async def test_a_worker_goes_on_after_whatever_a_lost_connection_raises(
+    do, service, beside_service, deliveries, database, monkeypatch, failure
+):
+    monkeypatch.setattr("bmad_mcp.memory.delivery_worker.AGAIN_SECONDS", 0.01)
+    failures = [failure]
+
+    async def connect():
+        if failures:
+            raise failures.pop()
+        return await asyncpg.connect(**database.app)
+
+    await do("memory_store", text="Fact 1")
+    task = asyncio.create_task(DeliveryWorker(connect, deliveries).run())
+    try:
+        await until(lambda: len(service.rows) == 1)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 async def test_a_worker_that_loses_its_connection_takes_the_queue_up_again(
     do, service, beside_service, deliveries, database, monkeypatch
 ):
