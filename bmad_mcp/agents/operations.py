@@ -30,7 +30,7 @@ from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.look_up import look_up
 from bmad_mcp.memory.provider import Question
 from bmad_mcp.memory.recall import note_recall, recall_within_budget
-from bmad_mcp.memory.remember import remember
+from bmad_mcp.memory.remember import remember_work
 from bmad_mcp.memory.schemas import MemoryFound
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encode_cursor
@@ -126,8 +126,9 @@ async def agent_deactivate(
         raise Conflict(f"{name} has no open session to end. agent_activate opens one.", field="agent")
     done = row["done"] or {}
     memory = None
-    if text := _session_text(row, summary.strip()):
-        memory = (await remember(call, text, MemoryCategory.AGENT_SESSIONS, agent=row["agent"], confidence=0.8)).ref
+    facts = _facts(row)
+    if summary.strip() or facts:
+        memory = await remember_work(call, MemoryCategory.AGENT_SESSIONS, summary, facts, agent=row["agent"])
     held = held_tasks(row)
     return Deactivation(
         agent=AgentBrief.of(row),
@@ -139,13 +140,12 @@ async def agent_deactivate(
     )
 
 
-def _session_text(row: Mapping[str, Any], summary: str) -> str:
-    """What is remembered of a session: its summary and its facts; empty when there is neither."""
+def _facts(row: Mapping[str, Any]) -> str:
+    """What was done in a session; empty when nothing was."""
     done = row["done"] or {}
     facts = ", ".join(f"{times} × {operation}" for operation, times in sorted(done.items()))
     completed = f"; completed {', '.join(row['completed'])}" if row["completed"] else ""
-    told = f"Session of {row['agent']} on {row['started_at']:%Y-%m-%d %H:%M} UTC: {facts}{completed}." if facts else ""
-    return "\n".join(part for part in (summary, told) if part)[:4000]
+    return f"Session of {row['agent']} on {row['started_at']:%Y-%m-%d %H:%M} UTC: {facts}{completed}." if facts else ""
 
 
 def _after_session(agent: str, held: list[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from bmad_mcp.memory.schemas import MemoryFound
+from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt
 from bmad_mcp.shapes import Out
 
 
@@ -122,7 +122,7 @@ class EndedSession(Out):
     ended_at: datetime
     done: dict[str, int]
     completed: list[str] | None = None
-    memory: str | None = None
+    memory: MemoryReceipt | None = None
 
 
 class Deactivation(Out):

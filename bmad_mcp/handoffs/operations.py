@@ -12,6 +12,13 @@ from bmad_mcp.errors import Forbidden, Invalid, NotFound
 from bmad_mcp.handoffs import queries
 from bmad_mcp.handoffs.schemas import Acceptance, HandedTask, HandoffBrief, HandoffOut, HandoffPage, Offer
 from bmad_mcp.lifecycles import HANDOFF, TASK, HandoffStatus, TaskStatus, move
+from bmad_mcp.memory.categories import MemoryCategory
+from bmad_mcp.memory.elapsed import in_words
+from bmad_mcp.memory.look_up import look_up
+from bmad_mcp.memory.provider import Question
+from bmad_mcp.memory.recall import note_recall, recall_within_budget
+from bmad_mcp.memory.remember import remember_work
+from bmad_mcp.memory.schemas import MemoryFound
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import (
     AgentName,
@@ -27,6 +34,9 @@ from bmad_mcp.shapes import (
 
 FINISHED = (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
 HELD = (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
+# What is shown of earlier handoffs, and how much of a note is asked with.
+MEMORIES = 3
+MEMORY_CHARACTERS = 300
 
 
 def _not_blank(text: str) -> str:
@@ -47,8 +57,11 @@ async def handoff_offer(
     story: StoryKey | None = None,
 ) -> Offer:
     """Hand work over to another agent; a task changes hands when it is accepted."""
+    question = Question(f"{to} {note[:MEMORY_CHARACTERS]}", category=MemoryCategory.AGENT_COLLABORATION, limit=MEMORIES)
+    answer = await look_up(call, question, keep=False)
     row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)
     _check_offer(row, to, task, story)
+    found = await recall_within_budget(call, question, answer)
     made = await call.db.fetchrow(
         queries.OFFER,
         uuid7(),
@@ -60,8 +73,10 @@ async def handoff_offer(
         call.caller.principal,
         call.id,
     )
+    await note_recall(call, found, category=question.category, agent=made["from_agent"])
     return Offer(
         handoff=HandoffOut.of(made),
+        memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
         next=f"{made['to']} takes it up with agent_activate, then handoff_accept with handoff={made['key']!r}.",
     )
 
@@ -81,16 +96,36 @@ async def handoff_accept(
     call: Call,
     handoff: HandoffKey,
     agent: Annotated[AgentName | None, Field(description="Default: the agent in session.")] = None,
+    quality: Annotated[int | None, Field(ge=0, le=100, description="How far the note lets you go on.")] = None,
 ) -> Acceptance:
     """Take over what was offered; its task becomes yours to claim."""
     named = await agent_name(call, agent) if agent else None
     row = await call.db.fetchrow(
-        queries.ACCEPT, number_of(handoff), named, call.caller.connection, call.caller.principal, call.id
+        queries.ACCEPT, number_of(handoff), named, call.caller.connection, call.caller.principal, call.id, quality
     )
     if row is None:
         await _refuse(call, handoff, named)
     task = await _hand_over(call, row) if row["task_id"] else None
-    return Acceptance(handoff=HandoffOut.of(row), **({"task": task} if task else {}), next=_after_acceptance(row, task))
+    memory = await remember_work(
+        call, MemoryCategory.AGENT_COLLABORATION, row["note"], _facts(row, quality), agent=row["accepted_by"]
+    )
+    return Acceptance(
+        handoff=HandoffOut.of(row),
+        **({"task": task} if task else {}),
+        memory=memory,
+        next=_after_acceptance(row, task),
+    )
+
+
+def _facts(row: Any, quality: int | None) -> str:
+    """Whose handoff a note was of, how long it waited and how good its taker found it."""
+    work = " and ".join(str(row[what]) for what in ("task", "story") if row[what])
+    about = f" of {work}" if work else ""
+    rated = f", its note rated {quality} of 100" if quality is not None else ""
+    return (
+        f"Handoff {row['key']}{about} from {row['from_agent']} to {row['to']}, taken up by {row['accepted_by']} after"
+        f" {in_words(row['waited']) or 'less than a minute'}{rated}."
+    )
 
 
 async def _refuse(call: Call, handoff: str, named: str | None) -> NoReturn:

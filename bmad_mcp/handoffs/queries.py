@@ -65,10 +65,10 @@ WITH accepter AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT h.project_id, 'handoff_accept', 'handoff H-' || h.number, h.accepted_by, $4::text, $5::text,
-        jsonb_build_object('from', h.from_agent)
+        jsonb_strip_nulls(jsonb_build_object('from', h.from_agent, 'quality', $6::int))
     FROM h
 )
-SELECT {FIELDS}, h.note, h.task_id,
+SELECT {FIELDS}, h.note, h.task_id, extract(epoch FROM h.accepted_at - h.created_at)::float8 AS waited,
     EXISTS (SELECT FROM bmad_agent_sessions x JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
             WHERE x.project_id = bmad_project() AND a.name = h.to_agent AND x.caller = $3::text
               AND x.ended_at IS NULL) AS in_session

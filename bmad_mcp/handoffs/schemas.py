@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import ConfigDict, Field
 
+from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt
 from bmad_mcp.shapes import Out
 
 
@@ -30,9 +31,10 @@ class HandoffOut(HandoffBrief):
 
 
 class Offer(Out):
-    """An offered handoff, and who should take it up."""
+    """An offered handoff, what is known of earlier ones like it, and who should take it up."""
 
     handoff: HandoffOut
+    memory: MemoryFound
     next: str
 
 
@@ -45,10 +47,11 @@ class HandedTask(Out):
 
 
 class Acceptance(Out):
-    """An accepted handoff, its task, and what to call next."""
+    """An accepted handoff, its task, where it is remembered, and what to call next."""
 
     handoff: HandoffOut
     task: HandedTask | None = None
+    memory: MemoryReceipt
     next: str
 
 

@@ -22,13 +22,14 @@ class BuiltinMemory:
 
     name = "builtin"
 
-    def __init__(self, db: Transaction, *, is_queued: bool = False) -> None:
-        """`is_queued`: what is kept now waits for delivery to a service."""
+    def __init__(self, db: Transaction, *, is_queued: bool = False, operation: str = "") -> None:
+        """`is_queued`: what is kept now waits for delivery to a service. `operation`: who keeps it, for the notes."""
         self._db = db
         self._is_queued = is_queued
+        self._operation = operation
 
     async def remember(self, memories: Sequence[NewMemory]) -> list[Receipt]:
-        """Keep these texts; blank ones are `empty`."""
+        """Keep these texts and note each; blank ones are `empty`."""
         receipts = []
         for memory in memories:
             if not memory.text.strip():
@@ -46,6 +47,7 @@ class BuiltinMemory:
                 memory.confidence,
                 identifiers_of(memory.text),
                 "queued" if self._is_queued else "stored",
+                self._operation,
             )
             receipts.append(Receipt(str(ref), "queued" if self._is_queued else "stored"))
         return receipts

@@ -82,7 +82,8 @@ class DeliveryWorker:
         lost = asyncio.create_task(is_lost.wait())
         running = asyncio.create_task(
             manager.run(
-                dequeue_timeout=timedelta(seconds=30),
+                # Nobody tells that a process died: its job is found when somebody looks.
+                dequeue_timeout=self._heartbeat,
                 batch_size=1,
                 heartbeat_timeout=self._heartbeat,
                 shutdown_on_listener_failure=True,

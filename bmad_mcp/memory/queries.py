@@ -9,10 +9,18 @@ WORD_WEIGHT, NAME_WEIGHT, CATEGORY_WEIGHT = 1.0, 1.5, 0.25
 NEAR_BONUS = 0.15
 MOST_WORDS = 40
 
+# The memory and its note in one round trip: tasks are completed with it.
 STORE = """
-INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers,
-    delivery)
-VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9)
+WITH kept AS (
+    INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers,
+        delivery)
+    VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9)
+    RETURNING id, category, agent, delivery
+)
+INSERT INTO bmad_memory_integrations (project_id, direction, provider, category, agent, outcome, items, detail)
+SELECT bmad_project(), 'store', 'builtin', category, agent, delivery, 1,
+    jsonb_build_object('operation', $10::text, 'memory', id::text)
+FROM kept
 """
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"

@@ -12,6 +12,8 @@ from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
 from bmad_mcp.lifecycles import TASK, TaskStatus
+from bmad_mcp.memory.categories import MemoryCategory
+from bmad_mcp.memory.remember import remember_work
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import (
     AgentName,
@@ -226,7 +228,7 @@ async def task_complete(
     quality: Annotated[int | None, Field(ge=0, le=100)] = None,
     artifacts: Annotated[tuple[Line, ...], Field(max_length=50, description="Paths or titles of what came out.")] = (),
 ) -> TaskCompletion:
-    """Finish a task you hold, release its lease and unblock what waited for it."""
+    """Finish a task you hold, release its lease and unblock what waited for it; the summary is remembered."""
     row = await call.db.fetchrow(
         queries.COMPLETE, number_of(task), _int4(lease), summary, quality, call.caller.principal, call.id
     )
@@ -242,11 +244,19 @@ async def task_complete(
             story_id=row["story_id"],
         )
     progress = await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"]) if row["story_id"] else None
-    return TaskCompletion(
-        task=TaskBrief.of(row, held_by=None),
-        unblocked=unblocked,
-        **({"story": StoryProgress.of(progress)} if progress else {}),
-    )
+    more: dict[str, Any] = {"story": StoryProgress.of(progress)} if progress else {}
+    if summary.strip():
+        more["memory"] = await remember_work(
+            call, MemoryCategory.TASK_COMPLETION, summary, _facts(row), agent=row["held_by"]
+        )
+    return TaskCompletion(task=TaskBrief.of(row, held_by=None), unblocked=unblocked, **more)
+
+
+def _facts(row: Any) -> str:
+    """Which task a summary was about."""
+    story = f" of story {row['story']}" if row["story"] else ""
+    quality = f", quality {row['quality']} of 100" if row["quality"] is not None else ""
+    return f"{row['key']} ({row['title']}){story}, completed by {row['held_by']}{quality}."
 
 
 def _check_holder(task: str, before: Any, lease: int | None, status: str | None) -> None:

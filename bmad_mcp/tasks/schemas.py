@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from bmad_mcp.memory.schemas import MemoryReceipt
 from bmad_mcp.shapes import Out
 
 
@@ -81,8 +82,9 @@ class StoryProgress(Out):
 
 
 class TaskCompletion(Out):
-    """A finished task, the tasks that may start now, and its story."""
+    """A finished task, the tasks that may start now, its story, and where its summary is remembered."""
 
     task: TaskBrief
     unblocked: list[str]
     story: StoryProgress | None = None
+    memory: MemoryReceipt | None = None

@@ -11,6 +11,9 @@ from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Conflict, InvalidMove, NotFound
 from bmad_mcp.lifecycles import WORKFLOW, WorkflowStatus, WorkflowType, move
+from bmad_mcp.memory.look_up import look_up
+from bmad_mcp.memory.recall import note_recall, recall_within_budget
+from bmad_mcp.memory.schemas import MemoryFound
 from bmad_mcp.operation import Operation
 from bmad_mcp.projects.counters import next_number
 from bmad_mcp.shapes import (
@@ -27,6 +30,7 @@ from bmad_mcp.shapes import (
     number_of,
 )
 from bmad_mcp.workflows import queries
+from bmad_mcp.workflows.lessons import MEMORY_CHARACTERS, question_of, remember_outcome, remember_pattern
 from bmad_mcp.workflows.routes import loop_body, with_ways_back
 from bmad_mcp.workflows.schemas import (
     Progress,
@@ -62,6 +66,8 @@ async def workflow_start(
     story: StoryKey | None = None,
 ) -> WorkflowStarted:
     """Start a workflow run; answers its first stage and earlier runs like it."""
+    question = question_of(type, title)
+    answer = await look_up(call, question)
     definition = await call.db.fetchrow(queries.DEFINITION, type)
     stages = with_ways_back(definition["body"].get("stages") or []) if definition else []
     if not stages:
@@ -75,6 +81,7 @@ async def workflow_start(
     if story and story_id is None:
         raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
     similar = await call.db.fetch(queries.SIMILAR, type)
+    found = await recall_within_budget(call, question, answer)
     run_id, number = uuid7(), await next_number(call, "workflow")
     kind = type if type in set(WorkflowType) else WorkflowType.CUSTOM.value
     await call.db.execute(queries.CREATE, run_id, number, kind, type, title or definition["title"], story_id)
@@ -83,7 +90,14 @@ async def workflow_start(
     stage = await go_on(call, {"id": run_id, "definition": type, "story_id": story_id})
     brief = await _brief(call, number)
     await record(call, f"workflow W-{number}", title=brief.title, type=type, story=story)
-    return WorkflowStarted(workflow=brief, stage=stage, similar=[SimilarRun.of(row) for row in similar])
+    await note_recall(call, found, category=question.category)
+    return WorkflowStarted(
+        workflow=brief,
+        stage=stage,
+        similar=[SimilarRun.of(row) for row in similar],
+        memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
+        remembered=await remember_pattern(call, brief, stages),
+    )
 
 
 async def workflow_list(
@@ -155,7 +169,9 @@ async def workflow_advance(
         status=brief.status if following is None else None,
         note=(note or "")[:300] or None,
     )
-    return WorkflowMoved(workflow=brief, stage=following)
+    if following is not None:
+        return WorkflowMoved(workflow=brief, stage=following)
+    return WorkflowMoved(workflow=brief, stage=None, remembered=await remember_outcome(call, brief, run["id"]))
 
 
 async def workflow_pause(call: Call, workflow: WorkflowKey, reason: Line | None = None) -> WorkflowChanged:
@@ -180,7 +196,10 @@ async def _move(call: Call, workflow: str, target: WorkflowStatus, reason: str |
     if target is WorkflowStatus.CANCELLED:
         await call.db.execute(queries.SKIP_ACTIVE, row["id"], "the run was cancelled")
     await record(call, f"workflow {workflow}", status=target.value, note=reason)
-    return WorkflowChanged(workflow=await _brief(call, number))
+    brief = await _brief(call, number)
+    if target is not WorkflowStatus.CANCELLED:
+        return WorkflowChanged(workflow=brief)
+    return WorkflowChanged(workflow=brief, remembered=await remember_outcome(call, brief, row["id"]))
 
 
 def _not_active(workflow: str, status: str) -> InvalidMove:

@@ -172,6 +172,22 @@ UPDATE bmad_workflows SET {WORKFLOW.set_sql(WorkflowStatus.COMPLETED)}, complete
     version = version + 1
 WHERE project_id = bmad_project() AND id = $1 AND {WORKFLOW.may_sql(WorkflowStatus.COMPLETED)}
 """
+# How a run went, for whoever runs the like of it; of its notes the last ten, in the order they were written.
+OUTCOME = """
+SELECT round((extract(epoch FROM coalesce(w.completed_at, now()) - w.started_at) / 3600)::numeric, 1)::float8 AS hours,
+    count(*) FILTER (WHERE s.status = 'done' AND s.kind <> 'end')::int AS done,
+    count(*) FILTER (WHERE s.status = 'skipped' AND s.started_at IS NOT NULL)::int AS skipped,
+    count(*) FILTER (WHERE s.status = 'done' AND s.iteration > 1)::int AS again,
+    (SELECT array_agg(n.told ORDER BY n.completed_at) FROM (
+        SELECT concat_ws(' ', o.agent, coalesce(o.creates, o.updates, o.validates, o.action, o.step)) || ': '
+            || left(o.note, 300) AS told, o.completed_at
+        FROM bmad_workflow_stages o
+        WHERE o.project_id = w.project_id AND o.workflow_id = w.id AND o.note <> ''
+        ORDER BY o.completed_at DESC LIMIT 10) n) AS notes
+FROM bmad_workflows w LEFT JOIN bmad_workflow_stages s ON s.project_id = w.project_id AND s.workflow_id = w.id
+WHERE w.project_id = bmad_project() AND w.id = $1
+GROUP BY w.project_id, w.id
+"""
 TOUCH = (
     "UPDATE bmad_workflows SET updated_at = now(), version = version + 1 WHERE project_id = bmad_project() AND id = $1"
 )

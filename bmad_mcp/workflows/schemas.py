@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt
 from bmad_mcp.shapes import Out
 
 
@@ -92,24 +93,28 @@ class SimilarRun(Out):
 
 
 class WorkflowStarted(Out):
-    """A new run, its first stage, and earlier runs to learn from."""
+    """A new run, its first stage, what is known of the like of it, and where this one is remembered."""
 
     workflow: WorkflowBrief
     stage: StageNow | None
     similar: list[SimilarRun]
+    memory: MemoryFound
+    remembered: MemoryReceipt
 
 
 class WorkflowMoved(Out):
-    """The run after an advance, and the stage to do now; null when the run is over."""
+    """The run after an advance, and the stage to do now; null when the run is over and its outcome remembered."""
 
     workflow: WorkflowBrief
     stage: StageNow | None
+    remembered: MemoryReceipt | None = None
 
 
 class WorkflowChanged(Out):
-    """The run after a change of its status."""
+    """The run after a change of its status; a cancelled one's outcome is remembered."""
 
     workflow: WorkflowBrief
+    remembered: MemoryReceipt | None = None
 
 
 class WorkflowTask(Out):

@@ -229,7 +229,11 @@ async def test_a_session_ends_with_what_was_done_and_is_remembered(run, sql):
     assert [task.key for task in ended.held] == ["T-2"]
     assert "dev still holds T-2" in ended.next
     (memory,) = await sql("SELECT id, text, category, agent FROM mcp_memories WHERE project_id = bmad_project()")
-    assert (str(memory["id"]), memory["category"], memory["agent"]) == (ended.session.memory, "AGENT_SESSIONS", "dev")
+    assert (str(memory["id"]), memory["category"], memory["agent"]) == (
+        ended.session.memory.id,
+        "AGENT_SESSIONS",
+        "dev",
+    )
     assert memory["text"].startswith("Parser done, writer next\nSession of dev on ")
     assert "2 × task_claim" in memory["text"]
     assert memory["text"].endswith("completed T-1.")

@@ -114,7 +114,7 @@ async def test_numbers_of_two_projects_never_mix(run, elsewhere):
     await run("handoff_offer", to="qa", note="x")
     await run("workflow_start", type="greenfield-fullstack")
     here = dict(numbers(valid("analytics_overview", await run("analytics_overview"))))
-    assert (here["tasks.completed_count"], here["handoffs.open_count"], here["memory.lookups_count"]) == (1, 1, 1)
+    assert (here["tasks.completed_count"], here["handoffs.open_count"], here["memory.lookups_count"]) == (1, 1, 3)
     await roll_up(elsewhere.opened.pool, elsewhere.opened.id)
     for name, arguments in OPERATIONS.items():
         there = await perform(BY_NAME[name], arguments, Caller(), elsewhere)

@@ -55,7 +55,7 @@ async def test_the_numbers_are_drawn(run, worked):
     assert "p50 3h        p85 3h 42m    p95 3h 54m    of 2" in text  # 2 h and 4 h: 3; 2 + 0.85 * 2; 2 + 0.95 * 2
     assert "1 active; 0 ready to claim" in text
     assert "mean 81.5 of 100" in text
-    assert "0% of 1 look-up found something" in text
+    assert "50% of 2 look-ups found something" in text
     assert "Ageing work: 1 older than 3h 42m (p85 of cycle times)" in text
     assert "  T-3           3d  active      dev" in text
     assert "  100%  1 waiting  greenfield-fullstack 1: project-brief.md (analyst)\n" in text

@@ -14,6 +14,7 @@ Answers = Mapping[str, Any]
 CALLS: tuple[tuple[str, Mapping[str, Any] | Callable[[Answers], Mapping[str, Any]]], ...] = (
     ("project_status", {}),
     ("project_board", {}),
+    ("epic_burnup", {"days": 3}),
     ("agent_list", {"limit": 3}),
     ("agent_get", {"agent": "dev"}),
     ("agent_context", {"agent": "dev", "focus": "month calendar"}),

@@ -1,0 +1,50 @@
+"""What the memory knows of runs: recalled when one starts, kept when it starts and when it ends."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bmad_mcp.call import Call
+from bmad_mcp.memory.categories import MemoryCategory
+from bmad_mcp.memory.provider import Question
+from bmad_mcp.memory.remember import remember_work
+from bmad_mcp.memory.schemas import MemoryReceipt
+from bmad_mcp.workflows import queries
+from bmad_mcp.workflows.schemas import WorkflowBrief
+
+# How many memories a run begins with, and how much of each.
+MEMORIES = 3
+MEMORY_CHARACTERS = 400
+CATEGORY = MemoryCategory.WORKFLOW_PATTERNS
+MOST_STAGES = 30
+
+
+def question_of(definition: str, title: str | None) -> Question:
+    """What to ask the memory when a run of a definition starts."""
+    return Question(f"{definition} {title or ''}".strip(), category=CATEGORY, limit=MEMORIES)
+
+
+async def remember_pattern(call: Call, run: WorkflowBrief, stages: Sequence[Mapping[str, Any]]) -> MemoryReceipt:
+    """Keep what a run that starts is about and the way it goes."""
+    named = [_stage_words(stage) for stage in stages if stage.get("kind") != "end"]
+    way = " → ".join(name for name in named[:MOST_STAGES] if name)
+    more = f" → and {len(named) - MOST_STAGES} more" if len(named) > MOST_STAGES else ""
+    about = f" for story {run.story}" if run.story else ""
+    return await remember_work(call, CATEGORY, "", f"Run {run.key} of {run.type}, “{run.title}”{about}: {way}{more}.")
+
+
+async def remember_outcome(call: Call, run: WorkflowBrief, run_id: Any) -> MemoryReceipt:
+    """Keep how a run ended: how long it took, what was skipped or done again, and what its stages noted."""
+    row = await call.db.fetchrow(queries.OUTCOME, run_id)
+    skipped = f", {row['skipped']} skipped" if row["skipped"] else ""
+    again = f", {row['again']} done again" if row["again"] else ""
+    reason = f" Reason: {run.reason}." if run.reason else ""
+    facts = (
+        f"Run {run.key} of {run.type}, “{run.title}”, was {run.status} after {row['hours']:g} hours:"
+        f" {row['done']} stages done{skipped}{again}.{reason}"
+    )
+    return await remember_work(call, CATEGORY, "\n".join(row["notes"] or []), facts)
+
+
+def _stage_words(stage: Mapping[str, Any]) -> str:
+    what = stage.get("creates") or stage.get("updates") or stage.get("validates") or stage.get("action")
+    return " ".join(str(part) for part in (stage.get("agent"), what or stage.get("step")) if part)
