@@ -14,6 +14,8 @@ import asyncpg
 from pydantic_core import from_json, to_json
 
 from bmad_mcp.errors import Unavailable
+from bmad_mcp.telemetry.connections import ObservedConnection, acquired
+from bmad_mcp.telemetry.tracing import current_trace
 
 logger = logging.getLogger("bmad_mcp.db")
 
@@ -56,10 +58,12 @@ class Transaction:
 
     async def _open(self) -> Any:
         if self._connection is None:
-            self._connection = await self.pool.acquire(timeout=10)
-            # One round trip for both; the value is a UUID, so nothing can be injected.
+            self._connection = await acquired(self.pool.acquire(timeout=10))
+            # One round trip for all; a UUID and the hexadecimal id of a trace, so nothing can be injected.
+            trace = current_trace()
+            joined = f", set_config('app.trace', '{trace[0]}', true)" if trace is not None else ""
             await self._connection.execute(
-                f"BEGIN; SELECT set_config('app.project', '{UUID(str(self.project_id))}', true)"
+                f"BEGIN; SELECT set_config('app.project', '{UUID(str(self.project_id))}', true){joined}"
             )
         return self._connection
 
@@ -135,6 +139,7 @@ async def open_pool(**connect: Any) -> asyncpg.Pool:
         max_size=POOL_SIZE,
         init=_prepare_connection,
         reset=_keep_connection,
+        connection_class=ObservedConnection,
         server_settings=settings,
         **connect,
     )

@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Unavailable
 from bmad_mcp.shapes import unstorable
+from bmad_mcp.telemetry.events import CallRecord, recorded_call
 
 logger = logging.getLogger("bmad_mcp.operation")
 
@@ -131,11 +132,19 @@ async def perform(
     A transaction that lost a race in the database runs again, at most five times. Every failure is a BmadError;
     an unforeseen one is logged with the call's id and told as Unavailable without its text.
     """
+    with recorded_call(operation.name, caller.principal) as record:
+        return await _perform(operation, arguments, caller, workspace, record)
+
+
+async def _perform(
+    operation: Operation, arguments: Mapping[str, Any], caller: Caller, workspace: Workspace, record: CallRecord
+) -> BaseModel:
     values, key = operation.check(arguments)
     for attempt in range(1, RETRIES + 1):
         call = None
         try:
             async with open_call(workspace, caller, operation.name) as call:
+                record.id, record.project = call.id, call.project_key
                 if key is None:
                     return await operation.run(call, **values)
                 return await _once(call, operation, values, key)

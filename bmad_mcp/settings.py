@@ -4,6 +4,7 @@ import re
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -13,6 +14,15 @@ from bmad_mcp.operation import TOOLSETS
 
 # What browsers send in the Origin header; `*` would let every page read the project.
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[1-9]\d{0,4})?")
+
+
+def _passwords(address: str) -> list[str]:
+    """The password of an address, as it is written there and as it is meant."""
+    try:
+        written = urlsplit(address).password
+    except ValueError:
+        return []
+    return [written, unquote(written)] if written else []
 
 
 def slug(name: str) -> str:
@@ -105,6 +115,10 @@ class Settings(BaseSettings):
     auth_token_type: Annotated[
         Literal["at+jwt", "jwt"], Field(description="The `typ` that tokens must say; `jwt` for older providers.")
     ] = "at+jwt"  # noqa: S105
+    auth_client_id: Annotated[
+        str | None,
+        Field(description="The dashboard as the provider knows it, a public client; unset = a token is pasted."),
+    ] = None
     auth_scopes: Annotated[
         str,
         Field(
@@ -114,6 +128,35 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much to log on stderr.")
     ] = "warning"
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="Logs for people, or one JSON object a line for a collector.")
+    ] = "text"
+    slow_statement_seconds: Annotated[
+        float, Field(ge=0, le=3600, description="SQL statements that take this long are logged by name, and counted.")
+    ] = 1.0
+    metrics_token: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=16,
+            description="Bearer token for /metrics; unset = open without authentication, closed with it.",
+        ),
+    ] = None
+    metrics_projects: Annotated[
+        int, Field(ge=0, le=200, description="Most projects whose figures /metrics shows; 0 shows none.")
+    ] = 20
+    metrics_interval_seconds: Annotated[
+        float, Field(ge=1, le=86_400, description="How old the figures of projects in /metrics may become.")
+    ] = 60.0
+
+    def secrets(self) -> list[str]:
+        """The texts that must never be shown: the passwords of addresses, keys and tokens."""
+        found = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                text = value.get_secret_value()
+                found += [text, *_passwords(text)]
+        return found
 
     @field_validator("toolsets", mode="before")
     @classmethod

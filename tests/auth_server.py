@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from bmad_mcp.call import Caller, open_call
 from bmad_mcp.commands.serve_http import Uvicorn
+from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.issuing import create_token
 from bmad_mcp.identity.members import set_role
 from bmad_mcp.identity.provider_tokens import Pinned, ProviderTokens
@@ -175,6 +176,7 @@ async def guarded_server(
     clock: Callable[[], float] = time.monotonic,
     is_authenticated: bool = True,
     names: Names | None = None,
+    client_id: str | None = None,
     **more: Any,
 ):
     """An application with authentication by static tokens and, with an issuer, by its JWTs."""
@@ -190,6 +192,9 @@ async def guarded_server(
         face = McpFace(workspace, lambda ctx: caller_of(ctx.request), toolsets=toolsets, read_only=read_only)
         page = FirstPage(workspace, "x", address, StdioCommand("/opt/bin/bmad-mcp", ("serve",)))
         verifier = AnyOf(StaticTokens(workspace, clock), provider) if is_authenticated else None
+        if issuer is not None and client_id is not None:
+            scope = f"{WORDS['read']} {WORDS['write']}"
+            more["sign_in"] = BrowserSignIn(issuer.url, client_id, resource.identifier, scope, f"{address}/")
         return build_app(face, workspace, page, resource=resource, verifier=verifier, names=names, **more)
 
     async with (

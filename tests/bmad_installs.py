@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,13 @@ def installed(version: str, folder: Path) -> Path:
 
 def alpha(folder: Path) -> Path:
     """A fresh copy of the real v6-alpha installation that the alpha's own package carries."""
-    shutil.copytree(_made(f"package-{ALPHA}", ALPHA, _unpack) / "bmad", folder / "bmad")
+    shutil.copytree(npm_package("bmad-method", ALPHA) / "bmad", folder / "bmad")
     return folder
+
+
+def npm_package(name: str, version: str) -> Path:
+    """A package as npm has it, unpacked and cached; skips the test where npm is missing."""
+    return _made(f"package-{name}-{version}", version, partial(_unpack, name))
 
 
 def _made(name: str, version: str, make: Callable[[str, Path], None]) -> Path:
@@ -48,17 +54,17 @@ def _made(name: str, version: str, make: Callable[[str, Path], None]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             if shutil.which("npm") is None or shutil.which("node") is None:
-                pytest.skip("npm and node are needed to make a real BMad install")
+                pytest.skip("npm and node are needed for what comes from npm")
             make(version, made)
     return made
 
 
-def _unpack(version: str, made: Path) -> None:
+def _unpack(name: str, version: str, made: Path) -> None:
     work = CACHE / f"work-{version}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    _npm(work, "pack", "--silent", f"bmad-method@{version}")
-    with tarfile.open(work / f"bmad-method-{version}.tgz") as package:
+    _npm(work, "pack", "--silent", f"{name}@{version}")
+    with tarfile.open(work / f"{name}-{version}.tgz") as package:
         package.extractall(work, filter="data")
     (work / "package").rename(made)
     shutil.rmtree(work, ignore_errors=True)

@@ -34,6 +34,8 @@ def test_it_holds_the_migrations_the_definitions_and_the_sample(wheel):
     assert len([name for name in names if name.startswith("bmad_mcp/builtin/.bmad-core/workflows/")]) == 6
     assert any(name.startswith("bmad_mcp/sample/docs/stories/") for name in names)
     assert "bmad_mcp/server/first_page.html" in names
+    static = "bmad_mcp/server/dashboard/static"
+    assert {f"{static}/{name}" for name in ("dashboard.html", "app.html", "style.css", "board.js")} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "bench/", "docs/"))]
 
 

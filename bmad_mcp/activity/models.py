@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from bmad_mcp.schema import EMPTY_OBJECT, NEW_ID, NOW, Base
@@ -30,3 +30,7 @@ class Activity(Base):
     principal: Mapped[str]
     call_id: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+    # The trace of the call's transaction, 32 hexadecimal digits; None: it was in none.
+    trace_id: Mapped[str | None] = mapped_column(
+        server_default=text("NULLIF(current_setting('app.trace'::text, true), ''::text)")
+    )

@@ -2,6 +2,7 @@
 
 from bmad_mcp.analytics import queries
 from bmad_mcp.analytics.agent_numbers import agent_analytics
+from bmad_mcp.analytics.burnup import epic_burnup
 from bmad_mcp.analytics.drift import find_drift
 from bmad_mcp.analytics.health import health
 from bmad_mcp.analytics.next_actions import next_actions
@@ -69,6 +70,7 @@ async def project_board(call: Call) -> Board:
 OPERATIONS = (
     Operation(project_status, "GET /status", resource="bmad://project"),
     Operation(project_board, "GET /board", toolset=None, resource="bmad://project/board"),
+    Operation(epic_burnup, "GET /epics/burnup", toolset=None),
     Operation(analytics_overview, "GET /analytics/overview", toolset="analytics"),
     Operation(agent_analytics, "GET /agents/{agent}/analytics", toolset="analytics"),
     Operation(workflow_analytics, "GET /workflows/analytics", toolset="analytics"),

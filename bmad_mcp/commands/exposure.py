@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import click
 
+from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.provider_tokens import ALGORITHMS, Pinned, ProviderTokens
 from bmad_mcp.identity.rights import SCOPES
 from bmad_mcp.identity.signing_keys import SigningKeys, is_loopback, trusted_address
 from bmad_mcp.operation import Scope
+from bmad_mcp.server.auth import Resource
 from bmad_mcp.server.guard import Names
 from bmad_mcp.settings import Settings
 
@@ -117,6 +119,21 @@ def scope_words(settings: Settings) -> dict[Scope, str]:
     if len(set(words.values())) != len(words):
         raise click.UsageError("BMAD_AUTH_SCOPES gives two scopes the same word.")
     return words
+
+
+def browser_sign_in(settings: Settings, resource: Resource) -> BrowserSignIn | None:
+    """How people sign in at the provider from the dashboard; None where nothing says how. Raises UsageError."""
+    if settings.auth_client_id is None:
+        return None
+    if settings.auth_issuer is None:
+        raise click.UsageError("BMAD_AUTH_CLIENT_ID is of an identity provider: set BMAD_AUTH_ISSUER too.")
+    return BrowserSignIn(
+        settings.auth_issuer,
+        settings.auth_client_id,
+        settings.auth_audience or resource.identifier,
+        " ".join(resource.word(scope) for scope in resource.offered),
+        f"{resource.url}/",
+    )
 
 
 def provider_tokens(settings: Settings, resource: str) -> ProviderTokens | None:

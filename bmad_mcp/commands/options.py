@@ -1,8 +1,6 @@
 """Options that every command takes, before its name and after it, and the settings they make."""
 
 import functools
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -12,6 +10,8 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from bmad_mcp.settings import Settings
+from bmad_mcp.telemetry.logs import log_to_stderr
+from bmad_mcp.telemetry.slow import note_slower_than
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +52,8 @@ def with_settings(function: Callable[Concatenate[Settings, P], R]) -> Callable[.
     @functools.wraps(function)
     def run(ctx: click.Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
         settings = settings_of(ctx)
-        log_to_stderr(settings.log_level)
+        log_to_stderr(settings.log_level, settings.log_format, settings.secrets())
+        note_slower_than(settings.slow_statement_seconds)
         return function(settings, *args, **kwargs)
 
     return run
@@ -76,18 +77,5 @@ def _explain(fault: Any, chosen: dict[str, Any]) -> str:
         return f"{name} {fault['ctx']['error']}."
     message = fault["msg"][0].lower() + fault["msg"][1:]
     # A wrong value may be a mistyped secret: an address is never repeated.
-    shown = "" if field.endswith(("_url", "_key", "_keys")) else f" (it is {fault['input']!r})"
+    shown = "" if field.endswith(("_url", "_key", "_keys", "_token")) else f" (it is {fault['input']!r})"
     return f"{name}: {message}{shown}."
-
-
-def log_to_stderr(level: str) -> None:
-    """Send logs to stderr, plainly; stdout may be a protocol's wire."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
-    # They tell of every request and every retry; what matters of that is told by us, without addresses.
-    for name in ("httpx", "httpcore", "pgqueuer"):
-        logging.getLogger(name).setLevel(logging.CRITICAL if name == "pgqueuer" else logging.WARNING)

@@ -1,6 +1,7 @@
 """`serve`: a project for AI assistants, over stdio (for IDE hosts) or over HTTP."""
 
 import asyncio
+import os
 import uuid
 from importlib import import_module
 from pathlib import Path
@@ -14,9 +15,11 @@ from bmad_mcp.commands.background import in_background
 from bmad_mcp.commands.options import CHOSEN, with_settings
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import checked
+from bmad_mcp.commands.telling import telling
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.stdio import serve_stdio
 from bmad_mcp.settings import Settings
+from bmad_mcp.telemetry.exporting import exporting
 
 LOOPBACK = "127.0.0.1"
 HTTP_OPTIONS = {
@@ -57,22 +60,21 @@ def command(settings: Settings, over_http: bool, host: str | None, port: int | N
     """Serve a project to AI assistants.
 
     Without --http: MCP over stdin and stdout, started by the assistant's host. With --http: MCP at /mcp, a page for
-    people at /, health at /health/live and /health/ready. Other machines are let in with --auth, --allowed-hosts and TLS.
+    people at /, health at /health/live and /health/ready, metrics at /metrics. Other machines are let in with --auth,
+    --allowed-hosts and TLS.
     """
     settings = checked(settings if sync is None else settings.model_copy(update={"sync": sync}))
     if over_http:
         # Nobody who starts the server over stdio waits for the page's template.
         serve_http = import_module("bmad_mcp.commands.serve_http")
-        serve_http.run(settings, LOOPBACK if host is None else host, PORT if port is None else port)
+        with exporting(os.environ):
+            serve_http.run(settings, LOOPBACK if host is None else host, PORT if port is None else port)
         return
     chosen = {"host": host, "port": port} | click.get_current_context().meta.get(CHOSEN, {})
     if over := [option for name, option in HTTP_OPTIONS.items() if chosen.get(name) is not None]:
         raise click.UsageError(f"{' and '.join(over)} belong to --http: `bmad-mcp serve --http`.")
-    asyncio.run(_serve_stdio(settings))
-
-
-def _tell(sentence: str) -> None:
-    click.echo(sentence, err=True)
+    with exporting(os.environ):
+        asyncio.run(_serve_stdio(settings))
 
 
 async def _serve_stdio(settings: Settings) -> None:
@@ -81,6 +83,6 @@ async def _serve_stdio(settings: Settings) -> None:
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
         async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
             face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
-            async with in_background(workspace, _tell):
+            async with in_background(workspace, telling(settings)):
                 with serving:
                     await serve_stdio(face.server)

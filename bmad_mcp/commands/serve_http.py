@@ -7,20 +7,23 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
 import uvicorn
 
 from bmad_mcp.app import ProjectWorkspace, open_workspace
 from bmad_mcp.commands.background import in_background
-from bmad_mcp.commands.exposure import Exposure, check_start, provider_tokens, scope_words
+from bmad_mcp.commands.exposure import Exposure, browser_sign_in, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.stopping import on_signal
+from bmad_mcp.commands.telling import telling
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.server.auth import Resource
+from bmad_mcp.server.dashboard.shown_settings import shown_settings
 from bmad_mcp.server.first_page import FirstPage
+from bmad_mcp.server.health import Readiness
 from bmad_mcp.server.host_snippets import stdio_command
 from bmad_mcp.server.http import build_app, caller_of, end_streams
 from bmad_mcp.server.mcp import McpFace
+from bmad_mcp.server.metrics.page import MetricsPage
 from bmad_mcp.settings import Settings
 
 GRACE_SECONDS = 3
@@ -64,17 +67,14 @@ class Uvicorn(uvicorn.Server):
         yield
 
 
-def _tell(sentence: str) -> None:
-    click.echo(sentence, err=True)
-
-
 async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket) -> None:
     address = exposure.url(listener.getsockname()[1])
-    stopping = asyncio.Event()
+    stopping, tell = asyncio.Event(), telling(settings)
     if exposure.is_authenticated:
-        _tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
+        tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
-        async with open_workspace(settings, _tell) as workspace:
+        async with open_workspace(settings, tell) as workspace:
+            readiness = Readiness(workspace)
             face = McpFace(
                 workspace,
                 # Every request carries its own access; this is asked for nothing that came over HTTP.
@@ -82,13 +82,18 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
                 toolsets=settings.toolsets,
                 read_only=settings.read_only,
             )
-            server = Uvicorn(_configuration(settings, exposure, face, workspace, address))
-            async with in_background(workspace, _tell):
-                await _run(server, face, listener, workspace, address, stopping)
+            server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness))
+            async with in_background(workspace, tell):
+                await _run(server, face, listener, workspace, address, stopping, readiness)
 
 
 def _configuration(
-    settings: Settings, exposure: Exposure, face: McpFace, workspace: ProjectWorkspace, address: str
+    settings: Settings,
+    exposure: Exposure,
+    face: McpFace,
+    workspace: ProjectWorkspace,
+    address: str,
+    readiness: Readiness,
 ) -> uvicorn.Config:
     page = FirstPage(workspace, settings.project, address, stdio_command(settings))
     issuers = (settings.auth_issuer,) if settings.auth_issuer else ()
@@ -96,6 +101,14 @@ def _configuration(
     verifier = None
     if exposure.is_authenticated:
         verifier = AnyOf(StaticTokens(workspace), provider_tokens(settings, resource.identifier))
+    token = settings.metrics_token
+    metrics = MetricsPage(
+        workspace,
+        token=token.get_secret_value() if token is not None else None,
+        is_open=not exposure.is_authenticated,
+        most_projects=settings.metrics_projects,
+        interval=settings.metrics_interval_seconds,
+    )
     app = build_app(
         face,
         workspace,
@@ -104,6 +117,10 @@ def _configuration(
         verifier=verifier,
         names=exposure.names,
         rest_origins=settings.cors_origins,
+        metrics=metrics,
+        readiness=readiness,
+        settings=tuple(shown_settings(settings)),
+        sign_in=browser_sign_in(settings, resource),
     )
     configuration = uvicorn.Config(
         app,
@@ -131,6 +148,7 @@ async def _run(
     workspace: ProjectWorkspace,
     address: str,
     stopping: asyncio.Event,
+    readiness: Readiness,
 ) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     opening = asyncio.create_task(workspace.project())
@@ -139,11 +157,12 @@ async def _run(
         await asyncio.wait({serving, opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
-            _tell(f"ready: {address}")
+            telling(workspace.settings)(f"ready: {address}")
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (opening, stopped):
             task.cancel()
+        readiness.stop()
         server.should_exit = True
         end_streams(face)
         await serving

@@ -82,31 +82,33 @@ class SigningKeys:
     async def _fetch(self) -> None:
         self._asked_at = self._clock()
         try:
-            async with asyncio.timeout(FETCH_SECONDS), _client() as client:
-                url = self._jwks_url or await self._discover(client)
+            async with asyncio.timeout(FETCH_SECONDS), provider_client() as client:
+                url = self._jwks_url or trusted_address((await metadata_of(client, self._issuer)).get("jwks_uri"))
                 keys = _keys_of(await _get(client, url))
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, ValueError) as error:
             logger.warning("The keys of %s cannot be read: %s", self._issuer, error or type(error).__name__)
             return
         self._keys, self._fetched_at = keys, self._clock()
 
-    async def _discover(self, client: httpx.AsyncClient) -> str:
-        parts = urlsplit(self._issuer)
-        path = parts.path.rstrip("/")
-        # OpenID Connect puts the word behind the issuer's path, OAuth (RFC 8414) before it.
-        places = (
-            f"{self._issuer.rstrip('/')}/.well-known/openid-configuration",
-            f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{path}",
-        )
-        for place in places:
-            try:
-                told = await _get(client, place)
-            except httpx.HTTPStatusError:
-                continue
-            if told.get("issuer") != self._issuer:
-                raise ValueError(f"{place} is of another issuer")
-            return trusted_address(told.get("jwks_uri"))
-        raise ValueError("it has no metadata: set BMAD_AUTH_JWKS_URL")
+
+async def metadata_of(client: httpx.AsyncClient, issuer: str) -> dict[str, Any]:
+    """What an issuer publishes about itself; raises ValueError or httpx.HTTPError."""
+    parts = urlsplit(issuer)
+    path = parts.path.rstrip("/")
+    # OpenID Connect puts the word behind the issuer's path, OAuth (RFC 8414) before it.
+    places = (
+        f"{issuer.rstrip('/')}/.well-known/openid-configuration",
+        f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{path}",
+    )
+    for place in places:
+        try:
+            told = await _get(client, place)
+        except httpx.HTTPStatusError:
+            continue
+        if told.get("issuer") != issuer:
+            raise ValueError(f"{place} is of another issuer")
+        return told
+    raise ValueError("it has no metadata: set BMAD_AUTH_JWKS_URL")
 
 
 def trusted_address(url: object) -> str:
@@ -129,18 +131,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _client() -> httpx.AsyncClient:
+def provider_client() -> httpx.AsyncClient:
+    """A client for what a provider serves; it follows nobody elsewhere."""
     return httpx.AsyncClient(follow_redirects=False, headers={"accept": "application/json"}, timeout=FETCH_SECONDS)
 
 
 async def _get(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
     async with client.stream("GET", url) as answer:
         answer.raise_for_status()
-        body = bytearray()
-        async for chunk in answer.aiter_bytes():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                raise ValueError(f"{url} sent too much")
+        return await object_in(answer)
+
+
+async def object_in(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object in a streamed answer of a fair size; raises ValueError."""
+    url = answer.url
+    body = bytearray()
+    async for chunk in answer.aiter_bytes():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise ValueError(f"{url} sent too much")
     try:
         told = json.loads(body)
     except RecursionError:

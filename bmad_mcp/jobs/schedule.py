@@ -17,6 +17,7 @@ from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError
 from bmad_mcp.jobs import queries
 from bmad_mcp.jobs.job import Job, JobContext, Outcome
+from bmad_mcp.telemetry import events
 
 logger = logging.getLogger("bmad_mcp.jobs")
 
@@ -189,8 +190,10 @@ class Schedule:
             told = self._in_words(error)
             logger.warning("The job %s failed and is tried again: %s", unit.name, told, exc_info=error)
             await self._keep(queries.FAIL, unit, time.monotonic() - began, told)
+            events.job_ended(unit.job.name, "failed", time.monotonic() - began)
             return Ran(unit, {}, told)
         await self._keep(queries.FINISH, unit, time.monotonic() - began, dict(outcome), unit.job.every)
+        events.job_ended(unit.job.name, "ok", time.monotonic() - began)
         return Ran(unit, outcome)
 
     async def _while_locked(self, running: Awaitable[Outcome], locks: asyncpg.Connection) -> Outcome:

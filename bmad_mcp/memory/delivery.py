@@ -16,6 +16,7 @@ from bmad_mcp.memory.services.answers import MemoryService, Outgoing
 from bmad_mcp.memory.services.choosing import MemoryServices, Provider
 from bmad_mcp.memory.services.http import Away, Refused, Resting, ServiceError
 from bmad_mcp.memory.services.openmemory import SETTLE_SECONDS
+from bmad_mcp.telemetry import events
 
 logger = logging.getLogger("bmad_mcp.memory")
 
@@ -107,15 +108,18 @@ class Deliveries:
             await db.execute(service_queries.SETTLE, row["id"], "delivered", provider, receipt.ref, None)
             await db.execute(service_queries.AGE_ANSWERS)
             await _note(db, row, provider, receipt.status, began)
+        events.delivery_ended(provider, "delivered", time.perf_counter() - began)
 
     async def _failed(self, project_id: UUID, row: Any, provider: Provider, error: ServiceError, began: float) -> None:
         logger.warning("A memory was not delivered to %s: %s", provider, error)
+        events.delivery_ended(provider, "failed", time.perf_counter() - began)
         async with project_transaction(self._pool, project_id) as db:
             await _note(db, row, provider, type(error).__name__, began)
 
     async def _give_up(self, project_id: UUID, row: Any, provider: Provider, failure: str) -> None:
         async with project_transaction(self._pool, project_id) as db:
             await db.execute(service_queries.SETTLE, row["id"], "dead", provider, None, failure)
+        events.delivery_ended(provider, "given_up", 0.0)
 
     async def _take_back(self, project_id: UUID, row: Any, attempts: int, *, was_sent: bool) -> None:
         async with project_transaction(self._pool, project_id) as db:

@@ -16,6 +16,7 @@ from bmad_mcp.call import Call
 from bmad_mcp.memory import queries, service_queries
 from bmad_mcp.memory.elapsed import in_words, milliseconds_since
 from bmad_mcp.memory.provider import Question, Remembered
+from bmad_mcp.telemetry import events
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.choosing import MemoryServices
@@ -49,6 +50,14 @@ async def look_up(call: Call, question: Question, *, keep: bool = True) -> Answe
     Comes before the call's first statement, as no network belongs into a transaction. The service has the budget of
     the settings and two more tenths for our own database. `keep` False writes nothing but a note.
     """
+    with events.timed() as took:
+        answer = await _look_up(call, question, keep)
+    if answer is not None:
+        events.lookup_ended(answer.provider, answer.freshness or "failed", took.seconds)
+    return answer
+
+
+async def _look_up(call: Call, question: Question, keep: bool) -> Answer | None:
     services = call.services
     if services is None:
         return None

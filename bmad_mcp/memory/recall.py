@@ -14,6 +14,7 @@ from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.elapsed import milliseconds_since
 from bmad_mcp.memory.look_up import Answer, Freshness
 from bmad_mcp.memory.provider import Question, Remembered
+from bmad_mcp.telemetry import events
 
 logger = logging.getLogger("bmad_mcp.memory")
 
@@ -44,9 +45,9 @@ async def recall(call: Call, question: Question, answer: Answer | None = None) -
     """What the database finds for a question, together with what the service answered."""
     memory, began = BuiltinMemory(call.db), time.perf_counter()
     items = await memory.recall(question)
-    return with_service(
-        Recall(memory.name, items, "found" if items else "nothing", milliseconds_since(began)), answer, question
-    )
+    own = Recall(memory.name, items, "found" if items else "nothing", milliseconds_since(began))
+    events.lookup_ended(own.source, own.outcome, own.latency_ms / 1000)
+    return with_service(own, answer, question)
 
 
 def with_service(own: Recall, answer: Answer | None, question: Question) -> Recall:
@@ -84,7 +85,9 @@ async def recall_within_budget(call: Call, question: Question, answer: Answer | 
         return await recall(call, question, answer)
     except (asyncpg.PostgresError, BmadError) as error:
         logger.warning("The memory did not answer: %s", type(error).__name__)
-        return with_service(Recall("unavailable", [], "unavailable", milliseconds_since(began)), answer, question)
+        own = Recall("unavailable", [], "unavailable", milliseconds_since(began))
+        events.lookup_ended(BuiltinMemory.name, own.outcome, own.latency_ms / 1000)
+        return with_service(own, answer, question)
     finally:
         await call.db.execute(END_LOOK)
 

@@ -15,11 +15,13 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from bmad_mcp.call import Caller, OpenProject, Workspace
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import Forbidden, Unavailable
 from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
 from bmad_mcp.identity.verifying import Verifier, find_role
 from bmad_mcp.operation import Operation, Scope
+from bmad_mcp.server.dashboard import routes as dashboard
 from bmad_mcp.server.rest.problems import Refusal, problem_of
+from bmad_mcp.telemetry import events
 
 logger = logging.getLogger("bmad_mcp.server")
 
@@ -27,8 +29,10 @@ SESSION_HEADER = "x-bmad-session"
 PROJECT_HEADER = "x-bmad-project"
 SESSION_LENGTH = 200
 METADATA_PATH = "/.well-known/oauth-protected-resource/mcp"
-# Probes and clients that have no token yet; they learn nothing of the project there.
-PUBLIC_PATHS = frozenset({"/health/live", "/health/ready", METADATA_PATH})
+# Prometheus has a token of its own, which belongs to nobody and is checked by the page itself.
+METRICS_PATH = "/metrics"
+# Probes, clients and browsers that have no token yet; they learn nothing of the project there.
+PUBLIC_PATHS = dashboard.PUBLIC_PATHS | {"/health/live", "/health/ready", METADATA_PATH}
 # An answer that is still running is looked at this often; with the cache of tokens it ends within five seconds.
 RECHECK_SECONDS = 2.0
 _RESOURCE = "bmad.resource"
@@ -48,16 +52,20 @@ class Resource:
         """The resource's identifier, which is the audience of its tokens."""
         return f"{self.url}/mcp"
 
+    @property
+    def offered(self) -> tuple[Scope, ...]:
+        """The scopes that clients ask for first."""
+        return ("read",) if self.read_only else ("read", "write")
+
     def word(self, scope: Scope) -> str:
         """The scope as clients ask for it."""
         return self.words.get(scope, scope)
 
     def metadata(self) -> dict[str, object]:
         """The document at METADATA_PATH."""
-        offered: Iterable[Scope] = ("read",) if self.read_only else ("read", "write")
         told: dict[str, object] = {
             "resource": self.identifier,
-            "scopes_supported": [self.word(scope) for scope in offered],
+            "scopes_supported": [self.word(scope) for scope in self.offered],
             "bearer_methods_supported": ["header"],
             "resource_name": "bmad-mcp",
         }
@@ -110,12 +118,13 @@ class Authentication:
         self._recheck_seconds = recheck_seconds
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (self._verifier is not None and scope["path"] in PUBLIC_PATHS):
+        if scope["type"] != "http" or (self._verifier is not None and scope["path"] in {*PUBLIC_PATHS, METRICS_PATH}):
             await self._app(scope, receive, send)
             return
         try:
             scope[ACCESS] = await self._enter(scope)
         except Refusal as refusal:
+            events.request_refused(_reason(refusal))
             await refusal.response()(scope, receive, send)
             return
         except Unavailable as error:
@@ -217,8 +226,18 @@ def allow(request: Request, operation: Operation) -> Access:
     try:
         access.check(operation)
     except MissingScope as missing:
+        events.request_refused(missing.code)
         raise cast(Resource, request.scope[_RESOURCE]).insufficient(missing) from None
+    except Forbidden as forbidden:
+        events.request_refused(forbidden.code)
+        raise
     return access
+
+
+def _reason(refusal: Refusal) -> str:
+    """Why somebody was not let in, in a word of a fixed set."""
+    is_bad = 'error="invalid_token"' in refusal.headers.get("www-authenticate", "")
+    return "invalid_token" if is_bad else refusal.code
 
 
 def _session(headers: Headers) -> str:

@@ -1,4 +1,4 @@
-"""The page at /: the project's state now, the snippet for each host, and what to do next."""
+"""The page at /connect: the project's state now, the snippet for each host, and what to do next."""
 
 import asyncio
 import shlex

@@ -22,9 +22,12 @@ class Readiness:
         self._workspace = workspace
         self._probe: asyncio.Task[list[str]] | None = None
         self._mending: asyncio.Task[bool] | None = None
+        self._is_stopping = False
 
     async def reasons(self) -> list[str]:
         """Why the server is not ready; empty when it is. Takes at most half a second."""
+        if self._is_stopping:
+            return ["The server is shutting down."]
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._ask())
         # A frozen database also delays the cancelling of a query, so the probe is left to itself.
@@ -50,7 +53,8 @@ class Readiness:
         return []
 
     def stop(self) -> None:
-        """Leave no probe behind."""
+        """Not ready from now on: the server ends. Leaves no probe behind."""
+        self._is_stopping = True
         for task in (self._probe, self._mending):
             if task is not None:
                 task.cancel()

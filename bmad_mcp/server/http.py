@@ -1,12 +1,13 @@
-"""The HTTP surface: MCP at /mcp, health, and a page for people at /; the guard and authentication come first."""
+"""The HTTP surface: MCP at /mcp, REST, health and pages for people; the guard and authentication come first."""
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import ListenHandler
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -15,10 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bmad_mcp import __version__
 from bmad_mcp.call import Caller, Workspace
 from bmad_mcp.errors import Forbidden
+from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.verifying import Verifier
 from bmad_mcp.operation import Operation
 from bmad_mcp.server.auth import (
     METADATA_PATH,
+    METRICS_PATH,
     SESSION_HEADER,
     Authentication,
     Resource,
@@ -26,6 +29,7 @@ from bmad_mcp.server.auth import (
     allow,
     caller_of,
 )
+from bmad_mcp.server.dashboard.routes import ShownSetting, build_dashboard
 from bmad_mcp.server.first_page import CONTENT_SECURITY_POLICY, FirstPage
 from bmad_mcp.server.guard import Guard, Names
 from bmad_mcp.server.health import Readiness
@@ -34,6 +38,11 @@ from bmad_mcp.server.messages import UnusableMessage, read_json
 from bmad_mcp.server.rest.app import build_rest
 from bmad_mcp.server.rest.cors import CrossOrigin
 from bmad_mcp.server.rest.problems import Refusal
+from bmad_mcp.telemetry.events import observed_by
+from bmad_mcp.telemetry.tracing import joined
+
+if TYPE_CHECKING:
+    from bmad_mcp.server.metrics.page import MetricsPage
 
 __all__ = ["SESSION_HEADER", "access_of", "build_app", "caller_of", "end_streams"]
 
@@ -97,6 +106,17 @@ class McpEndpoint:
                 allow(request, operation)
 
 
+class JoinedTraces:
+    """Works for the trace that a request's headers name; what an MCP message names itself goes before."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with joined(Headers(scope=scope) if scope["type"] == "http" else {}):
+            await self._app(scope, receive, send)
+
+
 def end_streams(face: McpFace) -> None:
     """Let the clients that listen for changes know that the server ends, so that nobody waits for them."""
     entry = face.server.get_request_handler("subscriptions/listen")
@@ -113,10 +133,17 @@ def build_app(
     verifier: Verifier | None = None,
     names: Names | None = None,
     rest_origins: Collection[str] = (),
+    metrics: "MetricsPage | None" = None,
+    readiness: Readiness | None = None,
+    settings: Sequence[ShownSetting] = (),
+    sign_in: BrowserSignIn | None = None,
 ) -> ASGIApp:
-    """The application; every route is behind the guard, and with a verifier behind authentication."""
+    """The application; every route is behind the guard, and with a verifier behind authentication.
+
+    Without `metrics` there is no /metrics. Whoever gives a `readiness` can end it before the server ends.
+    """
     manager = StreamableHTTPSessionManager(face.server, stateless=True)
-    readiness = Readiness(workspace)
+    readiness = readiness or Readiness(workspace)
     described = resource or Resource("http://127.0.0.1")
 
     async def live(_: Request) -> Response:
@@ -128,6 +155,13 @@ def build_app(
             told = {"status": "not ready"} | ({"reasons": reasons} if verifier is None else {})
             return JSONResponse(told, 503, {"retry-after": "1"})
         return JSONResponse({"status": "ready", "version": __version__})
+
+    async def exposition(request: Request) -> Response:
+        assert metrics is not None
+        try:
+            return await metrics.answer(request, readiness)
+        except Refusal as refusal:
+            return refusal.response()
 
     async def metadata(_: Request) -> Response:
         return JSONResponse(described.metadata())
@@ -141,19 +175,27 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with manager.run():
-            yield
-        readiness.stop()
+        with ExitStack() as stack:
+            stack.callback(readiness.stop)
+            if metrics is not None:
+                stack.callback(metrics.stop)
+                stack.enter_context(observed_by(metrics.instruments))
+            async with manager.run():
+                yield
 
     routes = [
         Route("/mcp", McpEndpoint(manager, face), methods=None),
         Route("/health/live", live),
         Route("/health/ready", ready),
-        Route("/", first_page),
+        Route("/connect", first_page),
+        *build_dashboard(admit, asks_for_token=verifier is not None, settings=settings, sign_in=sign_in),
         *build_rest(admit),
     ]
     if verifier is not None:
         routes.append(Route(METADATA_PATH, metadata))
+    if metrics is not None:
+        routes.append(Route(METRICS_PATH, exposition))
     app = Starlette(routes=routes, lifespan=lifespan)
     guarded = CrossOrigin(Authentication(app, workspace, described, verifier), rest_origins)
-    return Guard(guarded, HEADERS, names, rest_origins)
+    whole = Guard(JoinedTraces(guarded), HEADERS, names, rest_origins)
+    return whole if metrics is None else metrics.counting(whole)

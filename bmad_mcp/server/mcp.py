@@ -4,14 +4,12 @@ import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
-from mcp.shared.uri_template import UriTemplate
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -45,15 +43,16 @@ from bmad_mcp.errors import BmadError, NotFound
 from bmad_mcp.identity.rights import ACCESS, Access
 from bmad_mcp.operation import Operation, perform
 from bmad_mcp.server import prompts
+from bmad_mcp.server.dashboard import app_views
 from bmad_mcp.server.listing import as_tool
+from bmad_mcp.server.mcp_requests import RequestObservation
+from bmad_mcp.server.resources import RESOURCES, find_resource, mime_type, text_of
 
 logger = logging.getLogger("bmad_mcp.server")
 
 Context = ServerRequestContext[Any, Any]
 
 RESULT_CAP = 1024 * 1024
-# Every way to the same page: what a resource shows at most of a list.
-RESOURCE_PAGE = 100
 
 INSTRUCTIONS = """\
 BMad Method project state: personas, workflows, epics, stories, tasks.
@@ -86,7 +85,6 @@ class McpFace:
         self._toolsets = toolsets
         self._tools = {one.name: one for one in shown if one.toolset in toolsets}
         self._listing = [as_tool(one) for one in self._tools.values()]
-        self._resources = [(one, UriTemplate.parse(one.resource)) for one in CATALOG if one.resource]
         self.server: Server[Any] = Server(
             "bmad-mcp",
             version=__version__,
@@ -104,6 +102,9 @@ class McpFace:
             on_completion=self._complete,
             on_subscriptions_listen=ListenHandler(InMemorySubscriptionBus()),
         )
+        # Last, and so within the span that the SDK's own middleware makes.
+        self.server.middleware.append(RequestObservation(self.tool, [template for _, template in RESOURCES]))
+        self.server.extensions = {app_views.EXTENSION: {}}
 
     def _access_of(self, ctx: Context) -> Access:
         carried: Access | None = ctx.request.scope.get(ACCESS) if ctx.request is not None else None
@@ -115,7 +116,8 @@ class McpFace:
 
     async def _list_tools(self, ctx: Context, _: PaginatedRequestParams | None) -> ListToolsResult:
         access = self._access_of(ctx)
-        return ListToolsResult(tools=[tool for tool in self._listing if access.may(self._tools[tool.name])])
+        shown = [tool for tool in self._listing if access.may(self._tools[tool.name])]
+        return ListToolsResult(tools=app_views.with_views(shown) if app_views.may_show(ctx) else shown)
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         operation = self._tools.get(params.name)
@@ -157,9 +159,9 @@ class McpFace:
                     name=operation.name,
                     title=operation.title,
                     description=operation.description,
-                    mime_type=_mime_type(operation),
+                    mime_type=mime_type(operation),
                 )
-                for operation, template in self._resources
+                for operation, template in RESOURCES
                 if not template.variable_names
             ]
         )
@@ -172,31 +174,29 @@ class McpFace:
                     name=operation.name,
                     title=operation.title,
                     description=operation.description,
-                    mime_type=_mime_type(operation),
+                    mime_type=mime_type(operation),
                 )
-                for operation, template in self._resources
+                for operation, template in RESOURCES
                 if template.variable_names
             ]
         )
 
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         uri = str(params.uri)
-        for operation, template in self._resources:
-            matched = template.match(uri)
-            if matched is None:
-                continue
-            arguments: dict[str, Any] = {name: unquote(str(value)) for name, value in matched.items()}
-            if "limit" in operation.arguments.model_fields:
-                arguments["limit"] = RESOURCE_PAGE
+        if (view := app_views.read(uri)) is not None:
+            return ReadResourceResult(contents=[view])
+        if (found := find_resource(uri)) is not None:
+            operation, arguments = found
             try:
                 result = await self._perform(ctx, operation, arguments)
             except BmadError as error:
                 raise MCPError(
                     code=_rpc_code(error), message=error.message, data={"uri": uri, "code": error.code}
                 ) from error
-            text = operation.markdown(result) if operation.markdown else _json(result)
             return ReadResourceResult(
-                contents=[TextResourceContents(uri=uri, text=text, mime_type=_mime_type(operation))]
+                contents=[
+                    TextResourceContents(uri=uri, text=text_of(operation, result), mime_type=mime_type(operation))
+                ]
             )
         raise MCPError(
             code=INVALID_PARAMS,
@@ -244,11 +244,3 @@ def _refusal(error: BmadError) -> CallToolResult:
 
 def _rpc_code(error: BmadError) -> int:
     return INVALID_PARAMS if error.http_status in (404, 422) else INTERNAL_ERROR
-
-
-def _mime_type(operation: Operation) -> str:
-    return "text/markdown" if operation.markdown else "application/json"
-
-
-def _json(result: BaseModel) -> str:
-    return result.model_dump_json(exclude_unset=True)

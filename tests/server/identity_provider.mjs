@@ -24,16 +24,27 @@ const client = (id, scope) => ({
   scope,
 });
 
+// The dashboard: people sign in, on any port of this machine, as programs on a desktop do.
+const dashboard = {
+  client_id: "dashboard",
+  application_type: "native",
+  grant_types: ["authorization_code"],
+  response_types: ["code"],
+  redirect_uris: ["http://127.0.0.1/"],
+  token_endpoint_auth_method: "none",
+  scope: scopes,
+};
+
 let current;
 const keys = [key()];
 const server = createServer((request, response) => current(request, response));
 const renew = () => {
   const provider = new Provider(`http://127.0.0.1:${server.address().port}`, {
-    clients: [client("writer", scopes), client("reader", "bmad:read"), client("stranger", scopes)],
+    clients: [client("writer", scopes), client("reader", "bmad:read"), client("stranger", scopes), dashboard],
     scopes: scopes.split(" "),
     jwks: { keys },
     features: {
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from bmad_mcp.commands.exposure import check_start, provider_tokens, scope_words
+from bmad_mcp.commands.exposure import browser_sign_in, check_start, provider_tokens, scope_words
+from bmad_mcp.server.auth import Resource
 from bmad_mcp.server.host_snippets import stdio_command
 from bmad_mcp.settings import Settings
 
@@ -114,6 +115,14 @@ def test_the_provider_is_pinned_by_the_settings():
     chosen = Settings(project="x", **AUTH["issuer"], auth_audience="api://b", auth_scopes="read=a:r, write=a:w")
     pinned = provider_tokens(chosen, "https://b.example/mcp")._pinned
     assert (pinned.audience, dict(pinned.scopes)) == ("api://b", {"read": "a:r", "write": "a:w", "admin": "admin"})
+
+
+def test_the_dashboard_is_a_client_of_the_provider_only_where_there_is_one():
+    resource = Resource("https://b.example")
+    assert browser_sign_in(Settings(project="x", **AUTH["issuer"]), resource) is None
+    with pytest.raises(click.UsageError, match="BMAD_AUTH_ISSUER"):
+        browser_sign_in(Settings(project="x", auth_client_id="dashboard"), resource)
+    assert browser_sign_in(Settings(project="x", auth_client_id="dashboard", **AUTH["issuer"]), resource) is not None
 
 
 @pytest.mark.parametrize(

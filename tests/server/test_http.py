@@ -133,7 +133,7 @@ async def test_mcp_takes_posts_only(guarded, method):
     assert answer.headers["allow"] == "POST"
 
 
-ROUTES = ["/", "/mcp", "/health/live", "/health/ready", "/nothing"]
+ROUTES = ["/", "/connect", "/mcp", "/health/live", "/health/ready", "/nothing"]
 
 
 FOREIGN_HOSTS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0", "[::2]", ""]
@@ -397,7 +397,7 @@ async def test_the_page_shows_the_state_now(served, run):
     await run("epic_create", title="Epic")
     await run("story_create", epic="1", title="Story")
     await run("task_create", title="Task", story="1.1")
-    text = (await served.client.get("/")).text
+    text = (await served.client.get("/connect")).text
     figures = dict(re.findall(r"<dt>(\w+)</dt><dd>(\d+)", text))
     assert (figures["Epics"], figures["Stories"], figures["Tasks"]) == ("1", "1", "1")
     assert "1 draft" in text
@@ -405,7 +405,7 @@ async def test_the_page_shows_the_state_now(served, run):
 
 
 async def test_every_host_has_both_snippets_and_they_are_json(guarded):
-    found = snippets((await guarded.client.get("/")).text)
+    found = snippets((await guarded.client.get("/connect")).text)
     for host in HOSTS:
         start = json.loads(found[f"{host.name}-stdio"])[host.container]["bmad"]
         assert (start["command"], start["args"]) == ("/opt/bin/bmad-mcp", ["serve", "--project", "x"])
@@ -420,7 +420,7 @@ async def test_stored_and_configured_text_cannot_become_markup(pool, workspace):
         await connection.execute("UPDATE bmad_projects SET name = $1 WHERE id = $2", evil, workspace.opened.id)
     start = StdioCommand(evil, (evil,), {"BMAD_X": evil}, {})
     async with Serving(workspace, start) as served:
-        text = (await served.client.get("/")).text
+        text = (await served.client.get("/connect")).text
     page = Page(text)
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert "img" not in {tag for tag, _ in page.tags}
@@ -432,14 +432,14 @@ async def test_stored_and_configured_text_cannot_become_markup(pool, workspace):
 async def test_the_page_shows_no_secret(workspace):
     start = StdioCommand("bmad-mcp", ("serve",), {}, {"BMAD_DATABASE_URL": "postgresql://u:s3cret@db/x"})
     async with Serving(workspace, start) as served:
-        text = (await served.client.get("/")).text
+        text = (await served.client.get("/connect")).text
     assert "s3cret" not in text
     assert "${BMAD_DATABASE_URL}" in snippets(text)["claude-code-stdio"]
     assert "${env:BMAD_DATABASE_URL}" in snippets(text)["vscode-stdio"]
 
 
 async def test_the_page_loads_nothing_from_elsewhere_and_its_policy_lets_nothing_in(guarded):
-    answer = await guarded.client.get("/")
+    answer = await guarded.client.get("/connect")
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert "unsafe" not in answer.headers["content-security-policy"]
@@ -449,6 +449,7 @@ async def test_the_page_loads_nothing_from_elsewhere_and_its_policy_lets_nothing
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert {link.partition(":")[0] for link in page.having("href")} <= {
         "data",
+        "/",
         "#connect",
         "/health/ready",
         "/health/live",
@@ -461,7 +462,7 @@ async def test_the_page_loads_nothing_from_elsewhere_and_its_policy_lets_nothing
 
 
 async def test_the_page_can_be_used_with_a_keyboard_and_a_screen_reader(guarded):
-    page = Page((await guarded.client.get("/")).text)
+    page = Page((await guarded.client.get("/connect")).text)
     names = {tag for tag, _ in page.tags}
     assert {"main", "header", "footer", "h1", "h2", "legend"} <= names
     assert ("html", {"lang": "en"}) in page.tags
@@ -476,7 +477,7 @@ async def test_the_page_can_be_used_with_a_keyboard_and_a_screen_reader(guarded)
 
 async def test_without_the_database_the_page_still_helps():
     async with Serving(AwayWorkspace()) as served:
-        answer = await served.client.get("/")
+        answer = await served.client.get("/connect")
     assert answer.status_code == 200
     assert "The database is away for &lt;this&gt; test." in answer.text
     assert "Not ready" in answer.text

@@ -131,16 +131,16 @@ async def test_a_token_in_the_address_is_refused_however_good_it_is(guarded, iss
 @pytest.mark.parametrize("scheme", ["Basic {}", "bearer", "Token {}", "{}", "Bearer", "Bearer {} {}", "Bearer {},{}"])
 async def test_a_header_that_is_no_bearer_token_is_refused(guarded, scheme):
     good = await guarded.token("alice")
-    answer = await guarded.client.get("/", headers={"authorization": scheme.format(good, good)})
+    answer = await guarded.client.get("/connect", headers={"authorization": scheme.format(good, good)})
     assert answer.status_code == 401
-    assert (await guarded.client.get("/", headers={"authorization": f"bEARER {good}"})).status_code == 200
+    assert (await guarded.client.get("/connect", headers={"authorization": f"bEARER {good}"})).status_code == 200
 
 
 async def test_two_authorization_headers_are_refused(guarded):
     good = await guarded.token("alice")
     headers = [("authorization", f"Bearer {good}"), ("authorization", f"Bearer {new_token().text}")]
     for order in (headers, headers[::-1]):
-        assert (await guarded.client.get("/", headers=order)).status_code == 401
+        assert (await guarded.client.get("/connect", headers=order)).status_code == 401
 
 
 def routes_of(app: object) -> list[str]:
@@ -162,7 +162,8 @@ async def test_every_route_but_the_public_ones_asks_for_a_token(workspace, monke
         assert {"/mcp", "/", METADATA_PATH} <= set(paths)
         for path in [*paths, "/nothing", "/mcp/", "//mcp", "/health", "/health/live/", "/.well-known/x"]:
             for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"):
-                answer = await guarded.client.request(method, path)
+                # In full, as a client with a base address would ask for / instead of //mcp.
+                answer = await guarded.client.request(method, f"{guarded.address}{path}")
                 if path in PUBLIC_PATHS:
                     assert answer.status_code in (200, 405), (method, path)
                 else:
@@ -200,7 +201,7 @@ async def test_the_metadata_says_the_resource_its_issuer_and_the_first_scopes(gu
 async def test_a_server_without_authentication_has_no_metadata(workspace):
     async with guarded_server(workspace, is_authenticated=False) as plain:
         assert (await plain.client.get(METADATA_PATH)).status_code == 404
-        assert (await plain.client.get("/")).status_code == 200
+        assert (await plain.client.get("/connect")).status_code == 200
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -336,7 +337,7 @@ async def test_nobody_gets_into_a_project_where_they_do_not_belong(several, issu
             for answer in (
                 await guarded.call(token, "task_create", {"title": "Intruder"}, **headers),
                 await guarded.client.get(
-                    "/", headers={"authorization": f"Bearer {token}"} | ({"x-bmad-project": key} if key else {})
+                    "/connect", headers={"authorization": f"Bearer {token}"} | ({"x-bmad-project": key} if key else {})
                 ),
             ):
                 assert answer.status_code == 403, (name, key)
@@ -354,7 +355,7 @@ async def test_a_project_header_that_names_none_is_refused(guarded, key):
 async def test_two_project_headers_are_refused(several):
     token = await several.guarded.token("alice", also=[several.other.opened.id])
     headers = [("x-bmad-project", key) for key in several.keys[:2]]
-    answer = await several.guarded.client.get("/", headers=[("authorization", f"Bearer {token}"), *headers])
+    answer = await several.guarded.client.get("/connect", headers=[("authorization", f"Bearer {token}"), *headers])
     assert answer.status_code == 403
 
 

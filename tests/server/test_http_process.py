@@ -45,6 +45,7 @@ async def test_it_tells_its_progress_serves_and_ends_with_code_0(server_env, sta
         assert "starting PostgreSQL …" in server.told
     assert (await _status(address, "/health/ready")) == 200
     assert (await _status(address, "/")) == 200
+    assert (await _status(address, "/metrics")) == 200
     async with Client(f"{address}/mcp") as client:
         assert not (await client.call_tool("project_status", {})).is_error
     assert server.stop(number) == 0

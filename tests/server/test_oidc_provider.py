@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from auth_server import WORDS, guarded_server, result_of, rows_of
 from bmad_installs import _made, _npm
+from chromium import Tab, browsing
 from mcp.client import Client
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -156,3 +157,56 @@ async def test_a_provider_that_went_away_refuses_nobody_whose_key_is_known(guard
     provider.process.kill()
     await provider.process.wait()
     assert (await guarded.call(token, "project_status")).status_code == 200
+
+
+async def test_a_person_signs_in_from_the_dashboard_and_out_again(workspace, provider):
+    """Authorization code with PKCE, through the provider's own pages."""
+    async with guarded_server(workspace, provider, client_id="dashboard") as guarded, browsing() as browser:
+        await guarded.role(f"{provider.url}#alice", "member")
+        page = Tab(await browser.new_page()).page
+        await page.goto(f"{guarded.address}/#agents")
+        await page.get_by_role("button", name="Sign in at the identity provider").click()
+        await page.locator('input[name="login"]').fill("alice")
+        await page.locator('input[name="password"]').fill("any")
+        await page.locator('button[type="submit"]').click()
+        await page.get_by_role("button", name="Continue").click()
+        await page.get_by_text("Who works on what").wait_for()
+        # Neither the code nor the token stays where others could read it.
+        assert page.url == f"{guarded.address}/#agents"
+        assert [one for one in await page.context.cookies() if one["domain"] != "127.0.0.1"] == []
+        token = json.loads(await page.evaluate("sessionStorage.getItem('bmad.access')"))["token"]
+        assert result_of(await guarded.call(token, "task_create", {"title": "By Alice"}))["isError"] is False
+        assert await page.evaluate("sessionStorage.length") == 1
+
+        await page.goto(f"{guarded.address}/?code=stolen&state=made-up")
+        await page.get_by_text("Who works on what").or_(page.locator(".columns")).first.wait_for()
+        assert "code" not in page.url
+        await page.get_by_role("button", name="Log out").click()
+        await page.goto(f"{guarded.address}/?error=access_denied&state=made-up")
+        await page.get_by_text("That was not asked for from this tab.").wait_for()
+
+
+async def test_a_code_is_exchanged_only_with_what_it_was_asked_for_with(workspace, provider):
+    async with guarded_server(workspace, provider, client_id="dashboard") as guarded:
+        address = "/dashboard/sign-in.json"
+        offer = (await guarded.client.get(address)).json()
+        assert offer["endpoint"].startswith(provider.url)
+        assert (offer["redirect_uri"], offer["resource"]) == (f"{guarded.address}/", guarded.resource)
+        good = "v" * 43
+        for body, status in (
+            ({"code": "made-up", "verifier": good}, 403),
+            ({"code": "", "verifier": good}, 422),
+            ({"code": "x" * 5000, "verifier": good}, 422),
+            ({"code": "made-up", "verifier": "short"}, 422),
+            ({"code": ["made-up"], "verifier": good}, 422),
+            ([], 422),
+        ):
+            answer = await guarded.client.post(address, json=body)
+            assert answer.status_code == status, body
+        assert (await guarded.client.post(address, content=b"not JSON")).status_code == 400
+        foreign = {"origin": "https://evil.example"}
+        assert (await guarded.client.post(address, json={}, headers=foreign)).status_code == 403
+        provider.process.kill()
+        await provider.process.wait()
+        answer = await guarded.client.post(address, json={"code": "made-up", "verifier": good})
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

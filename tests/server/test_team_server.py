@@ -98,7 +98,7 @@ async def test_a_server_on_every_address_over_tls_lets_in_a_token_of_the_command
     async with Client(streamable_http_client(f"{address}/mcp", http_client=http_client)) as client:
         assert not (await client.call_tool("task_create", {"title": "Over TLS"})).is_error
     async with httpx.AsyncClient(verify=trust) as client:
-        answer = await client.get(f"{address}/")
+        answer = await client.get(f"{address}/connect")
         assert answer.status_code == 401
         assert (
             f'resource_metadata="{address}/.well-known/oauth-protected-resource/mcp"'
@@ -134,8 +134,8 @@ async def test_no_token_is_in_the_database_or_in_the_log(server_env, start, clus
         headers = {"accept": "application/json, text/event-stream"}
         made = {"name": "task_create", "arguments": {"title": "x", "idempotency_key": "k"}}
         assert (await client.post("/mcp", json=message | {"params": made}, headers=headers)).status_code == 200
-        assert (await client.get(f"/?access_token={token}")).status_code == 401
-        assert (await client.get("/", headers={"authorization": f"Bearer {token[:-1]}x"})).status_code == 401
+        assert (await client.get(f"/connect?access_token={token}")).status_code == 401
+        assert (await client.get("/connect", headers={"authorization": f"Bearer {token[:-1]}x"})).status_code == 401
         assert (await client.get(f"/{token}")).status_code == 404
     listed = succeeds(env, "token", "list", "--project", project)
     listed += succeeds(env, "token", "list", "--json", "--project", project)

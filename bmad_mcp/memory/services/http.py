@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from bmad_mcp.telemetry import tracing
+
 # With what is read ahead on a handful of connections this stays below 2 MiB.
 MOST_BYTES = 1536 * 1024
 DEEPEST = 32
@@ -129,16 +131,12 @@ class JsonClient:
         """The parsed body of a 200; raises ServiceError for anything else, within the allowance."""
         allowance.take(0)
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
-        request = self._client.build_request(
-            method,
-            path,
-            params=params,
-            content=content,
-            headers={"Content-Type": "application/json"} if content is not None else None,
-        )
+        headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
-            async with asyncio.timeout_at(allowance.deadline):
-                return parse_json(await self._body(request, allowance))
+            with tracing.service_request(method, path, headers):
+                request = self._client.build_request(method, path, params=params, content=content, headers=headers)
+                async with asyncio.timeout_at(allowance.deadline):
+                    return parse_json(await self._body(request, allowance))
         except TimeoutError:
             raise TimedOut("The memory service did not answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:

@@ -24,6 +24,7 @@ from bmad_mcp.server.rest.openapi import document
 from bmad_mcp.server.rest.problems import Refusal, problem, problem_of
 from bmad_mcp.server.rest.versions import expect_version, is_unchanged, tag_of, version_in
 from bmad_mcp.server.rest.ways import PREFIX, Paths, Way, segments_of, ways_of
+from bmad_mcp.telemetry.tracing import name_span, server_span
 
 logger = logging.getLogger("bmad_mcp.server.rest")
 
@@ -43,19 +44,24 @@ class Rest:
         self._document: bytes | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            answer = await self._answer(request)
-        except Refusal as refusal:
-            answer = refusal.response()
-        except BmadError as error:
-            answer = problem_of(error)
-        except ClientDisconnect:
-            answer = problem(400, "bad_request", "The body ended early.")
-        except Exception:
-            logger.exception("%s failed", scope["method"])
-            answer = problem(500, "error", "The server failed. Its log tells why.")
+        with server_span(scope["method"]) as span:
+            answer = await self._told_answer(Request(scope, receive))
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer.status_code)
         await answer(scope, receive, send)
+
+    async def _told_answer(self, request: Request) -> Response:
+        try:
+            return await self._answer(request)
+        except Refusal as refusal:
+            return refusal.response()
+        except BmadError as error:
+            return problem_of(error)
+        except ClientDisconnect:
+            return problem(400, "bad_request", "The body ended early.")
+        except Exception:
+            logger.exception("%s failed", request.method)
+            return problem(500, "error", "The server failed. Its log tells why.")
 
     async def _answer(self, request: Request) -> Response:
         segments = segments_of(request.scope["raw_path"])
@@ -72,6 +78,7 @@ class Rest:
         if verb == "OPTIONS":
             return _options(ways)
         way = ways[verb]
+        name_span(verb, PREFIX + way.path)
         caller, workspace = self._admit(request, way.operation)
         check_accept(request.headers)
         arguments = await arguments_of(request, way, in_path)

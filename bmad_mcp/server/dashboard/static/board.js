@@ -1,0 +1,170 @@
+// The sprint board: stories by status, who holds their tasks, and moves by hand, by keyboard or by a menu.
+import { STORY_MOVES } from "./vocabulary.js";
+import { button, el, labelled, plain, replace, shown, words } from "./text.js";
+import { countdown } from "./time.js";
+
+const CARRIED = "text/x-bmad-story";
+
+export class Board {
+  /** `act` makes moves, `open(key)` opens a story, `say(text, isBad)` tells people what came of it. */
+  constructor(root, { act, open, say }) {
+    this._act = act;
+    this._open = open;
+    this._say = say;
+    this._board = null;
+    this._told = "";
+    this._words = el("input", {
+      type: "search",
+      placeholder: "Key or words",
+      autocomplete: "off",
+      on: { input: () => this._draw() },
+    });
+    this._who = el("select", { on: { change: () => this._draw() } });
+    this._closed = el("input", { type: "checkbox", checked: true, on: { change: () => this._draw() } });
+    this._columns = el("div", { class: "columns", data: { scroll: "columns" } });
+    this._count = el("p", { class: "note", role: "status" });
+    root.append(
+      el(
+        "form",
+        { class: "filter", role: "search", "aria-label": "Filter the board", on: { submit: (e) => e.preventDefault() } },
+        labelled("Find", this._words),
+        labelled("Held by", this._who),
+        el("label", { class: "check" }, this._closed, " Closed"),
+        this._count,
+      ),
+      this._columns,
+    );
+  }
+
+  /** Show a board: {columns: [{status, count, stories: [{key, title, points, tasks, claims}]}]}. */
+  show(board) {
+    const told = JSON.stringify(board);
+    // The same again would only take the focus and the place away from who reads.
+    if (told === this._told || this._columns.querySelector(".dragged")) return;
+    this._told = told;
+    this._board = board;
+    const chosen = this._who.value;
+    const agents = new Set(board.columns.flatMap((c) => c.stories.flatMap((s) => (s.claims ?? []).map((one) => one.agent))));
+    const options = [["", "Anyone or nobody"], ["*", "Anyone"], ...[...agents].sort().map((name) => [name, plain(name)])];
+    this._who.replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
+    if (options.some(([value]) => value === chosen)) this._who.value = chosen;
+    this._draw();
+  }
+
+  _draw() {
+    if (!this._board) return;
+    const wanted = this._words.value.trim().toLowerCase();
+    let seen = 0;
+    const columns = this._board.columns
+      .filter((column) => this._closed.checked || !["done", "cancelled"].includes(column.status))
+      .map((column) => {
+        const stories = column.stories.filter((story) => this._fits(story, wanted));
+        seen += stories.length;
+        return this._column(column, stories);
+      });
+    replace(this._columns, columns);
+    const told = wanted || this._who.value ? `${seen} ${seen === 1 ? "story fits" : "stories fit"}` : "";
+    if (this._count.textContent !== told) this._count.textContent = told;
+  }
+
+  _fits(story, wanted) {
+    if (wanted && !`${story.key} ${story.title}`.toLowerCase().includes(wanted)) return false;
+    const who = this._who.value;
+    return !who || (story.claims ?? []).some((claim) => who === "*" || claim.agent === who);
+  }
+
+  _column(column, stories) {
+    const made = el(
+      "section",
+      { class: "column", "aria-label": words(column.status), data: { status: column.status } },
+      el("h3", {}, el("span", { class: `dot s-${column.status}` }), el("span", { class: "name" }, words(column.status)), " ", el("small", {}, String(column.count))),
+      stories.length
+        ? el("ul", { data: { scroll: column.status } }, stories.map((story) => this._card(story, column.status)))
+        : el("p", { class: "note" }, "None"),
+    );
+    const hidden = column.count - column.stories.length;
+    if (hidden > 0) made.append(el("p", { class: "note" }, `${hidden} more are not shown.`));
+    made.addEventListener("dragover", (event) => {
+      if (!this._dragged || !STORY_MOVES[this._dragged.status].includes(column.status)) return;
+      event.preventDefault();
+      made.classList.add("target");
+    });
+    made.addEventListener("dragleave", () => made.classList.remove("target"));
+    made.addEventListener("drop", (event) => {
+      event.preventDefault();
+      made.classList.remove("target");
+      const dragged = this._dragged;
+      this._end();
+      if (dragged) this._move(dragged.key, dragged.status, column.status);
+    });
+    return made;
+  }
+
+  _card(story, status) {
+    const facts = [story.points ? `${story.points} points` : "", story.tasks ? `${story.tasks} tasks` : ""].filter(Boolean);
+    const targets = this._act ? STORY_MOVES[status] : [];
+    const card = el(
+      "li",
+      { class: "card", data: { key: story.key }, draggable: targets.length > 0 ? "true" : undefined },
+      el(
+        "button",
+        { type: "button", class: "title", data: { focus: `open ${story.key}` }, on: { click: () => this._open(story.key) } },
+        el("span", { class: "key" }, plain(story.key)),
+        " ",
+        shown(story.title),
+      ),
+      facts.length ? el("p", { class: "facts" }, facts.join(" · ")) : null,
+      story.claims
+        ? el(
+            "ul",
+            { class: "claims", "aria-label": "Held tasks" },
+            story.claims.map((claim) =>
+              el("li", {}, el("span", { class: "who" }, shown(claim.agent)), ` ${plain(claim.task)} `, countdown(claim.until)),
+            ),
+          )
+        : null,
+      targets.length
+        ? el(
+            "details",
+            { class: "move", data: { focus: `move ${story.key}` } },
+            el("summary", { "aria-label": `Move story ${plain(story.key)}`, data: { focus: `menu ${story.key}` } }, "Move"),
+            el(
+              "div",
+              { class: "choices" },
+              targets.map((target) => button(words(target), (event) => this._choose(event.target, story.key, status, target))),
+            ),
+          )
+        : null,
+    );
+    card.addEventListener("dragstart", (event) => {
+      this._dragged = { key: story.key, status };
+      event.dataTransfer.setData(CARRIED, story.key);
+      event.dataTransfer.effectAllowed = "move";
+      card.classList.add("dragged");
+    });
+    card.addEventListener("dragend", () => this._end());
+    return card;
+  }
+
+  _end() {
+    this._dragged = null;
+    this._columns.querySelector(".dragged")?.classList.remove("dragged");
+  }
+
+  /** The menu closes and keeps the focus, wherever the card goes. */
+  _choose(chosen, key, from, to) {
+    const menu = chosen.closest("details");
+    menu.open = false;
+    menu.querySelector("summary").focus();
+    this._move(key, from, to);
+  }
+
+  async _move(key, from, to) {
+    try {
+      const moved = await this._act.move(key, from, to);
+      this._say(`Story ${plain(key)} is ${words(moved.story.status)} now.`);
+    } catch (error) {
+      this._say(error.message, true);
+    }
+  }
+}

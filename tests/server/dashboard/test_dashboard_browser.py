@@ -1,0 +1,225 @@
+"""The dashboard in a real browser: a person's work on the board, hostile texts, logging in, and how soon it shows."""
+
+import asyncio
+import time
+
+import pytest
+from auth_server import guarded_server
+from chromium import IN_ONE_LOOP, Tab
+from hostile_texts import HOSTILE, LONG, LONG_SHOWN, MADE_ELEMENTS
+from stored_rows import change
+from writer_process import writing
+
+pytestmark = IN_ONE_LOOP
+
+PICTURES = ("board", "workflows", "analytics")
+PAGES = ("board", "agents", "activity", "epics", "workflows", "analytics", "memory", "drift", "inspector", "settings")
+# The pages that the suite looks at with axe-core and on a small screen; `make soak` takes all.
+SOME = ("board", "analytics")
+
+
+async def tab_on(browser, address, **options):
+    """A tab with the dashboard, once it can be used."""
+    options = {"viewport": {"width": 1280, "height": 720}} | options
+    tab = Tab(await browser.new_page(**options))
+    await tab.page.goto(address)
+    await tab.page.wait_for_selector("html[data-ready]", state="attached")
+    return tab
+
+
+async def show(tab, name):
+    await tab.page.get_by_role("link", name=name.capitalize(), exact=True).click()
+    await tab.page.locator(f"main[aria-busy=false] #title-{name}").wait_for()
+
+
+def real_faults(tab):
+    """What went wrong; a server without the stream of changes answers its address with 404, once."""
+    return [one for one in tab.faults if "/api/v1/bmad/live" not in one]
+
+
+async def test_a_person_works_on_the_board(browser, sample, run, database):
+    task = (await run("task_create", title="Print the calendar", story="2.4", agent="dev")).task.key
+    await run("workflow_start", type="brownfield-ui", title="Redraw the curve")
+    await change(sample.opened, "UPDATE bmad_projects SET name = 'Tidepool' WHERE id = bmad_project()")
+    await run(
+        "memory_store", text="The port authority publishes new constituents each spring.", category="USER_PREFERENCES"
+    )
+    async with guarded_server(sample, is_authenticated=False) as served:
+        tab = await tab_on(browser, served.address, color_scheme="light")
+        page = tab.page
+        cards = page.locator(".card")
+        assert await cards.count() == 12
+        await page.get_by_label("Find").fill("tide")
+        await page.get_by_text("stories fit").wait_for()
+        assert 0 < await cards.count() < 12
+        await page.get_by_label("Find").fill("")
+
+        await page.locator('[data-key="2.4"] .title').focus()
+        await page.keyboard.press("Enter")
+        panel = page.get_by_role("dialog")
+        await panel.get_by_role("button", name=f"Claim {task}", exact=True).click()
+        await panel.get_by_text(f"{task} is held by dev.").wait_for()
+        await tab.picture("dashboard-story")
+        assert await tab.serious() == []
+        await page.keyboard.press("Escape")
+        await panel.wait_for(state="hidden")
+        assert await page.locator('[data-key="2.4"] .title').evaluate("one => one === document.activeElement")
+        await page.locator('[data-key="2.4"] .claims', has_text=f"dev {task}").wait_for()
+        await page.get_by_label("Held by").select_option("dev")
+        assert await cards.count() == 1
+        await page.get_by_label("Held by").select_option("")
+
+        await page.locator('[data-key="3.1"]').drag_to(page.get_by_role("region", name="in progress"))
+        await page.get_by_text("Story 3.1 is in progress now.").wait_for()
+        await page.get_by_role("region", name="in progress").get_by_text("Keep favourite stations").wait_for()
+        async with writing(database.app, sample.opened) as other:
+            await other.run("story_create", epic="3", title="Made by another process")
+            await page.get_by_text("Made by another process").wait_for()
+            await show(tab, "activity")
+            await other.run("task_create", title="Seen in the stream", agent="qa")
+            await page.locator(".stream li", has_text="task create").first.wait_for()
+
+        for name in PAGES:
+            await show(tab, name)
+            if name in PICTURES:
+                await tab.picture(f"dashboard-{name}")
+        assert [one for one in tab.asked if not one.startswith((f"{served.address}/", "data:"))] == []
+        assert real_faults(tab) == []
+
+
+@pytest.mark.parametrize("pages", [SOME, pytest.param(PAGES, marks=pytest.mark.soak)], ids=["some", "all"])
+async def test_it_is_for_everybody_in_light_and_dark_and_on_a_small_screen(browser, sample, run, pages):
+    await run("task_claim", agent="dev")
+    await run("workflow_start", type="brownfield-ui", title="Redraw the curve")
+    await change(sample.opened, "UPDATE bmad_projects SET name = 'Tidepool' WHERE id = bmad_project()")
+    async with guarded_server(sample, is_authenticated=False) as served:
+        tab = await tab_on(browser, served.address, color_scheme="light")
+        page = tab.page
+        for name in pages:
+            await show(tab, name)
+            assert await tab.serious() == [], name
+        await page.get_by_role("button", name="Theme: auto").click()
+        await page.get_by_role("button", name="Theme: light").click()
+        await page.locator('html[data-theme="dark"]').wait_for(state="attached")
+        await page.set_viewport_size({"width": 360, "height": 740})
+        for name in pages:
+            await show(tab, name)
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= 360, f"{name} is {wide} px wide"
+            assert await tab.serious() == [], name
+        await show(tab, "board")
+        await page.reload()
+        await page.locator('html[data-theme="dark"]').wait_for(state="attached")
+        await page.locator(".card").first.wait_for()
+        await tab.picture("dashboard-small-dark")
+        await page.set_viewport_size({"width": 1280, "height": 720})
+        await tab.picture("dashboard-dark")
+        assert real_faults(tab) == []
+
+
+async def test_what_others_wrote_is_shown_as_text_everywhere(browser, workspace, run):
+    await run("epic_create", title=HOSTILE, goal=HOSTILE)
+    story = (await run("story_create", epic="1", title=HOSTILE, want=HOSTILE, acceptance=[HOSTILE])).story.key
+    await run("task_create", title=HOSTILE, story=story, description=HOSTILE)
+    await run("workflow_start", type="brownfield-ui", title=HOSTILE)
+    await run("memory_store", text=f"constituents {HOSTILE}", category="USER_PREFERENCES")
+    await run("handoff_offer", to="qa", story=story, note=HOSTILE)
+    await change(workspace.opened, "UPDATE bmad_stories SET title = $1 WHERE project_id = bmad_project()", LONG)
+    await change(workspace.opened, "UPDATE bmad_projects SET name = $1 WHERE id = bmad_project()", HOSTILE)
+    async with guarded_server(workspace, is_authenticated=False) as served:
+        tab = await tab_on(browser, served.address)
+        page = tab.page
+        title = page.locator(".card .title bdi")
+        shown = await title.text_content()
+        assert shown == LONG_SHOWN
+        assert await title.evaluate("one => getComputedStyle(one).unicodeBidi") == "isolate"
+        await page.locator(".card .title").click()
+        await page.get_by_role("dialog").get_by_role("heading", name="Tasks").wait_for()
+        await page.keyboard.press("Escape")
+        for name in PAGES:
+            await show(tab, name)
+            if name == "memory":
+                await page.get_by_label("What the memory is asked").fill("constituents")
+                await page.get_by_role("button", name="Search").click()
+                await page.get_by_text("bidi").wait_for()
+            if name == "inspector":
+                for address in (f"bmad://stories/{story}", "bmad://project/board", "bmad://nothing"):
+                    await page.get_by_label("Address").fill(address)
+                    await page.get_by_role("button", name="Show").click()
+                    await page.get_by_text("There is no resource" if "nothing" in address else "As JSON").wait_for()
+            assert await page.evaluate(MADE_ELEMENTS) == 0
+            seen = await page.evaluate("document.body.innerText")
+            assert "\u202e" not in seen, name
+        assert await page.evaluate("typeof hacked") == "undefined"
+        faults = [one for one in real_faults(tab) if "resource.json?address=bmad%3A%2F%2Fnothing" not in one]
+        assert faults == []
+
+
+async def test_with_authentication_it_asks_for_a_token_and_does_what_the_token_may(browser, sample):
+    async with guarded_server(sample) as guarded:
+        reader = await guarded.token("reader", "read", role="viewer")
+        tab = Tab(await browser.new_page())
+        await tab.page.goto(guarded.address)
+        await tab.page.get_by_role("heading", name="Log in").wait_for()
+        assert await tab.serious() == []
+        await tab.picture("dashboard-login")
+        assert tab.faults == []
+        assert sample.opened.key not in await tab.page.content()
+        await tab.page.get_by_label("Token").fill(reader[:-1] + "x")
+        await tab.page.get_by_role("button", name="Log in").click()
+        await tab.page.get_by_role("alert").get_by_text("unknown, expired or revoked").wait_for()
+        await tab.page.get_by_label("Token").fill(reader)
+        await tab.page.keyboard.press("Enter")
+        await tab.page.get_by_label("Move story 3.1").click()
+        await tab.page.locator('[data-key="3.1"]').get_by_role("button", name="in progress").click()
+        await tab.page.get_by_text("needs the role member").wait_for()
+        # The token is nowhere that other pages, other ports or the next visitor could have it from.
+        assert await tab.page.context.cookies() == []
+        assert reader not in tab.page.url
+        assert await tab.page.evaluate("JSON.stringify(localStorage)") == "{}"
+        assert not [address for address in tab.asked if reader in address]
+        await tab.page.get_by_role("button", name="Log out").click()
+        await tab.page.get_by_role("heading", name="Log in").wait_for()
+        assert await tab.page.evaluate("sessionStorage.length") == 0
+
+
+async def test_a_stream_that_breaks_is_taken_up_after_the_last_event(browser, workspace, run):
+    await run("epic_create", title="Epic")
+    asked = []
+
+    async def stream(route):
+        asked.append(route.request.headers.get("last-event-id"))
+        body = f"retry: 1000\n: still here\n\nid: e-{len(asked)}\ndata: {{}}\n\n"
+        await route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    async with guarded_server(workspace, is_authenticated=False) as served:
+        page = await browser.new_page()
+        await page.route("**/api/v1/bmad/live", stream)
+        await page.goto(served.address)
+        async with asyncio.timeout(10):
+            while len(asked) < 3:
+                await run("story_create", epic="1", title=f"While {len(asked)}")
+                await asyncio.sleep(0.1)
+        await page.get_by_text("While 2").first.wait_for()
+        assert asked[:3] == [None, "e-1", "e-2"]
+
+
+@pytest.mark.soak
+async def test_it_can_be_used_within_a_second_and_a_half_and_shows_a_change_within_one(browser, sample, database):
+    async with guarded_server(sample, is_authenticated=False) as served:
+        for _ in range(5):
+            tab = Tab(await browser.new_page())
+            begun = time.monotonic()
+            await tab.page.goto(served.address, wait_until="commit")
+            await tab.page.locator(".card").first.wait_for()
+            assert time.monotonic() - begun <= 1.5
+            await tab.page.close()
+        # Without the stream of changes the page looks every two seconds.
+        is_live = (await served.client.head("/api/v1/bmad/live")).status_code != 404
+        tab = await tab_on(browser, served.address)
+        async with writing(database.app, sample.opened) as other:
+            for number in range(10):
+                await other.run("story_create", epic="3", title=f"Seen soon {number}")
+                begun = time.monotonic()
+                await tab.page.get_by_text(f"Seen soon {number}").wait_for()
+                assert time.monotonic() - begun <= (1.0 if is_live else 3.5)
