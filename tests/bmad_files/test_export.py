@@ -1,5 +1,6 @@
 """What tools change goes into the project's own files: the changed line or section, and nothing else."""
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from stored_rows import dump, story, tasks
 
 from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.bmad_files.importing import import_folder
+from bmad_mcp.errors import VersionConflict
 
 STORY_22 = "docs/stories/2.2.search-products.md"
 STORY_23 = "docs/stories/2.3.story.md"
@@ -52,8 +54,12 @@ def diff(before: dict[str, bytes], after: dict[str, bytes]) -> dict[str, tuple[l
 
 async def move(run, key, *statuses):
     for status in statuses:
-        now = await run("story_get", story=key)
-        await run("story_update", story=key, expected_version=now.version, status=status)
+        while True:
+            now = await run("story_get", story=key)
+            # A sync that settles the story in between makes a new version of it: one reads it again.
+            with contextlib.suppress(VersionConflict):
+                await run("story_update", story=key, expected_version=now.version, status=status)
+                break
 
 
 async def section(run, key, name, text):
