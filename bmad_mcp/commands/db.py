@@ -17,6 +17,7 @@ from bmad_mcp.app import Connections, Database, upgrade
 from bmad_mcp.commands.app_role import ensure_app_role
 from bmad_mcp.commands.backup import restore_backup, write_backup
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.db import THROUGH_POOLER
 from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
@@ -136,7 +137,7 @@ async def _app_users(database: Database) -> list[str]:
     settings = database.settings
     if settings.database_direct_url is None or settings.database_url is None:
         return []
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    connection = await asyncpg.connect(settings.database_url.get_secret_value(), **THROUGH_POOLER)
     try:
         return [await connection.fetchval("SELECT current_user")]
     finally:
@@ -175,7 +176,7 @@ async def _address(database: Database, connections: Connections, *, owner: bool)
         url = endpoints.libpq_url(OWNER_ROLE if owner else APP_ROLE)
     else:
         url = str(connections.owner["dsn"])
-        role = connections.app.get("server_settings", {}).get("role")
+        role = (await database.direct()).get("server_settings", {}).get("role")
         if role and not owner:
             options.append(f"-c role={role}")
     if not options:

@@ -1,0 +1,59 @@
+"""Debian's PgBouncer in transaction mode, in front of a test's PostgreSQL."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from own_postgresql import OwnPostgresql, free_port_number
+
+PROGRAM = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="needs pgbouncer (apt-get install pgbouncer)")
+
+# Two sessions for all: every client meets sessions that others have used, which is what has to be right.
+CONFIGURATION = """
+[databases]
+* = host=127.0.0.1 port={server.port}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 2
+max_client_conn = 100
+{more}
+"""
+
+
+@contextmanager
+def pooler(server: OwnPostgresql, *roles: str, more: str = "") -> Iterator[int]:
+    """A pooler that lets these roles in; gives its port."""
+    port = free_port_number()
+    users = server.folder / f"users-{port}.txt"
+    file = server.folder / f"pgbouncer-{port}.ini"
+    users.write_text("".join(f'"{role}" ""\n' for role in roles))
+    file.write_text(CONFIGURATION.format(server=server, port=port, users=users, more=more))
+    account = server.account
+    ids = {} if account.is_current else {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
+    process = subprocess.Popen([PROGRAM, "-q", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **ids)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _wait_for(port: int, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert time.monotonic() < deadline, "PgBouncer does not listen"
+        time.sleep(0.02)
