@@ -12,12 +12,13 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import THROUGH_POOLER, open_pool
+from bmad_mcp.db import STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.progress import Progress, untold
 from bmad_mcp.projects.open import FIND, SEEK, open_project
+from bmad_mcp.replica import Replica
 from bmad_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,6 +120,19 @@ class Database:
             raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise Unavailable(f"The database cannot be reached: {error}. {_how_to_mend(error)}") from error
+
+    def replica(self) -> Replica | None:
+        """The replica that reads go to; None where the settings name none, and for the embedded database."""
+        url = self.settings.database_read_url
+        if self.cluster is not None or url is None:
+            return None
+        address = url.get_secret_value()
+
+        async def open_it() -> asyncpg.Pool:
+            connect = through_pooler if self.settings.database_direct_url else _as_app_role
+            return await open_pool(**await connect(address), command_timeout=STATEMENT_TIMEOUT_SECONDS)
+
+        return Replica(open_it, most_seconds=self.settings.database_read_lag_seconds)
 
     async def close(self) -> None:
         """Leave the cluster; the last process out stops it."""
@@ -225,6 +239,7 @@ class ProjectWorkspace:
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
+        self._replica = self.database.replica()
 
     def open(self) -> None:
         """Begin to open in the background; calls wait for it."""
@@ -249,7 +264,7 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                opened = OpenProject(project_id, self.settings.project, pool, self._services)
+                opened = OpenProject(project_id, self.settings.project, pool, self._services, self._replica)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -287,6 +302,8 @@ class ProjectWorkspace:
                     await asyncio.wait_for(opened.pool.close(), 5)
                 except TimeoutError:
                     opened.pool.terminate()
+        if self._replica is not None:
+            self._replica.close()
         if self._services is not None:
             await self._services.aclose()
         await self.database.close()

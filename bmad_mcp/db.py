@@ -161,6 +161,14 @@ class Transaction:
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
 
+    async def abandon(self) -> None:
+        """Drop the connection without a word to its end, which may not answer; nothing was written."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+            with anyio.CancelScope(shield=True):
+                await self.pool.release(connection)
+
 
 def rows_of(tag: str) -> int:
     """How many rows a command tag such as `UPDATE 1` tells of."""

@@ -44,6 +44,13 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(description="The same database without a pooler in front, for LISTEN, jobs and migrations."),
     ] = None
+    database_read_url: Annotated[
+        SecretStr | None,
+        Field(description="A streaming replica of the database, which answers analytics and the trail; unset = none."),
+    ] = None
+    database_read_lag_seconds: Annotated[
+        float, Field(ge=0, le=86_400, description="How far the replica may be behind; beyond it the database answers.")
+    ] = 30.0
     data_dir: Annotated[
         Path,
         Field(description="Folder of the embedded PostgreSQL and of the logs."),
