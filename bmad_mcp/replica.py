@@ -20,8 +20,8 @@ logger = logging.getLogger("bmad_mcp.replica")
 PATIENCE_SECONDS = 2.0
 AGAIN_SECONDS = 5.0
 # What was just written is on its way; without a moment's patience a quiet hour before it would count as lag.
-LOOKS = 6
-LOOK_SECONDS = 0.02
+LOOKS = 11
+LOOK_SECONDS = 0.05
 
 # The clock first: whatever was acknowledged before that moment is flushed to this place of the log.
 FLUSHED = "SELECT clock_timestamp() AS asked_at, pg_current_wal_flush_lsn()::text AS place"
