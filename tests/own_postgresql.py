@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home, make_home
@@ -36,16 +37,14 @@ class OwnPostgresql:
 
     def __init__(self, home: DataHome, name: str) -> None:
         self._home = home
-        self._bin_dir = place_binaries(find_binaries(), home).bin_dir
+        self.bin_dir = place_binaries(find_binaries(), home).bin_dir
         self.data = home.folder / name
         self.log = home.folder / f"{name}.log"
         self.port = free_port_number()
 
     def run(self, program: str, *arguments: str, seconds: float = 60) -> str:
         """Run one of PostgreSQL's programs as its user; fails with what it said."""
-        done = self._home.account.run(
-            [f"{self._bin_dir}/{program}", *arguments], cwd=self._home.folder, seconds=seconds
-        )
+        done = self._home.account.run([f"{self.bin_dir}/{program}", *arguments], cwd=self._home.folder, seconds=seconds)
         assert done.returncode == 0, f"{program}: {done.stdout}"
         return done.stdout
 
@@ -81,10 +80,10 @@ class OwnPostgresql:
         """Its address, or that of a pooler in front of it by another port."""
         return f"postgresql://{role}@127.0.0.1:{port or self.port}/{database}"
 
-    @property
-    def account(self):
-        """The user of the operating system that it runs as."""
-        return self._home.account
+    def as_its_user(self) -> dict[str, Any]:
+        """What makes subprocess run a program as the user that this runs as."""
+        account = self._home.account
+        return {} if account.is_current else {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
 
     @property
     def folder(self) -> Path:

@@ -39,21 +39,22 @@ def pooler(server: OwnPostgresql, *roles: str, more: str = "") -> Iterator[int]:
     file = server.folder / f"pgbouncer-{port}.ini"
     users.write_text("".join(f'"{role}" ""\n' for role in roles))
     file.write_text(CONFIGURATION.format(server=server, port=port, users=users, more=more))
-    account = server.account
-    ids = {} if account.is_current else {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
-    process = subprocess.Popen([PROGRAM, "-q", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **ids)
+    process = subprocess.Popen(
+        [PROGRAM, "-q", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **server.as_its_user()
+    )
     try:
-        _wait_for(port)
+        wait_for(port)
         yield port
     finally:
         process.terminate()
         process.wait(15)
 
 
-def _wait_for(port: int, seconds: float = 10) -> None:
+def wait_for(port: int, seconds: float = 10) -> None:
+    """Returns when something of this machine listens there."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
-        assert time.monotonic() < deadline, "PgBouncer does not listen"
+        assert time.monotonic() < deadline, f"nothing listens at {port}"
         time.sleep(0.02)
