@@ -12,12 +12,13 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import open_pool
+from bmad_mcp.db import STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.progress import Progress, untold
 from bmad_mcp.projects.open import FIND, SEEK, open_project
+from bmad_mcp.replica import Replica
 from bmad_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ SELECT pg_has_role(current_user, oid, CASE WHEN current_setting('server_version_
 FROM pg_roles WHERE rolname = 'bmad_app' AND rolname <> current_user
 """
 BYPASSES = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+# A pooler's sessions live on, so neither who logged in nor whom it became may pass row-level security.
+UNBOUND = """
+SELECT rolname FROM pg_roles WHERE rolname IN (current_user, session_user) AND (rolsuper OR rolbypassrls) LIMIT 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +72,19 @@ class Database:
             return Connections(endpoints.app_connect(), endpoints.owner_connect())
         assert self.settings.database_url is not None
         url = self.settings.database_url.get_secret_value()
-        direct = self.settings.database_direct_url or self.settings.database_url
-        return Connections(await _as_app_role(url), {"dsn": direct.get_secret_value()})
+        if self.settings.database_direct_url is None:
+            return Connections(await _as_app_role(url), {"dsn": url})
+        return Connections(await through_pooler(url), {"dsn": self.settings.database_direct_url.get_secret_value()})
 
     async def migrated(self) -> Connections:
         """Where to connect, with the schema at this version. An external database is migrated by `db upgrade` only."""
         found = await self.connections()
-        revision, has_partitions = await _revision(found.app)
+        revision, has_partitions, is_unbound = await _state(found.app)
+        if is_unbound:
+            raise Unavailable(
+                "Something between this server and its database dropped the role bmad_app, and row-level security does"
+                " not bind who is left. Is it a pooler? Set BMAD_DATABASE_DIRECT_URL to the address without it."
+            )
         if revision == newest_revision() and (has_partitions or self.cluster is None):
             return found
         if self.cluster is None:
@@ -92,10 +103,14 @@ class Database:
         return found
 
     async def open_listener(self) -> asyncpg.Connection:
-        """One connection of the app's role that no transaction pooler shares: it may listen."""
+        """One connection of the app's role that no transaction pooler shares: it may listen, and hold locks."""
+        return await asyncpg.connect(**await self.direct())
+
+    async def direct(self) -> dict[str, Any]:
+        """Where to connect as the app's role past any pooler."""
         if self.cluster is not None or self.settings.database_direct_url is None:
-            return await asyncpg.connect(**(await self.connections()).app)
-        return await asyncpg.connect(**await _as_app_role(self.settings.database_direct_url.get_secret_value()))
+            return (await self.connections()).app
+        return await _as_app_role(self.settings.database_direct_url.get_secret_value())
 
     async def open_pool(self) -> asyncpg.Pool:
         """Connections of the app's role to the migrated database; raises Unavailable with what to do."""
@@ -104,9 +119,20 @@ class Database:
         except BmadError:
             raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            raise Unavailable(
-                f"The database cannot be reached: {error}. `bmad-mcp doctor` checks it and says how to mend it."
-            ) from error
+            raise Unavailable(f"The database cannot be reached: {error}. {_how_to_mend(error)}") from error
+
+    def replica(self) -> Replica | None:
+        """The replica that reads go to; None where the settings name none, and for the embedded database."""
+        url = self.settings.database_read_url
+        if self.cluster is not None or url is None:
+            return None
+        address = url.get_secret_value()
+
+        async def open_it() -> asyncpg.Pool:
+            connect = through_pooler if self.settings.database_direct_url else _as_app_role
+            return await open_pool(**await connect(address), command_timeout=STATEMENT_TIMEOUT_SECONDS)
+
+        return Replica(open_it, most_seconds=self.settings.database_read_lag_seconds)
 
     async def close(self) -> None:
         """Leave the cluster; the last process out stops it."""
@@ -137,14 +163,43 @@ async def _as_app_role(url: str) -> dict[str, Any]:
         await connection.close()
 
 
-async def _revision(connect: dict[str, Any]) -> tuple[str | None, bool]:
+async def through_pooler(url: str) -> dict[str, Any]:
+    """asyncpg.connect arguments for an address that leads through a transaction pooler.
+
+    No session is ours there, so none can become bmad_app: the login itself has to be one that row-level security binds.
+    Raises Unavailable when it is not.
+    """
+    connect = {"dsn": url, **THROUGH_POOLER}
     connection = await asyncpg.connect(**connect)
     try:
-        return await connection.fetchval(REVISION), await connection.fetchval(NEXT_MONTH_IS_MADE)
-    except asyncpg.UndefinedTableError:
-        return None, False
+        name = await connection.fetchval(UNBOUND)
     finally:
         await connection.close()
+    if name is not None:
+        raise Unavailable(
+            f"BMAD_DATABASE_URL leads through a pooler as {name}, which row-level security does not bind (superuser or"
+            " BYPASSRLS). Let it name a login of its own: CREATE ROLE bmad_server LOGIN PASSWORD '…'; then run"
+            " `bmad-mcp db upgrade`, which lets that login work as bmad_app."
+        )
+    return connect
+
+
+async def _state(connect: dict[str, Any]) -> tuple[str | None, bool, bool]:
+    """The schema's revision, whether next month's partition is there, and whether the role is unbound."""
+    connection = await asyncpg.connect(**connect)
+    try:
+        is_unbound = await connection.fetchval(BYPASSES)
+        return await connection.fetchval(REVISION), await connection.fetchval(NEXT_MONTH_IS_MADE), is_unbound
+    except asyncpg.UndefinedTableError:
+        return None, False, is_unbound
+    finally:
+        await connection.close()
+
+
+def _how_to_mend(error: Exception) -> str:
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return "A pooler is in front of it: set BMAD_DATABASE_DIRECT_URL to the address without it."
+    return "`bmad-mcp doctor` checks it and says how to mend it."
 
 
 def memory_services(settings: Settings) -> "MemoryServices | None":
@@ -184,6 +239,7 @@ class ProjectWorkspace:
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
+        self._replica = self.database.replica()
 
     def open(self) -> None:
         """Begin to open in the background; calls wait for it."""
@@ -208,7 +264,7 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                opened = OpenProject(project_id, self.settings.project, pool, self._services)
+                opened = OpenProject(project_id, self.settings.project, pool, self._services, self._replica)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -246,6 +302,8 @@ class ProjectWorkspace:
                     await asyncio.wait_for(opened.pool.close(), 5)
                 except TimeoutError:
                     opened.pool.terminate()
+        if self._replica is not None:
+            self._replica.close()
         if self._services is not None:
             await self._services.aclose()
         await self.database.close()

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import Transaction, project_transaction, uuid7
+from bmad_mcp.db import DATABASE_FAILURES, Transaction, project_transaction, uuid7
+from bmad_mcp.replica import Age, Replica, ReplicaLost
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.choosing import MemoryServices
@@ -34,6 +35,8 @@ class OpenProject:
     pool: asyncpg.Pool
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
+    # None: the database answers every read.
+    replica: Replica | None = None
 
 
 class Workspace(Protocol):
@@ -68,6 +71,8 @@ class Call:
     project_key: str
     db: Transaction
     services: MemoryServices | None = None
+    # None: the rows are those of now.
+    age: Age | None = None
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
@@ -77,13 +82,26 @@ class Call:
 
 
 @asynccontextmanager
-async def open_call(workspace: Workspace, caller: Caller, operation: str) -> AsyncIterator[Call]:
-    """A call whose transaction commits when the block ends well and rolls back when it does not."""
+async def open_call(
+    workspace: Workspace, caller: Caller, operation: str, *, may_be_old: bool = False
+) -> AsyncIterator[Call]:
+    """A call whose transaction commits when the block ends well and rolls back when it does not.
+
+    One that may be old reads from the replica where there is one, and raises ReplicaLost when that fails.
+    """
     project = await workspace.project()
-    transaction = Transaction(project.pool, project.id)
+    replica = project.replica if may_be_old else None
+    begun = None if replica is None else await replica.begin(project.pool, project.id)
+    transaction, age = begun or (Transaction(project.pool, project.id), None)
     try:
-        yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
-    except BaseException:
-        await transaction.end("ROLLBACK")
-        raise
-    await transaction.end("COMMIT")
+        try:
+            yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services, age)
+        except BaseException:
+            await transaction.end("ROLLBACK")
+            raise
+        await transaction.end("COMMIT")
+    except DATABASE_FAILURES as error:
+        if replica is None or age is None:
+            raise
+        replica.leave(str(error) or type(error).__name__)
+        raise ReplicaLost from error

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,11 @@ logger = logging.getLogger("bmad_mcp.db")
 
 POOL_SIZE = 5
 STATEMENT_TIMEOUT_SECONDS = 30.0
+LIMITS = {
+    "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
+    "lock_timeout": "10000",
+    "idle_in_transaction_session_timeout": "60000",
+}
 # What work that goes on by itself survives. The last comes when a connection ends in the middle of another statement.
 DATABASE_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -33,6 +38,55 @@ def uuid7() -> UUID:
     value |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64
     value |= 0b10 << 62 | (random & ((1 << 62) - 1))
     return UUID(int=value)
+
+
+class PooledConnection(ObservedConnection):
+    """A connection through a transaction pooler, where the next transaction may meet another session.
+
+    So every statement is in a transaction, and the limits are set in each one. It needs `statement_cache_size=0`.
+    """
+
+    __slots__ = ()
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        if not args:
+            # One message of the simple protocol meets one session.
+            return await super().execute(_limited(query), timeout=timeout)
+        async with self._in_one():
+            return await super().execute(query, *args, timeout=timeout)
+
+    async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None, **more: Any) -> Any:
+        async with self._in_one():
+            return await super().executemany(command, args, timeout=timeout, **more)
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> list[Any]:
+        async with self._in_one():
+            return await super().fetch(query, *args, timeout=timeout, **more)
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._in_one():
+            return await super().fetchrow(query, *args, timeout=timeout, **more)
+
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
+        async with self._in_one():
+            return await super().fetchval(query, *args, column=column, timeout=timeout)
+
+    def _in_one(self) -> AbstractAsyncContextManager[Any]:
+        """Parsing and binding are two messages, which a pooler may give to two sessions."""
+        return nullcontext() if self.is_in_transaction() else self.transaction()
+
+
+# asyncpg.connect arguments beside an address that leads through a pooler.
+THROUGH_POOLER = {"connection_class": PooledConnection, "statement_cache_size": 0}
+
+
+def _limited(query: str) -> str:
+    """A query that begins a transaction, with the limits that a pooler refuses as settings of a session."""
+    if not query.startswith("BEGIN"):
+        return query
+    begin, _, rest = query.partition(";")
+    limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in LIMITS.items())
+    return f"{begin}; {limits};{rest}"
 
 
 async def _prepare_connection(connection: asyncpg.Connection) -> None:
@@ -107,6 +161,14 @@ class Transaction:
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
 
+    async def abandon(self) -> None:
+        """Drop the connection without a word to its end, which may not answer; nothing was written."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+            with anyio.CancelScope(shield=True):
+                await self.pool.release(connection)
+
 
 def rows_of(tag: str) -> int:
     """How many rows a command tag such as `UPDATE 1` tells of."""
@@ -127,19 +189,16 @@ async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIter
 
 async def open_pool(**connect: Any) -> asyncpg.Pool:
     """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`."""
-    settings = {
-        "application_name": "bmad-mcp",
-        "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
-        "lock_timeout": "10000",
-        "idle_in_transaction_session_timeout": "60000",
-        **connect.pop("server_settings", {}),
-    }
+    kind = connect.pop("connection_class", ObservedConnection)
+    # What a pooler is sent at the start of a session it refuses, or worse, ignores.
+    limits = {} if issubclass(kind, PooledConnection) else LIMITS
+    settings = {"application_name": "bmad-mcp", **limits, **connect.pop("server_settings", {})}
     return await asyncpg.create_pool(
         min_size=1,
         max_size=POOL_SIZE,
         init=_prepare_connection,
         reset=_keep_connection,
-        connection_class=ObservedConnection,
+        connection_class=kind,
         server_settings=settings,
         **connect,
     )

@@ -17,7 +17,8 @@ from pydantic_core import to_jsonable_python
 
 from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Unavailable
-from bmad_mcp.shapes import unstorable
+from bmad_mcp.replica import ReplicaLost
+from bmad_mcp.shapes import Aged, unstorable
 from bmad_mcp.telemetry.events import CallRecord, recorded_call
 
 logger = logging.getLogger("bmad_mcp.operation")
@@ -36,7 +37,8 @@ class Operation:
 
     `route` is the REST verb and path, `toolset` None keeps it off the tool list, `resource` is its `bmad://` address,
     `markdown` renders the result for that resource (JSON without it), `also` names further REST routes; a query in
-    one of them (`GET /agents/active?status=active`) fixes arguments.
+    one of them (`GET /agents/active?status=active`) fixes arguments. With `may_be_old` a replica of the database may
+    answer; the result is an Aged then.
     """
 
     run: Callable[..., Awaitable[BaseModel]]
@@ -45,6 +47,7 @@ class Operation:
     resource: str | None = None
     markdown: Callable[[Any], str] | None = None
     also: tuple[str, ...] = ()
+    may_be_old: bool = False
 
     @property
     def name(self) -> str:
@@ -143,13 +146,16 @@ async def _perform(
     for attempt in range(1, RETRIES + 1):
         call = None
         try:
-            async with open_call(workspace, caller, operation.name) as call:
+            may_be_old = operation.may_be_old and attempt == 1
+            async with open_call(workspace, caller, operation.name, may_be_old=may_be_old) as call:
                 record.id, record.project = call.id, call.project_key
                 if key is None:
-                    return await operation.run(call, **values)
+                    return _aged(await operation.run(call, **values), call)
                 return await _once(call, operation, values, key)
         except BmadError:
             raise
+        except ReplicaLost:
+            continue
         except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
             if attempt == RETRIES:
                 raise Conflict(
@@ -174,6 +180,13 @@ async def _perform(
         except Exception as error:
             raise _translate(error, operation) from error
     raise AssertionError("unreachable")
+
+
+def _aged(result: BaseModel, call: Call) -> BaseModel:
+    """The result, with its age where a replica answered."""
+    if call.age is not None and isinstance(result, Aged):
+        result.as_of, result.lag_seconds = call.age.as_of, round(call.age.lag_seconds, 1)
+    return result
 
 
 def _translate(error: Exception, operation: Operation) -> BmadError:

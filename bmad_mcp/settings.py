@@ -1,5 +1,6 @@
 """Settings: every environment variable, documented by its field; command-line options override them."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -8,7 +9,14 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from bmad_mcp.operation import TOOLSETS
 
@@ -36,6 +44,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BMAD_", env_file=None, env_ignore_empty=True, extra="ignore")
 
+    secrets_dir: Annotated[
+        Path | None,
+        Field(description="Folder of files named as settings, such as bmad_database_url; variables go first."),
+    ] = None
     database_url: Annotated[
         SecretStr | None,
         Field(description="PostgreSQL 15+ to use, as postgresql://…; unset = the embedded PostgreSQL."),
@@ -44,6 +56,13 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(description="The same database without a pooler in front, for LISTEN, jobs and migrations."),
     ] = None
+    database_read_url: Annotated[
+        SecretStr | None,
+        Field(description="A streaming replica of the database, which answers analytics and the trail; unset = none."),
+    ] = None
+    database_read_lag_seconds: Annotated[
+        float, Field(ge=0, le=86_400, description="How far the replica may be behind; beyond it the database answers.")
+    ] = 30.0
     data_dir: Annotated[
         Path,
         Field(description="Folder of the embedded PostgreSQL and of the logs."),
@@ -147,6 +166,23 @@ class Settings(BaseSettings):
     metrics_interval_seconds: Annotated[
         float, Field(ge=1, le=86_400, description="How old the figures of projects in /metrics may become.")
     ] = 60.0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then variables, then the files of `BMAD_SECRETS_DIR`."""
+        folder = os.environ.get("BMAD_SECRETS_DIR")
+        if folder and not Path(folder).is_dir():
+            # Without its secrets a server would serve an empty database of its own.
+            raise SettingsError(f"BMAD_SECRETS_DIR names {folder}, which is no folder.")
+        files = (SecretsSettingsSource(settings_cls, folder),) if folder else ()
+        return (init_settings, env_settings, *files)
 
     def secrets(self) -> list[str]:
         """The texts that must never be shown: the passwords of addresses, keys and tokens."""

@@ -26,6 +26,15 @@ class Out(BaseModel):
         return cls(**{name: value for name, value in values.items() if value is not None and value != ""})
 
 
+class Aged(Out):
+    """A result that a replica of the database may give; then it has an age."""
+
+    as_of: Annotated[
+        datetime | None, Field(description="A replica answered: changes after this moment may be missing.")
+    ] = None
+    lag_seconds: Annotated[float | None, Field(description="How long before the call that was.")] = None
+
+
 def _numbered(prefix: str) -> BeforeValidator:
     pattern = re.compile(rf"(?:{prefix}-?)?(\d{{1,9}})", re.IGNORECASE)
 

@@ -68,4 +68,6 @@ def _position(cursor: str) -> UUID:
         ) from None
 
 
-OPERATIONS = (Operation(activity_list, "GET /activity", toolset="analytics", resource="bmad://activity"),)
+OPERATIONS = (
+    Operation(activity_list, "GET /activity", toolset="analytics", resource="bmad://activity", may_be_old=True),
+)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from bmad_mcp.shapes import Out
+from bmad_mcp.shapes import Aged, Out
 
 
 class ActivityItem(Out):
@@ -16,7 +16,7 @@ class ActivityItem(Out):
     note: str | None = None
 
 
-class ActivityPage(Out):
+class ActivityPage(Aged):
     """A page of what happened, newest first."""
 
     items: list[ActivityItem]

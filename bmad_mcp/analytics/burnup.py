@@ -7,7 +7,7 @@ from typing import Any
 from bmad_mcp.analytics import burnup_queries
 from bmad_mcp.analytics.window import DAYS, Days, Window
 from bmad_mcp.call import Call
-from bmad_mcp.shapes import Out
+from bmad_mcp.shapes import Aged, Out
 
 EPICS_SHOWN = 20
 
@@ -20,7 +20,7 @@ class BurnupLine(Out):
     done_counts: list[int]
 
 
-class Burnup(Out):
+class Burnup(Aged):
     """The days, the earliest first, and for all epics and each epic its stories at the end of them."""
 
     days: list[date]

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Literal, Self
 
 from bmad_mcp.analytics.window import WindowOut
-from bmad_mcp.shapes import Out
+from bmad_mcp.shapes import Aged, Out
 
 
 def rounded(value: float | None, digits: int = 1) -> float | None:
@@ -243,7 +243,7 @@ class Trends(Out):
     quality: Quality
 
 
-class AnalyticsOverview(Out):
+class AnalyticsOverview(Aged):
     """The numbers of a project in one answer."""
 
     window: WindowOut
@@ -282,7 +282,7 @@ class ActivitySeries(Out):
     changes_counts: list[int]
 
 
-class AgentAnalytics(Out):
+class AgentAnalytics(Aged):
     """The numbers of one agent."""
 
     agent: str
@@ -296,7 +296,7 @@ class AgentAnalytics(Out):
     memory: MemoryUse
 
 
-class WorkflowAnalytics(Out):
+class WorkflowAnalytics(Aged):
     """Runs by type (those with most runs), the stages that took most time, and the bottlenecks among them."""
 
     window: WindowOut

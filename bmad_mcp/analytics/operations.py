@@ -70,9 +70,9 @@ async def project_board(call: Call) -> Board:
 OPERATIONS = (
     Operation(project_status, "GET /status", resource="bmad://project"),
     Operation(project_board, "GET /board", toolset=None, resource="bmad://project/board"),
-    Operation(epic_burnup, "GET /epics/burnup", toolset=None),
-    Operation(analytics_overview, "GET /analytics/overview", toolset="analytics"),
-    Operation(agent_analytics, "GET /agents/{agent}/analytics", toolset="analytics"),
-    Operation(workflow_analytics, "GET /workflows/analytics", toolset="analytics"),
+    Operation(epic_burnup, "GET /epics/burnup", toolset=None, may_be_old=True),
+    Operation(analytics_overview, "GET /analytics/overview", toolset="analytics", may_be_old=True),
+    Operation(agent_analytics, "GET /agents/{agent}/analytics", toolset="analytics", may_be_old=True),
+    Operation(workflow_analytics, "GET /workflows/analytics", toolset="analytics", may_be_old=True),
     Operation(health, "GET /health", toolset="analytics"),
 )

@@ -7,6 +7,8 @@ from bmad_mcp.errors import Conflict, Forbidden
 
 WHO = "SELECT current_user AS name, rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = current_user"
 FOUND = "SELECT rolsuper OR rolbypassrls AS is_unbound FROM pg_roles WHERE rolname = $1"
+# What a login through a pooler needs, where no session can become another role.
+HAS_RIGHTS_OF = "SELECT pg_has_role($1::name, $2::name, 'USAGE')"
 # Before PostgreSQL 16 every member may become the role, and the word SET is unknown.
 MAY_BECOME = """
 SELECT pg_has_role($1::name, $2::name, CASE WHEN current_setting('server_version_num')::int >= 160000
@@ -15,7 +17,9 @@ SELECT pg_has_role($1::name, $2::name, CASE WHEN current_setting('server_version
 
 
 async def ensure_app_role(connection: asyncpg.Connection, *others: str) -> str:
-    """Make the app role if it is missing, and let this role (and `others`) become it; returns what was done.
+    """Make the app role if it is missing, and let this role become it; returns what was done.
+
+    `others` connect through a pooler: they get the app role's rights without becoming it.
 
     Without the right to make roles the owner itself is bound by row-level security, and that is enough. Raises
     Forbidden when nothing would bind the server, Conflict when the role that exists has too many rights.
@@ -43,7 +47,8 @@ async def ensure_app_role(connection: asyncpg.Connection, *others: str) -> str:
             # Another upgrade of the same cluster was faster.
             done.append(f"found the role {APP_ROLE}")
     for name in dict.fromkeys((who["name"], *others)):
-        if name == APP_ROLE or await connection.fetchval(MAY_BECOME, name, APP_ROLE):
+        enough = MAY_BECOME if name == who["name"] else HAS_RIGHTS_OF
+        if name == APP_ROLE or await connection.fetchval(enough, name, APP_ROLE):
             continue
         try:
             await connection.execute(f"GRANT {APP_ROLE} TO {_quoted(name)}")
@@ -54,6 +59,12 @@ async def ensure_app_role(connection: asyncpg.Connection, *others: str) -> str:
                     f" GRANT {APP_ROLE} TO {_quoted(name)};"
                 ) from None
             return f"{name} may not become {APP_ROLE}, so the server works as {name}; row-level security binds it."
+        if not await connection.fetchval(enough, name, APP_ROLE):
+            raise Conflict(
+                f"{name} is NOINHERIT: through a pooler it would have none of the rights of {APP_ROLE}. Ask your"
+                f" administrator for: ALTER ROLE {_quoted(name)} INHERIT; REVOKE {APP_ROLE} FROM {_quoted(name)};"
+                " then run `bmad-mcp db upgrade` again."
+            )
         done.append(f"let {name} become {APP_ROLE}")
     return (
         f"{', '.join(done).capitalize()}."

@@ -14,6 +14,7 @@ from bmad_mcp.app import Connections, Database
 from bmad_mcp.commands.finding import Finding, Level
 from bmad_mcp.commands.job_checks import check_jobs
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
+from bmad_mcp.commands.replica_checks import check_replica
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home
 from bmad_mcp.embedded.file_lock import alone
@@ -187,6 +188,8 @@ async def _check_connected(
     async for found in check_jobs(connection, database.settings):
         yield found
     yield await _check_load(connection)
+    async for found in check_replica(database):
+        yield found
 
 
 async def _revision(connection: asyncpg.Connection) -> str | None:

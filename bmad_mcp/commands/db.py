@@ -16,7 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from bmad_mcp.app import Connections, Database, upgrade
 from bmad_mcp.commands.app_role import ensure_app_role
 from bmad_mcp.commands.backup import restore_backup, write_backup
+from bmad_mcp.commands.citus import read_schema, statements
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.db import THROUGH_POOLER
 from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
@@ -80,6 +82,16 @@ def restore_command(settings: Settings, file: Path, yes: bool) -> None:
     click.echo(asyncio.run(restore_backup(settings, file, _bring_up, _tell)))
 
 
+@command.command("citus")
+@with_settings
+def citus_command(settings: Settings) -> None:
+    """Print the statements that distribute the schema by project over Citus.
+
+    They are made of the tables in the database, and printed only when those keep the rules of Citus.
+    """
+    click.echo("\n".join(asyncio.run(_citus(settings))))
+
+
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[tuple[Database, dict[str, Any]]]:
     """The database, and asyncpg.connect arguments of the owner; raises Unavailable when it does not answer."""
@@ -90,6 +102,15 @@ async def _connected(settings: Settings) -> AsyncIterator[tuple[Database, dict[s
         raise Unavailable(f"The database cannot be used: {error}. `bmad-mcp doctor` checks it.") from error
     finally:
         await asyncio.shield(database.close())
+
+
+async def _citus(settings: Settings) -> list[str]:
+    async with _connected(settings) as (database, _):
+        connection = await asyncpg.connect(**(await database.migrated()).owner)
+        try:
+            return list(statements(await read_schema(connection)))
+        finally:
+            await connection.close()
 
 
 async def _owner(database: Database) -> dict[str, Any]:
@@ -136,7 +157,7 @@ async def _app_users(database: Database) -> list[str]:
     settings = database.settings
     if settings.database_direct_url is None or settings.database_url is None:
         return []
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    connection = await asyncpg.connect(settings.database_url.get_secret_value(), **THROUGH_POOLER)
     try:
         return [await connection.fetchval("SELECT current_user")]
     finally:
@@ -175,7 +196,7 @@ async def _address(database: Database, connections: Connections, *, owner: bool)
         url = endpoints.libpq_url(OWNER_ROLE if owner else APP_ROLE)
     else:
         url = str(connections.owner["dsn"])
-        role = connections.app.get("server_settings", {}).get("role")
+        role = (await database.direct()).get("server_settings", {}).get("role")
         if role and not owner:
             options.append(f"-c role={role}")
     if not options:

@@ -39,7 +39,8 @@ async def syncing(workspace: ProjectWorkspace, settings: Settings, tell: Progres
         return
     # Nobody who does not sync waits for the reader of files.
     module = import_module("bmad_mcp.bmad_files.sync.folder_sync")
-    task = asyncio.create_task(module.FolderSync(workspace, settings.sync, tell).run())
+    sync = module.FolderSync(workspace, settings.sync, workspace.database.open_listener, tell)
+    task = asyncio.create_task(sync.run())
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 from bmad_installs import add_v4_docs, add_v6_docs
 from stored_rows import fetch, story
@@ -29,16 +30,22 @@ def v6_folder(tmp_path):
     return add_v6_docs(tmp_path / "shop6")
 
 
-@asynccontextmanager
-async def synced(workspace, folder):
-    """A sync that runs; gives what it told."""
-    told: list[str] = []
-    task = asyncio.create_task(FolderSync(workspace, folder, told.append).run())
-    try:
-        yield told
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+@pytest.fixture
+def synced(database):
+    """Runs a sync while a block runs; gives what it told."""
+
+    @asynccontextmanager
+    async def run(workspace, folder):
+        told: list[str] = []
+        sync = FolderSync(workspace, folder, lambda: asyncpg.connect(**database.app), told.append)
+        task = asyncio.create_task(sync.run())
+        try:
+            yield told
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return run
 
 
 async def until(what, seconds=10.0):
@@ -58,7 +65,7 @@ async def status_of(opened, key):
     return (await story(opened, key))["status"]
 
 
-async def test_edits_come_in_and_tool_changes_go_out(workspace, opened, folder, run):
+async def test_edits_come_in_and_tool_changes_go_out(workspace, opened, folder, run, synced):
     async with synced(workspace, folder) as told:
         await until(lambda: any("rows taken in" in one for one in told))
         assert await status_of(opened, "2.3") == "ready"
@@ -148,7 +155,7 @@ def git(folder, *arguments):
     )
 
 
-async def test_a_switch_of_the_branch_does_not_wreck_the_database(workspace, opened, folder, run):
+async def test_a_switch_of_the_branch_does_not_wreck_the_database(workspace, opened, folder, run, synced):
     git(folder, "init", "-b", "main")
     git(folder, "add", ".")
     git(folder, "commit", "-m", "first")
@@ -179,7 +186,7 @@ async def test_a_switch_of_the_branch_does_not_wreck_the_database(workspace, ope
         await until(lambda: told[-1].startswith("sync: running again"))
 
 
-async def test_a_new_branch_with_the_same_files_goes_on(workspace, opened, folder, run):
+async def test_a_new_branch_with_the_same_files_goes_on(workspace, opened, folder, run, synced):
     git(folder, "init", "-b", "main")
     git(folder, "add", ".")
     git(folder, "commit", "-m", "first")
@@ -193,7 +200,7 @@ async def test_a_new_branch_with_the_same_files_goes_on(workspace, opened, folde
         assert "src/search" in str((await story(opened, "2.2"))["sections"])
 
 
-async def test_a_status_that_goes_back_in_a_file_is_told(workspace, opened, folder):
+async def test_a_status_that_goes_back_in_a_file_is_told(workspace, opened, folder, synced):
     await import_folder(opened, folder)
     edit(folder, "docs/stories/2.1.story.md", "**Status**: Ready for Review", "**Status**: InProgress")
     async with synced(workspace, folder) as told:
@@ -209,7 +216,7 @@ async def test_git_in_the_middle_of_something_is_waited_for(opened, folder):
     assert (await reconcile(opened, folder)).state == "running"
 
 
-async def test_one_of_two_syncs_leads_and_the_other_takes_over(workspace, opened, folder, run):
+async def test_one_of_two_syncs_leads_and_the_other_takes_over(workspace, opened, folder, run, synced):
     async with synced(workspace, folder) as first:
         await until(lambda: any("rows taken in" in one for one in first))
         async with synced(workspace, folder) as second:
@@ -219,7 +226,7 @@ async def test_one_of_two_syncs_leads_and_the_other_takes_over(workspace, opened
             assert second == []
 
 
-async def test_the_boxes_go_both_ways(workspace, opened, v6_folder, run):
+async def test_the_boxes_go_both_ways(workspace, opened, v6_folder, run, synced):
     path = f"{BUILDING}/2-3-product-page.md"
     async with synced(workspace, v6_folder) as told:
         await until(lambda: any("rows taken in" in one for one in told))

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,14 +23,18 @@ WAITING_SECONDS = 0.5
 QUIET_SECONDS = 0.15
 TOLD = 3
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('bmad sync ' || $1::text, 0))"
-UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('bmad sync ' || $1::text, 0))"
+
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
 class FolderSync:
-    """The sync of one folder. `tell` hears in one sentence what a round did, when it did something."""
+    """The sync of one folder. `tell` hears in one sentence what a round did, when it did something.
 
-    def __init__(self, workspace: Workspace, folder: Path, tell: Progress) -> None:
-        self._workspace, self._folder, self._tell = workspace, folder, tell
+    `connect` opens a connection of its own, past any transaction pooler: it holds a session's lock.
+    """
+
+    def __init__(self, workspace: Workspace, folder: Path, connect: Connect, tell: Progress) -> None:
+        self._workspace, self._folder, self._connect, self._tell = workspace, folder, connect, tell
         self._hashes: Mapping[str, str] = {}
         self._wake = asyncio.Event()
         self._failure = ""
@@ -40,7 +44,7 @@ class FolderSync:
         while True:
             try:
                 opened = await self._workspace.project()
-                async with _leading(opened) as connection:
+                async with self._leading(opened) as connection:
                     if connection is not None:
                         await self._follow(opened, connection)
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -63,6 +67,16 @@ class FolderSync:
         """After a stop: bring the database back if it is what went away; a call by a tool may be long in coming."""
         with contextlib.suppress(BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await self._workspace.mend()
+
+    @asynccontextmanager
+    async def _leading(self, opened: OpenProject) -> AsyncIterator[asyncpg.Connection | None]:
+        """A connection that holds the lock of the project's sync, or None while another process has it."""
+        connection = await self._connect()
+        try:
+            yield connection if await connection.fetchval(LOCK, str(opened.id)) else None
+        finally:
+            # Not a word more: a connection that is gone has no lock.
+            connection.terminate()
 
     async def _follow(self, opened: OpenProject, connection: asyncpg.Connection) -> None:
         wake = self._wake.set
@@ -94,20 +108,6 @@ class FolderSync:
             if done.state == "waiting":
                 await asyncio.sleep(WAITING_SECONDS)
                 self._wake.set()
-
-
-@asynccontextmanager
-async def _leading(opened: OpenProject) -> AsyncIterator[asyncpg.Connection | None]:
-    """A connection that holds the lock of the project's sync, or None while another process has it."""
-    async with opened.pool.acquire(timeout=10) as connection:
-        if not await connection.fetchval(LOCK, str(opened.id)):
-            yield None
-            return
-        try:
-            yield connection
-        finally:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await asyncio.shield(connection.fetchval(UNLOCK, str(opened.id)))
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
