@@ -56,6 +56,7 @@ class Database:
         self._progress = progress
         self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres")
         self._was_started = False
+        self._is_migrated = False
 
     async def connections(self) -> Connections:
         """Where to connect; starts the embedded cluster when it does not run."""
@@ -73,8 +74,11 @@ class Database:
     async def migrated(self) -> Connections:
         """Where to connect, with the schema at this version. An external database is migrated by `db upgrade` only."""
         found = await self.connections()
+        if self._is_migrated:
+            return found
         revision, has_partitions = await _revision(found.app)
         if revision == newest_revision() and (has_partitions or self.cluster is None):
+            self._is_migrated = True
             return found
         if self.cluster is None:
             state = f"at revision {revision}" if revision else "empty"
@@ -97,10 +101,10 @@ class Database:
             return await asyncpg.connect(**(await self.connections()).app)
         return await asyncpg.connect(**await _as_app_role(self.settings.database_direct_url.get_secret_value()))
 
-    async def open_pool(self) -> asyncpg.Pool:
+    async def open_pool(self, begins_in: UUID | None = None) -> asyncpg.Pool:
         """Connections of the app's role to the migrated database; raises Unavailable with what to do."""
         try:
-            return await open_pool(**(await self.migrated()).app)
+            return await open_pool(begins_in=begins_in, **(await self.migrated()).app)
         except BmadError:
             raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
@@ -208,7 +212,10 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                opened = OpenProject(project_id, self.settings.project, pool, self._services)
+            if begins_in := project_id if self._is_of_one_project() else None:
+                await pool.close()
+                pool = await self.database.open_pool(begins_in)
+            opened = OpenProject(project_id, self.settings.project, pool, self._services, begins_in)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -216,6 +223,11 @@ class ProjectWorkspace:
             pool.terminate()
             raise
         return opened
+
+    def _is_of_one_project(self) -> bool:
+        """Whether nobody asks for another project, and no pooler shares the connections with other programs."""
+        settings = self.settings
+        return self.database.cluster is not None and not settings.auth_required and settings.auth_issuer is None
 
     async def mend(self) -> bool:
         """After a lost connection: bring the embedded cluster back and drop what the pool still holds."""

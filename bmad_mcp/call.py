@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.db import Transaction, project_transaction, uuid7
+from bmad_mcp.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.choosing import MemoryServices
@@ -34,6 +35,8 @@ class OpenProject:
     pool: asyncpg.Pool
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
+    # The project that the pool's connections begin in; None: they begin in none.
+    begins_in: UUID | None = None
 
 
 class Workspace(Protocol):
@@ -77,10 +80,17 @@ class Call:
 
 
 @asynccontextmanager
-async def open_call(workspace: Workspace, caller: Caller, operation: str) -> AsyncIterator[Call]:
-    """A call whose transaction commits when the block ends well and rolls back when it does not."""
+async def open_call(
+    workspace: Workspace, caller: Caller, operation: str, *, alone: bool = False
+) -> AsyncIterator[Call]:
+    """A call whose transaction commits when the block ends well and rolls back when it does not.
+
+    With `alone` its statements may be transactions of their own, and are where that saves round trips.
+    """
     project = await workspace.project()
-    transaction = Transaction(project.pool, project.id)
+    # The trail takes the trace from the transaction.
+    alone = alone and project.begins_in == project.id and current_trace() is None
+    transaction = Transaction(project.pool, project.id, alone)
     try:
         yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
     except BaseException:
