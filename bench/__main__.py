@@ -1,98 +1,108 @@
-"""`make bench`: cold start and the latency of the core tools beside a no-op tool, interleaved."""
+"""`make bench`: this server beside the bare SDK, bare asyncpg and other servers, in one run and one report."""
 
 import argparse
-import json
-import os
-import statistics
+import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from bench.wire import Child
+from bench import calls, crowd, growth, peers, report, starts, statements, tokens
+from bench.seeding import seeded
+from bench.servers import environment
+from bmad_mcp import migrate
+from bmad_mcp.embedded.cluster import Cluster
+from bmad_mcp.embedded.endpoints import Endpoints
 
-NOOP = [sys.executable, str(Path(__file__).parent / "noop_server.py")]
-OURS = [sys.executable, "-m", "bmad_mcp", "serve", "--project", "bench"]
-
-
-def cold_start(command: list[str], env: dict[str, str]) -> float:
-    """Seconds from the start of the process to the first answered tools/list."""
-    child = Child(command, env)
-    child.hello()
-    child.request("tools/list", {})
-    seconds = time.perf_counter() - child.started
-    child.close()
-    return seconds
+QUICK_SIZES, FULL_SIZES = (1_000, 10_000, 100_000), (1_000, 10_000, 100_000, 1_000_000)
+LEVELS = (1, 8, 32)
+MANY_PROJECTS = 200
+CALLS_ON = 10_000
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.perf_counter()
-    result = work()
-    return time.perf_counter() - begun, result
+def told(what: str) -> None:
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {what} …\n")
 
 
-def latencies(env: dict[str, str], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each tool call, one of each in turn."""
-    noop, ours = Child(NOOP, env), Child(OURS, env)
-    noop.hello()
-    ours.hello()
-    found: dict[str, list[float]] = {name: [] for name in ("no-op", "create", "get", "list", "claim", "complete")}
-    ours.call("task_list")
-    for number in range(rounds):
-        found["no-op"].append(timed(lambda: noop.call("noop"))[0])
-        seconds, task = timed(lambda: ours.call("task_create", title=f"Task {number}", agent="dev"))  # noqa: B023
-        found["create"].append(seconds)
-        key = task["task"]["key"]
-        found["get"].append(timed(lambda: ours.call("task_get", task=key))[0])  # noqa: B023
-        found["list"].append(timed(lambda: ours.call("task_list"))[0])
-        seconds, claim = timed(lambda: ours.call("task_claim", agent="dev"))
-        found["claim"].append(seconds)
-        held, lease = claim["task"]["key"], claim["lease"]
-        found["complete"].append(timed(lambda: ours.call("task_complete", task=held, lease=lease))[0])  # noqa: B023
-    noop.close()
-    ours.close()
+def sizes_of(options: argparse.Namespace) -> dict[str, int]:
+    """Every project that the run needs, and how many tasks it has."""
+    largest = FULL_SIZES if options.full else QUICK_SIZES
+    peers_at = (0, 10_000) if options.full else (0, 1_000)
+    return (
+        {f"one-{size}": size for size in largest}
+        | {f"peers-{size}": size for size in peers_at}
+        | {f"many-{number}": largest[-1] // MANY_PROJECTS for number in range(MANY_PROJECTS)}
+        | {"alone-calls": CALLS_ON, "empty": 0}
+    )
+
+
+def measured(options: argparse.Namespace, folder: Path, cluster: Cluster, endpoints: Endpoints) -> dict[str, Any]:
+    """Every part, one after the other; within a part what is compared takes turns."""
+    env = environment(folder)
+    sizes = sizes_of(options)
+    migrate.upgrade("postgresql://", **endpoints.owner_connect())
+    told(f"filling {len(sizes)} projects with {sum(sizes.values()):,} tasks")
+    ids: dict[str, UUID] = asyncio.run(seeded(endpoints, sizes))
+    rounds = options.rounds
+    told("cold starts")
+    waited, busy = starts.cold(env, "empty", options.starts)
+    told("calls over stdio and HTTP")
+    found = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": report.machine(),
+        "note": options.note,
+        "start": {"waited": waited, "processor": busy},
+        "calls on": f"{CALLS_ON:,}",
+        "calls": {
+            "stdio": calls.over_stdio(env, "alone-calls", rounds),
+            "HTTP": calls.over_http(env, "alone-calls", rounds),
+        },
+    }
+    told("statements beside bare asyncpg")
+    found["statements"] = asyncio.run(statements.measured(endpoints, ids["alone-calls"], rounds))
+    told("agents at once")
+    found["crowd"] = crowd.measured(env, "alone-calls", LEVELS, options.seconds, 3)
+    told("memory and tokens")
+    found["memory"] = starts.memory(env, "empty", cluster.data_folder, 2_000 if options.full else 500)
+    found["tokens"] = tokens.measured(env, "alone-calls")
+    told("growth")
+    one = {key: size for key, size in sizes.items() if key.startswith("one-")}
+    many = {"many-0": sizes["many-0"], "many-1": sizes["many-1"]}
+    grown = growth.measured(env, one, rounds)
+    found["growth"] = {"one project": {"sizes": one, "calls": grown, "fit": growth.fitted(grown, one)}}
+    told(f"{MANY_PROJECTS} projects")
+    found["many projects"] = growth.measured(env, many, max(rounds // 4, 10))
+    told("other servers")
+    at = {size: key for key, size in sizes.items() if key.startswith("peers-")}
+    found["peers"] = peers.measured(env, at, options.peer_rounds)
     return found
 
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    options.add_argument("--starts", type=int, default=7, help="cold starts of each server (default 7)")
-    options.add_argument("--rounds", type=int, default=200, help="calls of each tool (default 200)")
+    options.add_argument("--full", action="store_true", help="a million tasks, other servers at 10,000")
+    options.add_argument("--starts", type=int, default=9, help="cold starts of each server (default 9)")
+    options.add_argument("--rounds", type=int, default=150, help="calls of each operation (default 150)")
+    options.add_argument("--peer-rounds", type=int, default=15, help="calls of each operation of peers (default 15)")
+    options.add_argument("--seconds", type=float, default=2.0, help="how long agents work at once (default 2)")
+    options.add_argument("--write-page", action="store_true", help="also write docs/reference/speed.md")
+    options.add_argument("--note", default="", help="a sentence about the machine, for the page")
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        env = {**os.environ, "BMAD_DATA_DIR": folder}
-        # A process that stays keeps the database up, so that a start is a start of the server and not of PostgreSQL.
-        keeper = Child(OURS, env)
-        keeper.hello()
-        keeper.call("task_list")
-        starts: dict[str, list[float]] = {"no-op": [], "bmad-mcp": []}
-        for number in range(chosen.starts + 1):
-            for name, command in (("no-op", NOOP), ("bmad-mcp", OURS)):
-                seconds = cold_start(command, env)
-                if number:
-                    starts[name].append(seconds)
-        calls = latencies(env, chosen.rounds)
-        keeper.close()
-    report = {"cold start, s": starts, "call, s": calls}
-    show("cold start to the first tools/list", starts, "no-op", 1.0, "s")
-    show("one call over stdio", calls, "no-op", 1000.0, "ms")
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "latest.json").write_text(json.dumps(report, indent=1))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bmad-bench-") as place:
+        folder = Path(place)
+        # Run as root, PostgreSQL's own user must be able to enter.
+        folder.chmod(0o711)
+        cluster = Cluster(folder / "postgres")
+        # Up all the time, so that a start is a start of the server and not of PostgreSQL.
+        with cluster as endpoints:
+            found = measured(chosen, folder, cluster, endpoints)
+    sys.stdout.write(report.write(found, page=chosen.write_page))
+    told(f"took {time.monotonic() - began:.0f} s")
 
 
-def show(title: str, figures: dict[str, list[float]], yardstick: str, scale: float, unit: str) -> None:
-    """Print a table of medians and their ratio to the yardstick."""
-    base = statistics.median(figures[yardstick])
-    print(f"\n{title}\n  {'':<12}{'median':>10}{'min':>10}{'max':>10}   ratio")  # noqa: T201
-    for name, values in figures.items():
-        middle = statistics.median(values)
-        print(  # noqa: T201
-            f"  {name:<12}{middle * scale:>8.2f}{unit}{min(values) * scale:>8.2f}{unit}{max(values) * scale:>8.2f}{unit}"
-            f"{middle / base:>8.2f}"
-        )
-
-
-main()
+if __name__ == "__main__":
+    main()

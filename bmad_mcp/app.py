@@ -61,6 +61,7 @@ class Database:
         self._progress = progress
         self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres")
         self._was_started = False
+        self._is_migrated = False
 
     async def connections(self) -> Connections:
         """Where to connect; starts the embedded cluster when it does not run."""
@@ -79,6 +80,8 @@ class Database:
     async def migrated(self) -> Connections:
         """Where to connect, with the schema at this version. An external database is migrated by `db upgrade` only."""
         found = await self.connections()
+        if self._is_migrated:
+            return found
         revision, has_partitions, is_unbound = await _state(found.app)
         if is_unbound:
             raise Unavailable(
@@ -86,6 +89,7 @@ class Database:
                 " not bind who is left. Is it a pooler? Set BMAD_DATABASE_DIRECT_URL to the address without it."
             )
         if revision == newest_revision() and (has_partitions or self.cluster is None):
+            self._is_migrated = True
             return found
         if self.cluster is None:
             state = f"at revision {revision}" if revision else "empty"
@@ -112,10 +116,10 @@ class Database:
             return (await self.connections()).app
         return await _as_app_role(self.settings.database_direct_url.get_secret_value())
 
-    async def open_pool(self) -> asyncpg.Pool:
+    async def open_pool(self, begins_in: UUID | None = None) -> asyncpg.Pool:
         """Connections of the app's role to the migrated database; raises Unavailable with what to do."""
         try:
-            return await open_pool(**(await self.migrated()).app)
+            return await open_pool(begins_in=begins_in, **(await self.migrated()).app)
         except BmadError:
             raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
@@ -264,7 +268,10 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                opened = OpenProject(project_id, self.settings.project, pool, self._services, self._replica)
+            if begins_in := project_id if self._is_of_one_project() else None:
+                await pool.close()
+                pool = await self.database.open_pool(begins_in)
+            opened = OpenProject(project_id, self.settings.project, pool, self._services, self._replica, begins_in)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -272,6 +279,11 @@ class ProjectWorkspace:
             pool.terminate()
             raise
         return opened
+
+    def _is_of_one_project(self) -> bool:
+        """Whether nobody asks for another project, and no pooler shares the connections with other programs."""
+        settings = self.settings
+        return self.database.cluster is not None and not settings.auth_required and settings.auth_issuer is None
 
     async def mend(self) -> bool:
         """After a lost connection: bring the embedded cluster back and drop what the pool still holds."""

@@ -12,6 +12,7 @@ import asyncpg
 
 from bmad_mcp.db import DATABASE_FAILURES, Transaction, project_transaction, uuid7
 from bmad_mcp.replica import Age, Replica, ReplicaLost
+from bmad_mcp.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.choosing import MemoryServices
@@ -37,6 +38,8 @@ class OpenProject:
     services: MemoryServices | None = None
     # None: the database answers every read.
     replica: Replica | None = None
+    # The project that the pool's connections begin in; None: they begin in none.
+    begins_in: UUID | None = None
 
 
 class Workspace(Protocol):
@@ -83,16 +86,19 @@ class Call:
 
 @asynccontextmanager
 async def open_call(
-    workspace: Workspace, caller: Caller, operation: str, *, may_be_old: bool = False
+    workspace: Workspace, caller: Caller, operation: str, *, may_be_old: bool = False, alone: bool = False
 ) -> AsyncIterator[Call]:
     """A call whose transaction commits when the block ends well and rolls back when it does not.
 
-    One that may be old reads from the replica where there is one, and raises ReplicaLost when that fails.
+    One that may be old reads from the replica where there is one, and raises ReplicaLost when that fails. With `alone`
+    its statements may be transactions of their own, and are where that saves round trips.
     """
     project = await workspace.project()
     replica = project.replica if may_be_old else None
+    # The trail takes the trace from the transaction.
+    alone = alone and project.begins_in == project.id and current_trace() is None
     begun = None if replica is None else await replica.begin(project.pool, project.id)
-    transaction, age = begun or (Transaction(project.pool, project.id), None)
+    transaction, age = begun or (Transaction(project.pool, project.id, alone), None)
     try:
         try:
             yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services, age)

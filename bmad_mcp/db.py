@@ -20,6 +20,7 @@ from bmad_mcp.telemetry.tracing import current_trace
 logger = logging.getLogger("bmad_mcp.db")
 
 POOL_SIZE = 5
+ACQUIRE_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 30.0
 LIMITS = {
     "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
@@ -102,17 +103,27 @@ async def _keep_connection(connection: asyncpg.Connection) -> None:
 
 @dataclass(slots=True)
 class Transaction:
-    """One transaction on one project, opened by its first statement; statements run in order, never at once."""
+    """One transaction on one project, opened by its first statement; statements run in order, never at once.
+
+    With `alone` each statement is a transaction of its own; the pool's connections must begin in the project.
+    """
 
     pool: asyncpg.Pool
     project_id: UUID
+    alone: bool = False
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     committing: bool = field(default=False, init=False)
     _connection: Any = field(default=None, init=False)
 
     async def _open(self) -> Any:
         if self._connection is None:
-            self._connection = await acquired(self.pool.acquire(timeout=10))
+            # A limit makes a task of the waiting; a connection that is idle is had at once.
+            waiting = {} if self.pool.get_idle_size() else {"timeout": ACQUIRE_SECONDS}
+            self._connection = await acquired(self.pool.acquire(**waiting))
+            if self.alone:
+                # The statement that goes out next commits itself.
+                self.committing = True
+                return self._connection
             # One round trip for all; a UUID and the hexadecimal id of a trace, so nothing can be injected.
             trace = current_trace()
             joined = f", set_config('app.trace', '{trace[0]}', true)" if trace is not None else ""
@@ -149,10 +160,12 @@ class Transaction:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        tag = verb
         with anyio.CancelScope(shield=True):
             try:
-                self.committing = verb == "COMMIT"
-                tag = await connection.execute(verb)
+                if not self.alone:
+                    self.committing = verb == "COMMIT"
+                    tag = await connection.execute(verb)
             except BaseException:
                 connection.terminate()
                 raise
@@ -187,12 +200,17 @@ async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIter
     await transaction.end("COMMIT")
 
 
-async def open_pool(**connect: Any) -> asyncpg.Pool:
-    """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`."""
+async def open_pool(*, begins_in: UUID | None = None, **connect: Any) -> asyncpg.Pool:
+    """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`.
+
+    With `begins_in` its connections see that project where no transaction names another one. Only for servers that are
+    reached directly: a transaction pooler would refuse the setting, or lose it.
+    """
     kind = connect.pop("connection_class", ObservedConnection)
     # What a pooler is sent at the start of a session it refuses, or worse, ignores.
     limits = {} if issubclass(kind, PooledConnection) else LIMITS
-    settings = {"application_name": "bmad-mcp", **limits, **connect.pop("server_settings", {})}
+    project = {"app.project": str(begins_in)} if begins_in is not None else {}
+    settings = {"application_name": "bmad-mcp", **project, **limits, **connect.pop("server_settings", {})}
     return await asyncpg.create_pool(
         min_size=1,
         max_size=POOL_SIZE,
@@ -200,5 +218,8 @@ async def open_pool(**connect: Any) -> asyncpg.Pool:
         reset=_keep_connection,
         connection_class=kind,
         server_settings=settings,
+        timeout=ACQUIRE_SECONDS,
+        # A statement is prepared once in the life of its connection.
+        max_cached_statement_lifetime=0,
         **connect,
     )

@@ -31,6 +31,16 @@ RETRIES = 5
 IDEMPOTENCY_FIELD = "idempotency_key"
 
 
+def never(_: Mapping[str, Any]) -> bool:
+    """For `Operation.alone`: the statements need their transaction."""
+    return False
+
+
+def always(_: Mapping[str, Any]) -> bool:
+    """For `Operation.alone`: the statements need no transaction."""
+    return True
+
+
 @dataclass(frozen=True)
 class Operation:
     """A function `(call, **input) -> Out` and where it is reachable.
@@ -38,7 +48,8 @@ class Operation:
     `route` is the REST verb and path, `toolset` None keeps it off the tool list, `resource` is its `bmad://` address,
     `markdown` renders the result for that resource (JSON without it), `also` names further REST routes; a query in
     one of them (`GET /agents/active?status=active`) fixes arguments. With `may_be_old` a replica of the database may
-    answer; the result is an Aged then.
+    answer; the result is an Aged then. `alone` tells for an input whether its statements need no transaction around
+    them: all but one only read without locks, and that one writes the change and its trail.
     """
 
     run: Callable[..., Awaitable[BaseModel]]
@@ -48,6 +59,7 @@ class Operation:
     markdown: Callable[[Any], str] | None = None
     also: tuple[str, ...] = ()
     may_be_old: bool = False
+    alone: Callable[[Mapping[str, Any]], bool] = never
 
     @property
     def name(self) -> str:
@@ -143,11 +155,13 @@ async def _perform(
     operation: Operation, arguments: Mapping[str, Any], caller: Caller, workspace: Workspace, record: CallRecord
 ) -> BaseModel:
     values, key = operation.check(arguments)
+    # A remembered result is written in the change's own transaction.
+    alone = key is None and operation.alone(values)
     for attempt in range(1, RETRIES + 1):
         call = None
         try:
             may_be_old = operation.may_be_old and attempt == 1
-            async with open_call(workspace, caller, operation.name, may_be_old=may_be_old) as call:
+            async with open_call(workspace, caller, operation.name, may_be_old=may_be_old, alone=alone) as call:
                 record.id, record.project = call.id, call.project_key
                 if key is None:
                     return _aged(await operation.run(call, **values), call)

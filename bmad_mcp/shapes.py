@@ -17,7 +17,8 @@ from bmad_mcp.errors import Invalid
 class Out(BaseModel):
     """A result. Fields that nobody set stay out of the answer, so that it costs few tokens."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Deferred: a start would build them all, and a host that lists tools needs none.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     @classmethod
     def of(cls, row: Mapping[str, Any], **more: Any) -> Self:

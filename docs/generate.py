@@ -1,4 +1,4 @@
-"""Writes docs/reference from the catalogue, the status tables and the settings: `python docs/generate.py`."""
+"""Writes docs/reference, and the tool list that servers read, from the catalogue, the status tables and the settings."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from bmad_mcp.catalog import CATALOG
 from bmad_mcp.lifecycles import LIFECYCLES
 from bmad_mcp.operation import TOOLSETS, Operation
-from bmad_mcp.server.listing import as_tool
+from bmad_mcp.server.listing import MADE, as_line, as_tool
 from bmad_mcp.server.rest.ways import PREFIX, ways_of
 from bmad_mcp.settings import Settings
 
@@ -123,6 +123,11 @@ def settings() -> str:
     return "\n".join(parts) + "\n"
 
 
+def tool_lines() -> str:
+    """Every tool as tools/list shows it, one a line."""
+    return "".join(as_line(one) for one in CATALOG if one.toolset is not None)
+
+
 PAGES = {"tools.md": tools, "statuses.md": statuses, "settings.md": settings}
 
 
@@ -131,6 +136,8 @@ def main() -> None:
     for name, page in PAGES.items():
         (REFERENCE / name).write_text(page())
         sys.stdout.write(f"docs/reference/{name}\n")
+    MADE.write_text(tool_lines())
+    sys.stdout.write(f"{MADE.relative_to(REFERENCE.parent.parent)}\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from bmad_mcp.__main__ import cli
 from bmad_mcp.catalog import CATALOG
+from bmad_mcp.server.listing import MADE
 from bmad_mcp.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,10 @@ def generator():
 def test_the_reference_is_what_the_code_says(name):
     page = generator().PAGES[name]()
     assert (ROOT / "docs" / "reference" / name).read_text() == page, "run: python docs/generate.py"
+
+
+def test_the_tool_list_that_servers_read_is_what_the_code_says():
+    assert MADE.read_text() == generator().tool_lines(), "run: python docs/generate.py"
 
 
 def test_the_reference_names_every_tool_and_variable():

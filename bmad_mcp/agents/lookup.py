@@ -5,8 +5,8 @@ from bmad_mcp.errors import NotFound
 
 FIND = """
 SELECT name FROM bmad_agents
-WHERE project_id = bmad_project() AND (name = $1 OR $1 = ANY(aliases))
-ORDER BY name <> $1, name LIMIT 1
+WHERE project_id = bmad_project() AND (name = $1::text OR $1::text = ANY(aliases))
+ORDER BY name <> $1::text, name LIMIT 1
 """
 NAMES = "SELECT array_agg(name ORDER BY name) FROM bmad_agents WHERE project_id = bmad_project()"
 

@@ -32,7 +32,7 @@ from bmad_mcp.memory.provider import Question
 from bmad_mcp.memory.recall import note_recall, recall_within_budget
 from bmad_mcp.memory.remember import remember_work
 from bmad_mcp.memory.schemas import MemoryFound
-from bmad_mcp.operation import Operation
+from bmad_mcp.operation import Operation, always
 from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encode_cursor
 
 # How many memories a session begins with, and how much of each.
@@ -164,7 +164,9 @@ async def _with_work(call: Call, agent: str) -> Any:
 
 
 OPERATIONS = (
-    Operation(agent_list, "GET /agents", resource="bmad://agents", also=("GET /agents/active?status=active",)),
+    Operation(
+        agent_list, "GET /agents", resource="bmad://agents", also=("GET /agents/active?status=active",), alone=always
+    ),
     Operation(agent_get, "GET /agents/{agent}", toolset="planning", resource="bmad://agents/{agent}"),
     Operation(
         agent_context,

@@ -19,7 +19,7 @@ from bmad_mcp.memory.provider import Question
 from bmad_mcp.memory.recall import note_recall, recall_within_budget
 from bmad_mcp.memory.remember import remember_work
 from bmad_mcp.memory.schemas import MemoryFound
-from bmad_mcp.operation import Operation
+from bmad_mcp.operation import Operation, always
 from bmad_mcp.shapes import (
     AgentName,
     Cursor,
@@ -197,5 +197,5 @@ async def handoff_list(
 OPERATIONS = (
     Operation(handoff_offer, "POST /handoffs"),
     Operation(handoff_accept, "POST /handoffs/{handoff}/accept"),
-    Operation(handoff_list, "GET /handoffs"),
+    Operation(handoff_list, "GET /handoffs", alone=always),
 )

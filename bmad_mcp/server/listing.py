@@ -1,11 +1,16 @@
 """What tools/list shows of an operation: lean schemas, because every model that connects pays for them."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from mcp_types import Tool, ToolAnnotations
+from pydantic_core import from_json
 
 from bmad_mcp.operation import Operation
 
+# One tool a line, as `as_tool` makes it: making them builds the schemas of all operations, a tenth of a start.
+MADE = Path(__file__).with_name("tools.jsonl")
 # Checked by the server all the same; a model gains nothing from reading them.
 _UNTOLD = frozenset(
     {"title", "maxLength", "minLength", "pattern", "additionalProperties", "maxItems", "minItems", "default"}
@@ -75,3 +80,17 @@ def as_tool(operation: Operation) -> Tool:
             open_world_hint=False,
         ),
     )
+
+
+def as_line(operation: Operation) -> str:
+    """The operation's line in MADE."""
+    return as_tool(operation).model_dump_json(by_alias=True, exclude_none=True) + "\n"
+
+
+def listed(operations: Iterable[Operation]) -> list[Tool]:
+    """What tools/list shows of these; one that MADE has no line of yet is made from its code."""
+    made = {}
+    for line in MADE.read_bytes().splitlines():
+        told = from_json(line)
+        made[told["name"]] = told
+    return [Tool.model_validate(made[one.name]) if one.name in made else as_tool(one) for one in operations]

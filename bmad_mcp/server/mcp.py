@@ -44,7 +44,7 @@ from bmad_mcp.identity.rights import ACCESS, Access
 from bmad_mcp.operation import Operation, perform
 from bmad_mcp.server import prompts
 from bmad_mcp.server.dashboard import app_views
-from bmad_mcp.server.listing import as_tool
+from bmad_mcp.server.listing import listed
 from bmad_mcp.server.mcp_requests import RequestObservation
 from bmad_mcp.server.resources import RESOURCES, find_resource, mime_type, text_of
 
@@ -84,7 +84,7 @@ class McpFace:
         self._read_only = read_only
         self._toolsets = toolsets
         self._tools = {one.name: one for one in shown if one.toolset in toolsets}
-        self._listing = [as_tool(one) for one in self._tools.values()]
+        self._listing = listed(self._tools.values())
         self.server: Server[Any] = Server(
             "bmad-mcp",
             version=__version__,

@@ -9,7 +9,7 @@ from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Conflict, Invalid
 from bmad_mcp.lifecycles import STORY, StoryStatus
-from bmad_mcp.operation import Operation
+from bmad_mcp.operation import Operation, always
 from bmad_mcp.shapes import (
     AgentName,
     Cursor,
@@ -244,9 +244,11 @@ OPERATIONS = (
     Operation(epic_list, "GET /epics", toolset="planning"),
     Operation(epic_get, "GET /epics/{epic}", toolset="planning", resource="bmad://epics/{epic}"),
     Operation(story_create, "POST /stories"),
-    Operation(story_list, "GET /stories", resource="bmad://stories"),
+    Operation(story_list, "GET /stories", resource="bmad://stories", alone=always),
     Operation(story_next, "GET /stories/next"),
-    Operation(story_get, "GET /stories/{story}", resource="bmad://stories/{story}", markdown=story_markdown),
+    Operation(
+        story_get, "GET /stories/{story}", resource="bmad://stories/{story}", markdown=story_markdown, alone=always
+    ),
     Operation(story_update, "PATCH /stories/{story}"),
     Operation(gate_record, "POST /gates", toolset="quality"),
     Operation(gate_get, "GET /gates/{story}", toolset="quality"),

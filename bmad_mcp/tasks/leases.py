@@ -2,6 +2,7 @@
 
 from typing import NoReturn
 
+from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.call import Call
 from bmad_mcp.errors import Conflict, LeaseLost, NotFound
 from bmad_mcp.lifecycles import TASK, TaskStatus
@@ -12,11 +13,12 @@ CLAIM_ATTEMPTS = 5
 
 
 async def claim_best(call: Call, agent: str, seconds: int) -> TaskClaim:
-    """Take the best task that is ready for this role; a claim of null says why there is none."""
+    """Take the best task that is ready for this role; a claim of null says why there is none. Raises NotFound."""
     for _ in range(CLAIM_ATTEMPTS):
         row = await call.db.fetchrow(queries.CLAIM, agent, seconds, call.operation, call.caller.principal, call.id)
         if row["key"] is not None:
             return _claimed(row)
+        agent = row["holder"] or await agent_name(call, agent)
         # Candidates that others were taking at this very moment: look once more.
         if row["candidates"] == 0:
             break

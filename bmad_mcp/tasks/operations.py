@@ -1,5 +1,6 @@
 """What can be done with tasks."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
 from bmad_mcp.lifecycles import TASK, TaskStatus
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.remember import remember_work
-from bmad_mcp.operation import Operation
+from bmad_mcp.operation import Operation, always
 from bmad_mcp.shapes import (
     AgentName,
     Cursor,
@@ -145,10 +146,9 @@ async def task_claim(
     lease_seconds: LeaseSeconds = 900,
 ) -> TaskClaim:
     """Take a task for yourself. Keep its lease number: heartbeat, update and complete need it."""
-    holder = await agent_name(call, agent)
-    if task is not None:
-        return await claim_named(call, number_of(task), holder, lease_seconds, TaskStatus.ACTIVE)
-    return await claim_best(call, holder, lease_seconds)
+    if task is None:
+        return await claim_best(call, agent, lease_seconds)
+    return await claim_named(call, number_of(task), await agent_name(call, agent), lease_seconds, TaskStatus.ACTIVE)
 
 
 async def task_start(
@@ -282,13 +282,18 @@ def _int4(value: int | None) -> int | None:
     return None if value is None else max(-(2**31), min(value, 2**31 - 1))
 
 
+def _locks_nothing(given: Mapping[str, Any]) -> bool:
+    """Whether a new task is one statement: its story and what it waits for are locked until it is there."""
+    return given["story"] is None and not given["depends_on"]
+
+
 OPERATIONS = (
-    Operation(task_create, "POST /tasks/create"),
-    Operation(task_list, "GET /tasks", also=("GET /agents/{agent}/tasks",)),
-    Operation(task_get, "GET /tasks/{task}", resource="bmad://tasks/{task}"),
-    Operation(task_claim, "POST /tasks/claim"),
-    Operation(task_start, "POST /tasks/{task}/start"),
-    Operation(task_heartbeat, "POST /tasks/{task}/heartbeat"),
+    Operation(task_create, "POST /tasks/create", alone=_locks_nothing),
+    Operation(task_list, "GET /tasks", also=("GET /agents/{agent}/tasks",), alone=always),
+    Operation(task_get, "GET /tasks/{task}", resource="bmad://tasks/{task}", alone=always),
+    Operation(task_claim, "POST /tasks/claim", alone=always),
+    Operation(task_start, "POST /tasks/{task}/start", alone=always),
+    Operation(task_heartbeat, "POST /tasks/{task}/heartbeat", alone=always),
     Operation(task_update, "PATCH /tasks/{task}"),
     Operation(task_complete, "POST /tasks/{task}/complete"),
 )

@@ -1,6 +1,7 @@
 """SQL of tasks: the hot paths change, audit and return in one statement."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.agents.lookup import FIND as FIND_AGENT
 from bmad_mcp.lifecycles import EPIC, STORY, TASK, StoryStatus, TaskStatus
 
 OPEN = "status NOT IN ('completed', 'cancelled')"
@@ -72,23 +73,29 @@ WHERE project_id = bmad_project() AND key = $1 FOR SHARE
 """
 WORKFLOW_FOR_TASK = "SELECT id FROM bmad_workflows WHERE project_id = bmad_project() AND number = $1"
 
+# OFFSET 0: what it waits for is found first, then each of those by its key, whatever the planner knows of the tables.
+# No partition of the trail from before the task or after now is opened.
 GET = f"""
 SELECT t.id, {TASK_FIELDS}, t.created_at,
     (t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open) AS ready,
     (SELECT 'W-' || w.number FROM bmad_workflows w
      WHERE w.project_id = t.project_id AND w.id = t.workflow_id) AS workflow,
-    (SELECT array_agg('T-' || d.number ORDER BY d.number) FROM bmad_task_dependencies e
-     JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
-     WHERE e.project_id = t.project_id AND e.task_id = t.id) AS depends_on,
-    (SELECT array_agg('T-' || d.number ORDER BY d.number) FROM bmad_task_dependencies e
-     JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
-     WHERE e.project_id = t.project_id AND e.task_id = t.id AND d.{OPEN}) AS waits_for,
+    waiting.depends_on, waiting.waits_for,
     (SELECT jsonb_agg(jsonb_build_object('at', h.at, 'operation', h.operation, 'agent', h.agent,
         'note', h.detail ->> 'note') ORDER BY h.id)
      FROM (SELECT a.id, a.at, a.operation, a.agent, a.detail FROM bmad_agent_activity a
            WHERE a.project_id = t.project_id AND a.subject = 'task T-' || t.number
+             AND a.at >= t.created_at AND a.at <= statement_timestamp()
            ORDER BY a.id DESC LIMIT 10) h) AS history
-FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
+FROM bmad_tasks t CROSS JOIN LATERAL (
+    SELECT array_agg('T-' || d.number ORDER BY d.number) AS depends_on,
+        array_agg('T-' || d.number ORDER BY d.number) FILTER (WHERE d.{OPEN}) AS waits_for
+    FROM bmad_task_dependencies e CROSS JOIN LATERAL (
+        SELECT x.number, x.status FROM bmad_tasks x WHERE x.project_id = e.project_id AND x.id = e.depends_on_id OFFSET 0
+    ) AS d
+    WHERE e.project_id = t.project_id AND e.task_id = t.id
+) AS waiting
+WHERE t.project_id = bmad_project() AND t.number = $1
 """
 
 # The best ready tasks of the role, of no role, and those whose holder let the lease pass; the first that nobody
@@ -108,24 +115,26 @@ STARTS_STORY = f"""story AS (
 # What may be claimed now; the arms of a claim and the list of ready tasks must agree.
 READY = "t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open"
 LEFT_BEHIND = f"t.status IN ('active', 'in_progress') AND {LEASE_PASSED} AND t.open_dependencies = 0 AND t.story_open"
+# Of whoever answers to the name; of nobody, when nobody does.
+HOLDER = "(SELECT name FROM holder)"
 CLAIM = f"""
-WITH candidate AS (
-    (SELECT {CANDIDATE} AND {READY} AND t.agent = $1::text
+WITH holder AS MATERIALIZED ({FIND_AGENT}), candidate AS (
+    (SELECT {CANDIDATE} AND {READY} AND t.agent = {HOLDER}
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
     (SELECT {CANDIDATE} AND {READY} AND t.agent = ''
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.agent IN ($1::text, '')
+    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.agent IN ({HOLDER}, '')
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
     SELECT t.id FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND t.id IN (SELECT id FROM candidate)
+    WHERE t.project_id = bmad_project() AND t.id IN (SELECT id FROM candidate) AND EXISTS (SELECT FROM holder)
       AND (({READY}) OR ({LEFT_BEHIND}))
     ORDER BY t.priority DESC, t.number
     LIMIT 1 FOR UPDATE SKIP LOCKED
 ), t AS (
-    UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.ACTIVE)}, lease = t.lease + 1, lease_agent = $1::text,
+    UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.ACTIVE)}, lease = t.lease + 1, lease_agent = {HOLDER},
         lease_seconds = $2::int,
         lease_until = clock_timestamp() + make_interval(secs => $2::int),
         started_at = coalesce(t.started_at, now()), updated_at = now(), version = t.version + 1
@@ -134,9 +143,9 @@ WITH candidate AS (
     RETURNING t.*
 ), {STARTS_STORY}, audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
-    SELECT t.project_id, $3::text, 'task T-' || t.number, $1::text, $4::text, $5::text, jsonb_build_object('lease', t.lease) FROM t
+    SELECT t.project_id, $3::text, 'task T-' || t.number, {HOLDER}, $4::text, $5::text, jsonb_build_object('lease', t.lease) FROM t
 )
-SELECT (SELECT count(*) FROM candidate) AS candidates, taken.*
+SELECT {HOLDER} AS holder, (SELECT count(*) FROM candidate) AS candidates, taken.*
 FROM (SELECT 1) AS one LEFT JOIN (SELECT {TASK_FIELDS} FROM t) AS taken ON true
 """
 

@@ -14,7 +14,7 @@ from bmad_mcp.lifecycles import WORKFLOW, WorkflowStatus, WorkflowType, move
 from bmad_mcp.memory.look_up import look_up
 from bmad_mcp.memory.recall import note_recall, recall_within_budget
 from bmad_mcp.memory.schemas import MemoryFound
-from bmad_mcp.operation import Operation
+from bmad_mcp.operation import Operation, always
 from bmad_mcp.projects.counters import next_number
 from bmad_mcp.shapes import (
     Cursor,
@@ -246,8 +246,8 @@ def _stage_brief(row: Any) -> StageBrief:
 OPERATIONS = (
     Operation(workflow_types, "GET /workflows/types", toolset="planning"),
     Operation(workflow_start, "POST /workflows/start"),
-    Operation(workflow_list, "GET /workflows", also=("GET /workflows/active?status=active",)),
-    Operation(workflow_get, "GET /workflows/{workflow}", resource="bmad://workflows/{workflow}"),
+    Operation(workflow_list, "GET /workflows", also=("GET /workflows/active?status=active",), alone=always),
+    Operation(workflow_get, "GET /workflows/{workflow}", resource="bmad://workflows/{workflow}", alone=always),
     Operation(workflow_advance, "POST /workflows/{workflow}/advance"),
     Operation(workflow_pause, "POST /workflows/{workflow}/pause"),
     Operation(workflow_resume, "POST /workflows/{workflow}/resume"),

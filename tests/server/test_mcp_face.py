@@ -37,7 +37,14 @@ async def test_the_default_listing_is_lean(workspace):
     assert {tool.name for tool in tools} == {one.name for one in CATALOG if one.toolset == "core"}
     assert len(tools) == 29
     told = [{"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema} for tool in tools]
-    assert tokens(told) <= 3_500
+    assert tokens(told) <= 3_000
+
+
+async def test_the_listing_of_all_toolsets_is_lean(workspace):
+    async with Client(face(workspace, toolsets=TOOLSETS).server) as client:
+        tools = (await client.list_tools()).tools
+    told = [{"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema} for tool in tools]
+    assert tokens(told) <= 9_000
 
 
 async def test_every_tool_says_what_it_takes_gives_and_does(client):
