@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import Transaction, project_transaction, uuid7
+from bmad_mcp.db import POOL_WAIT_SECONDS, Transaction, project_transaction, uuid7
+from bmad_mcp.errors import Overloaded
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.choosing import MemoryServices
@@ -25,6 +26,29 @@ class Caller:
     kind: str = "agent"
 
 
+@dataclass(slots=True)
+class Capacity:
+    """What a process takes on: so many calls at once (None: any number), each waiting so long for a connection."""
+
+    most: int | None = None
+    wait_seconds: float = POOL_WAIT_SECONDS
+    under_way: int = field(default=0, init=False)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one call while the block runs; raises Overloaded when there is none."""
+        if self.most is not None and self.under_way >= self.most:
+            raise Overloaded(
+                f"The server has {self.under_way} calls under way and takes on no more. Nothing was begun; call again"
+                f" in {Overloaded.retry_after} seconds."
+            )
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class OpenProject:
     """A project that is ready for calls."""
@@ -34,6 +58,8 @@ class OpenProject:
     pool: asyncpg.Pool
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
+    # The same for all projects of a process.
+    capacity: Capacity = field(default_factory=Capacity)
 
 
 class Workspace(Protocol):
@@ -72,7 +98,7 @@ class Call:
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
         """A short transaction of its own, for what must be said before the call's own one begins."""
-        async with project_transaction(self.db.pool, self.project_id) as transaction:
+        async with project_transaction(self.db.pool, self.project_id, self.db.wait_seconds) as transaction:
             yield transaction
 
 
@@ -80,10 +106,11 @@ class Call:
 async def open_call(workspace: Workspace, caller: Caller, operation: str) -> AsyncIterator[Call]:
     """A call whose transaction commits when the block ends well and rolls back when it does not."""
     project = await workspace.project()
-    transaction = Transaction(project.pool, project.id)
-    try:
-        yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
-    except BaseException:
-        await transaction.end("ROLLBACK")
-        raise
-    await transaction.end("COMMIT")
+    with project.capacity.place():
+        transaction = Transaction(project.pool, project.id, project.capacity.wait_seconds)
+        try:
+            yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
+        except BaseException:
+            await transaction.end("ROLLBACK")
+            raise
+        await transaction.end("COMMIT")

@@ -20,6 +20,8 @@ from bmad_mcp.telemetry.tracing import current_trace
 logger = logging.getLogger("bmad_mcp.db")
 
 POOL_SIZE = 5
+# How long a transaction waits for a connection where nobody said otherwise.
+POOL_WAIT_SECONDS = 10.0
 STATEMENT_TIMEOUT_SECONDS = 30.0
 # What work that goes on by itself survives. The last comes when a connection ends in the middle of another statement.
 DATABASE_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -52,13 +54,14 @@ class Transaction:
 
     pool: asyncpg.Pool
     project_id: UUID
+    wait_seconds: float = POOL_WAIT_SECONDS
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     committing: bool = field(default=False, init=False)
     _connection: Any = field(default=None, init=False)
 
     async def _open(self) -> Any:
         if self._connection is None:
-            self._connection = await acquired(self.pool.acquire(timeout=10))
+            self._connection = await acquired(self.pool.acquire(timeout=self.wait_seconds))
             # One round trip for all; a UUID and the hexadecimal id of a trace, so nothing can be injected.
             trace = current_trace()
             joined = f", set_config('app.trace', '{trace[0]}', true)" if trace is not None else ""
@@ -114,9 +117,11 @@ def rows_of(tag: str) -> int:
 
 
 @asynccontextmanager
-async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIterator[Transaction]:
+async def project_transaction(
+    pool: asyncpg.Pool, project_id: UUID, wait_seconds: float = POOL_WAIT_SECONDS
+) -> AsyncIterator[Transaction]:
     """A transaction of a worker's own: commits when the block ends well, rolls back when it does not."""
-    transaction = Transaction(pool, project_id)
+    transaction = Transaction(pool, project_id, wait_seconds)
     try:
         yield transaction
     except BaseException:
@@ -125,10 +130,14 @@ async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIter
     await transaction.end("COMMIT")
 
 
-async def open_pool(**connect: Any) -> asyncpg.Pool:
-    """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`."""
+async def open_pool(*, read_only: bool = False, **connect: Any) -> asyncpg.Pool:
+    """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`.
+
+    With `read_only` PostgreSQL refuses every write on them (25006).
+    """
     settings = {
         "application_name": "bmad-mcp",
+        **({"default_transaction_read_only": "on"} if read_only else {}),
         "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
         "lock_timeout": "10000",
         "idle_in_transaction_session_timeout": "60000",

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 import uvicorn
 
 from bmad_mcp.app import ProjectWorkspace, open_workspace
+from bmad_mcp.call import Capacity
 from bmad_mcp.commands.background import in_background
 from bmad_mcp.commands.exposure import Exposure, browser_sign_in, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.telling import telling
+from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.server.auth import Resource
 from bmad_mcp.server.dashboard.shown_settings import shown_settings
@@ -73,7 +75,8 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
     if exposure.is_authenticated:
         tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
-        async with open_workspace(settings, tell) as workspace:
+        capacity = Capacity(settings.calls_at_once, settings.pool_wait_seconds)
+        async with open_workspace(settings, tell, capacity=capacity) as workspace:
             readiness = Readiness(workspace)
             face = McpFace(
                 workspace,
@@ -115,6 +118,13 @@ def _configuration(
         page,
         resource=resource,
         verifier=verifier,
+        rates=Rates(
+            workspace,
+            principal=settings.rate_principal,
+            project=settings.rate_project,
+            # A bucket is written to.
+            shared=not settings.read_only,
+        ),
         names=exposure.names,
         rest_origins=settings.cors_origins,
         metrics=metrics,

@@ -13,7 +13,7 @@ import asyncpg
 
 from bmad_mcp.call import OpenProject, Workspace
 from bmad_mcp.db import Transaction
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import Overloaded, Unavailable
 from bmad_mcp.identity import queries
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rights import Role
@@ -51,7 +51,7 @@ class StaticTokens:
         if principal is not None and now < until:
             return principal
         self._known.pop(presented, None)
-        found = await on_database(self._workspace, lambda opened: _find(opened.pool, presented))
+        found = await on_database(self._workspace, lambda opened: _find(opened, presented))
         if found is not None:
             self._known[presented] = (now + CACHE_SECONDS, found)
             if len(self._known) > CACHED_TOKENS:
@@ -59,8 +59,9 @@ class StaticTokens:
         return found
 
 
-async def _find(pool: asyncpg.Pool, presented: Presented) -> Principal | None:
-    async with pool.acquire(timeout=10) as connection, connection.transaction():
+async def _find(opened: OpenProject, presented: Presented) -> Principal | None:
+    acquiring = opened.pool.acquire(timeout=opened.capacity.wait_seconds)
+    async with acquiring as connection, connection.transaction():
         await connection.execute(queries.SEEK, presented.id)
         rows = await connection.fetch(queries.FIND, presented.id)
         good = [row for row in rows if hmac.compare_digest(row["secret_hash"], presented.secret_hash)]
@@ -82,7 +83,7 @@ async def find_role(workspace: Workspace, key: str | None, principal: Principal)
 
     async def find(home: OpenProject) -> tuple[OpenProject, Role] | None:
         project = home if key is None or key == home.key else await _named(home, key)
-        transaction = Transaction(home.pool, project.id)
+        transaction = Transaction(home.pool, project.id, home.capacity.wait_seconds)
         try:
             role = await transaction.fetchval(queries.ROLE, principal.name)
         finally:
@@ -98,7 +99,8 @@ NOWHERE = UUID(int=0)
 
 
 async def _named(home: OpenProject, key: str) -> OpenProject:
-    async with home.pool.acquire(timeout=10) as connection, connection.transaction():
+    acquiring = home.pool.acquire(timeout=home.capacity.wait_seconds)
+    async with acquiring as connection, connection.transaction():
         await connection.execute(SEEK, key)
         found = await connection.fetchval(FIND, key)
     return replace(home, id=found or NOWHERE, key=key)
@@ -110,7 +112,7 @@ async def on_database(workspace: Workspace, work: Callable[[OpenProject], Awaita
         try:
             return await work(await workspace.project())
         except TimeoutError:
-            raise Unavailable("The server is busy: no connection to the database was free. Try again.") from None
+            raise Overloaded("The server is busy: no connection to the database was free. Try again.") from None
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             if not (is_first and await workspace.mend()):
                 raise Unavailable("The database does not answer. Try again in a few seconds.") from error
