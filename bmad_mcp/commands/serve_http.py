@@ -14,8 +14,10 @@ from bmad_mcp.call import Capacity
 from bmad_mcp.commands.background import in_background
 from bmad_mcp.commands.exposure import Exposure, browser_sign_in, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
+from bmad_mcp.commands.hearing import hearing_of_access
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.telling import telling
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.server.auth import Resource
@@ -85,8 +87,9 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
                 toolsets=settings.toolsets,
                 read_only=settings.read_only,
             )
-            server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness))
-            async with in_background(workspace, tell):
+            changes = AccessChanges() if exposure.is_authenticated else None
+            server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness, changes))
+            async with in_background(workspace, tell), hearing_of_access(workspace, changes):
                 await _run(server, face, listener, workspace, address, stopping, readiness)
 
 
@@ -97,13 +100,15 @@ def _configuration(
     workspace: ProjectWorkspace,
     address: str,
     readiness: Readiness,
+    changes: AccessChanges | None,
 ) -> uvicorn.Config:
     page = FirstPage(workspace, settings.project, address, stdio_command(settings))
     issuers = (settings.auth_issuer,) if settings.auth_issuer else ()
     resource = Resource(address, issuers, scope_words(settings), settings.read_only)
     verifier = None
     if exposure.is_authenticated:
-        verifier = AnyOf(StaticTokens(workspace), provider_tokens(settings, resource.identifier))
+        static = StaticTokens(workspace, changes=changes)
+        verifier = AnyOf(static, provider_tokens(settings, resource.identifier))
     token = settings.metrics_token
     metrics = MetricsPage(
         workspace,
@@ -125,6 +130,7 @@ def _configuration(
             # A bucket is written to.
             shared=not settings.read_only,
         ),
+        changes=changes,
         names=exposure.names,
         rest_origins=settings.cors_origins,
         metrics=metrics,

@@ -28,6 +28,9 @@ REVOKE = """
 UPDATE mcp_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING project_id, name
 """
 
+# To every server, with the commit; it says nothing but that.
+TELL_CHANGE = "SELECT pg_notify('bmad_access', '')"
+
 ROLE = "SELECT role FROM mcp_members WHERE project_id = bmad_project() AND principal = $1"
 LIST_MEMBERS = """
 SELECT principal, role, created_at, updated_at FROM mcp_members WHERE project_id = bmad_project() ORDER BY principal

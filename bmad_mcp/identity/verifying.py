@@ -15,6 +15,7 @@ from bmad_mcp.call import OpenProject, Workspace
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import Overloaded, Unavailable
 from bmad_mcp.identity import queries
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rights import Role
 from bmad_mcp.identity.token_form import Presented, read_token
@@ -34,26 +35,33 @@ class Verifier(Protocol):
 
 
 class StaticTokens:
-    """The tokens of this server; a good one is remembered for three seconds."""
+    """The tokens of this server; a good one is remembered for three seconds, or until the changes tell of one."""
 
-    def __init__(self, workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        clock: Callable[[], float] = time.monotonic,
+        changes: AccessChanges | None = None,
+    ) -> None:
         self._workspace = workspace
         self._clock = clock
-        self._known: OrderedDict[Presented, tuple[float, Principal]] = OrderedDict()
+        self._changes = changes or AccessChanges()
+        self._known: OrderedDict[Presented, tuple[float, int, Principal]] = OrderedDict()
 
     async def principal(self, text: str) -> Principal | None:
         """Whose token this is; None when it is unknown, expired or revoked."""
         presented = read_token(text)
         if presented is None:
             return None
-        now = self._clock()
-        until, principal = self._known.get(presented, (0.0, None))
-        if principal is not None and now < until:
+        # The count before the question: a change meanwhile makes the answer one of yesterday.
+        now, count = self._clock(), self._changes.count
+        until, known_at, principal = self._known.get(presented, (0.0, count, None))
+        if principal is not None and now < until and known_at == count:
             return principal
         self._known.pop(presented, None)
         found = await on_database(self._workspace, lambda opened: _find(opened, presented))
         if found is not None:
-            self._known[presented] = (now + CACHE_SECONDS, found)
+            self._known[presented] = (now + CACHE_SECONDS, count, found)
             if len(self._known) > CACHED_TOKENS:
                 self._known.popitem(last=False)
         return found

@@ -18,6 +18,7 @@ from starlette.types import Scope as Connection
 
 from bmad_mcp.call import Caller, OpenProject, Workspace
 from bmad_mcp.errors import Forbidden, RateLimited, Unavailable
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
@@ -119,6 +120,7 @@ class Authentication:
         recheck_seconds: float = RECHECK_SECONDS,
         *,
         rates: Rates | None = None,
+        changes: AccessChanges | None = None,
     ) -> None:
         self._app = app
         self._workspace = workspace
@@ -126,6 +128,7 @@ class Authentication:
         self._verifier = verifier
         self._recheck_seconds = recheck_seconds
         self._rates = rates or Rates(workspace, principal=0, project=0)
+        self._changes = changes or AccessChanges()
         self._members: OrderedDict[tuple[str, str | None], UUID] = OrderedDict()
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -231,7 +234,7 @@ class Authentication:
 
     async def _watch(self, scope: Connection, running: anyio.CancelScope) -> None:
         while True:
-            await asyncio.sleep(self._recheck_seconds)
+            await self._changes.wait(self._recheck_seconds)
             try:
                 assert self._verifier is not None
                 await self._access(await self._proved(self._verifier, scope), Headers(scope=scope))

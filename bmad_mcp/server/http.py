@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bmad_mcp import __version__
 from bmad_mcp.call import Caller, Workspace
 from bmad_mcp.errors import Forbidden, RateLimited
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.verifying import Verifier
@@ -143,6 +144,7 @@ def build_app(
     resource: Resource | None = None,
     verifier: Verifier | None = None,
     rates: Rates | None = None,
+    changes: AccessChanges | None = None,
     names: Names | None = None,
     rest_origins: Collection[str] = (),
     metrics: "MetricsPage | None" = None,
@@ -152,7 +154,8 @@ def build_app(
 ) -> ASGIApp:
     """The application; every route is behind the guard, and with a verifier behind authentication and its rates.
 
-    Without `metrics` there is no /metrics. Whoever gives a `readiness` can end it before the server ends.
+    When `changes` tell of one, answers that are under way are looked at again. Without `metrics` there is no /metrics.
+    Whoever gives a `readiness` can end it before the server ends.
     """
     manager = StreamableHTTPSessionManager(face.server, stateless=True)
     readiness = readiness or Readiness(workspace)
@@ -208,6 +211,8 @@ def build_app(
     if metrics is not None:
         routes.append(Route(METRICS_PATH, exposition))
     app = Starlette(routes=routes, lifespan=lifespan)
-    guarded = CrossOrigin(Authentication(app, workspace, described, verifier, rates=rates), rest_origins)
+    guarded = CrossOrigin(
+        Authentication(app, workspace, described, verifier, rates=rates, changes=changes), rest_origins
+    )
     whole = Guard(JoinedTraces(guarded), HEADERS, names, rest_origins)
     return whole if metrics is None else metrics.counting(whole)
