@@ -44,6 +44,16 @@ async def _prepare_connection(connection: asyncpg.Connection) -> None:
         )
 
 
+async def _prepare_for_reading(connection: asyncpg.Connection) -> None:
+    await _prepare_connection(connection)
+    # A pooler may drop what a connection asks for at its start.
+    if await connection.fetchval("SHOW default_transaction_read_only") != "on":
+        raise Unavailable(
+            "The server is read-only, and the way to its database does not keep connections so. Set BMAD_DATABASE_URL to"
+            " the address without the pooler."
+        )
+
+
 async def _keep_connection(connection: asyncpg.Connection) -> None:
     """Replaces asyncpg's reset round trip: nothing that outlives a transaction is ever set on a connection."""
 
@@ -146,7 +156,7 @@ async def open_pool(*, read_only: bool = False, **connect: Any) -> asyncpg.Pool:
     return await asyncpg.create_pool(
         min_size=1,
         max_size=POOL_SIZE,
-        init=_prepare_connection,
+        init=_prepare_for_reading if read_only else _prepare_connection,
         reset=_keep_connection,
         connection_class=ObservedConnection,
         server_settings=settings,

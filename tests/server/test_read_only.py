@@ -15,7 +15,7 @@ from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME, CATALOG
 from bmad_mcp.db import open_pool
-from bmad_mcp.errors import Forbidden
+from bmad_mcp.errors import Forbidden, Unavailable
 from bmad_mcp.operation import IDEMPOTENCY_FIELD, TOOLSETS, perform
 from bmad_mcp.sample import FOLDER
 from bmad_mcp.server.mcp import McpFace
@@ -71,6 +71,12 @@ async def test_no_statement_lifts_the_bound_by_accident(reading):
         for statement in ("DELETE FROM bmad_tasks", "CREATE TABLE x ()", "SELECT nextval('mcp_pgqueuer_id_seq')"):
             with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
                 await connection.execute(statement)
+
+
+async def test_a_way_to_the_database_that_drops_the_bound_is_not_taken(database):
+    dropped = {**database.app.get("server_settings", {}), "default_transaction_read_only": "off"}
+    with pytest.raises(Unavailable, match="does not keep connections so"):
+        await open_pool(read_only=True, **{**database.app, "server_settings": dropped})
 
 
 async def test_a_server_process_offers_no_write_and_runs_none(server_env):
