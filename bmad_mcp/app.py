@@ -4,14 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.call import OpenProject
+from bmad_mcp.call import Capacity, OpenProject
 from bmad_mcp.db import STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
@@ -116,10 +116,10 @@ class Database:
             return (await self.connections()).app
         return await _as_app_role(self.settings.database_direct_url.get_secret_value())
 
-    async def open_pool(self, begins_in: UUID | None = None) -> asyncpg.Pool:
+    async def open_pool(self, *, begins_in: UUID | None = None, read_only: bool = False) -> asyncpg.Pool:
         """Connections of the app's role to the migrated database; raises Unavailable with what to do."""
         try:
-            return await open_pool(begins_in=begins_in, **(await self.migrated()).app)
+            return await open_pool(begins_in=begins_in, read_only=read_only, **(await self.migrated()).app)
         except BmadError:
             raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
@@ -237,9 +237,10 @@ def connect_memory(settings: Settings, read_seconds: float) -> "MemoryServices":
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
-    def __init__(self, settings: Settings, progress: Progress = untold) -> None:
+    def __init__(self, settings: Settings, progress: Progress = untold, capacity: Capacity | None = None) -> None:
         self.settings = settings
         self.database = Database(settings, progress)
+        self._capacity = capacity or Capacity()
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
@@ -268,17 +269,22 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-            if begins_in := project_id if self._is_of_one_project() else None:
-                await pool.close()
-                pool = await self.database.open_pool(begins_in)
-            opened = OpenProject(project_id, self.settings.project, pool, self._services, self._replica, begins_in)
+                opened = OpenProject(
+                    project_id, self.settings.project, pool, self._services, self._replica, self._capacity
+                )
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
+            begins_in = project_id if self._is_of_one_project() else None
+            if begins_in is None and not self.settings.read_only:
+                return opened
         except BaseException:
             pool.terminate()
             raise
-        return opened
+        # What a start itself makes is made; from here on a server that only reads can write nothing.
+        await pool.close()
+        pool = await self.database.open_pool(begins_in=begins_in, read_only=self.settings.read_only)
+        return replace(opened, pool=pool, begins_in=begins_in)
 
     def _is_of_one_project(self) -> bool:
         """Whether nobody asks for another project, and no pooler shares the connections with other programs."""
@@ -357,13 +363,13 @@ def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
 
 @asynccontextmanager
 async def open_workspace(
-    settings: Settings, progress: Progress = untold, *, after_seconds: float = 0
+    settings: Settings, progress: Progress = untold, *, after_seconds: float = 0, capacity: Capacity | None = None
 ) -> AsyncIterator[ProjectWorkspace]:
     """A workspace that opens in the background and is closed at the end; `progress` hears what it does.
 
     With `after_seconds` it opens that much later, or with the first call.
     """
-    workspace = ProjectWorkspace(settings, progress)
+    workspace = ProjectWorkspace(settings, progress, capacity)
     opening = asyncio.get_running_loop().call_later(after_seconds, workspace.open)
     try:
         yield workspace

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import DATABASE_FAILURES, Transaction, project_transaction, uuid7
+from bmad_mcp.db import DATABASE_FAILURES, POOL_WAIT_SECONDS, Transaction, project_transaction, uuid7
+from bmad_mcp.errors import Overloaded
 from bmad_mcp.replica import Age, Replica, ReplicaLost
 from bmad_mcp.telemetry.tracing import current_trace
 
@@ -27,6 +28,29 @@ class Caller:
     kind: str = "agent"
 
 
+@dataclass(slots=True)
+class Capacity:
+    """What a process takes on: so many calls at once (None: any number), each waiting so long for a connection."""
+
+    most: int | None = None
+    wait_seconds: float = POOL_WAIT_SECONDS
+    under_way: int = field(default=0, init=False)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one call while the block runs; raises Overloaded when there is none."""
+        if self.most is not None and self.under_way >= self.most:
+            raise Overloaded(
+                f"The server has {self.under_way} calls under way and takes on no more. Nothing was begun; call again"
+                f" in {Overloaded.retry_after} seconds."
+            )
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class OpenProject:
     """A project that is ready for calls."""
@@ -38,6 +62,8 @@ class OpenProject:
     services: MemoryServices | None = None
     # None: the database answers every read.
     replica: Replica | None = None
+    # The same for all projects of a process.
+    capacity: Capacity = field(default_factory=Capacity)
     # The project that the pool's connections begin in; None: they begin in none.
     begins_in: UUID | None = None
 
@@ -80,7 +106,7 @@ class Call:
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
         """A short transaction of its own, for what must be said before the call's own one begins."""
-        async with project_transaction(self.db.pool, self.project_id) as transaction:
+        async with project_transaction(self.db.pool, self.project_id, self.db.wait_seconds) as transaction:
             yield transaction
 
 
@@ -97,17 +123,21 @@ async def open_call(
     replica = project.replica if may_be_old else None
     # The trail takes the trace from the transaction.
     alone = alone and project.begins_in == project.id and current_trace() is None
-    begun = None if replica is None else await replica.begin(project.pool, project.id)
-    transaction, age = begun or (Transaction(project.pool, project.id, alone), None)
-    try:
+    with project.capacity.place():
+        begun = None if replica is None else await replica.begin(project.pool, project.id)
+        transaction, age = begun or (
+            Transaction(project.pool, project.id, project.capacity.wait_seconds, alone=alone),
+            None,
+        )
         try:
-            yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services, age)
-        except BaseException:
-            await transaction.end("ROLLBACK")
-            raise
-        await transaction.end("COMMIT")
-    except DATABASE_FAILURES as error:
-        if replica is None or age is None:
-            raise
-        replica.leave(str(error) or type(error).__name__)
-        raise ReplicaLost from error
+            try:
+                yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services, age)
+            except BaseException:
+                await transaction.end("ROLLBACK")
+                raise
+            await transaction.end("COMMIT")
+        except DATABASE_FAILURES as error:
+            if replica is None or age is None:
+                raise
+            replica.leave(str(error) or type(error).__name__)
+            raise ReplicaLost from error

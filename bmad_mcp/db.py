@@ -20,7 +20,8 @@ from bmad_mcp.telemetry.tracing import current_trace
 logger = logging.getLogger("bmad_mcp.db")
 
 POOL_SIZE = 5
-ACQUIRE_SECONDS = 10
+# How long a transaction waits for a connection where nobody said otherwise.
+POOL_WAIT_SECONDS = 10.0
 STATEMENT_TIMEOUT_SECONDS = 30.0
 LIMITS = {
     "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
@@ -48,11 +49,12 @@ class PooledConnection(ObservedConnection):
     """
 
     __slots__ = ()
+    is_reading = False
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         if not args:
             # One message of the simple protocol meets one session.
-            return await super().execute(_limited(query), timeout=timeout)
+            return await super().execute(_limited(query, read_only=self.is_reading), timeout=timeout)
         async with self._in_one():
             return await super().execute(query, *args, timeout=timeout)
 
@@ -74,18 +76,27 @@ class PooledConnection(ObservedConnection):
 
     def _in_one(self) -> AbstractAsyncContextManager[Any]:
         """Parsing and binding are two messages, which a pooler may give to two sessions."""
-        return nullcontext() if self.is_in_transaction() else self.transaction()
+        return nullcontext() if self.is_in_transaction() else self.transaction(readonly=self.is_reading)
+
+
+class ReadingPooledConnection(PooledConnection):
+    """The same where PostgreSQL refuses every write: a pooler keeps no setting, so each transaction says it."""
+
+    __slots__ = ()
+    is_reading = True
 
 
 # asyncpg.connect arguments beside an address that leads through a pooler.
 THROUGH_POOLER = {"connection_class": PooledConnection, "statement_cache_size": 0}
 
 
-def _limited(query: str) -> str:
-    """A query that begins a transaction, with the limits that a pooler refuses as settings of a session."""
+def _limited(query: str, *, read_only: bool) -> str:
+    """A query that begins a transaction, with what a pooler refuses as settings of a session."""
     if not query.startswith("BEGIN"):
         return query
     begin, _, rest = query.partition(";")
+    if read_only and "READ ONLY" not in begin:
+        begin += " READ ONLY"
     limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in LIMITS.items())
     return f"{begin}; {limits};{rest}"
 
@@ -94,6 +105,16 @@ async def _prepare_connection(connection: asyncpg.Connection) -> None:
     for type_name in ("jsonb", "json"):
         await connection.set_type_codec(
             type_name, schema="pg_catalog", encoder=lambda value: to_json(value).decode(), decoder=from_json
+        )
+
+
+async def _prepare_for_reading(connection: asyncpg.Connection) -> None:
+    await _prepare_connection(connection)
+    # A pooler that nobody told of may drop what a connection asks for at its start.
+    if await connection.fetchval("SHOW transaction_read_only") != "on":
+        raise Unavailable(
+            "The server is read-only, and the way to its database does not keep connections so. Set"
+            " BMAD_DATABASE_DIRECT_URL to the address without the pooler."
         )
 
 
@@ -110,6 +131,7 @@ class Transaction:
 
     pool: asyncpg.Pool
     project_id: UUID
+    wait_seconds: float = POOL_WAIT_SECONDS
     alone: bool = False
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     committing: bool = field(default=False, init=False)
@@ -118,7 +140,7 @@ class Transaction:
     async def _open(self) -> Any:
         if self._connection is None:
             # A limit makes a task of the waiting; a connection that is idle is had at once.
-            waiting = {} if self.pool.get_idle_size() else {"timeout": ACQUIRE_SECONDS}
+            waiting = {} if self.pool.get_idle_size() else {"timeout": self.wait_seconds}
             self._connection = await acquired(self.pool.acquire(**waiting))
             if self.alone:
                 # The statement that goes out next commits itself.
@@ -189,9 +211,11 @@ def rows_of(tag: str) -> int:
 
 
 @asynccontextmanager
-async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIterator[Transaction]:
+async def project_transaction(
+    pool: asyncpg.Pool, project_id: UUID, wait_seconds: float = POOL_WAIT_SECONDS
+) -> AsyncIterator[Transaction]:
     """A transaction of a worker's own: commits when the block ends well, rolls back when it does not."""
-    transaction = Transaction(pool, project_id)
+    transaction = Transaction(pool, project_id, wait_seconds)
     try:
         yield transaction
     except BaseException:
@@ -200,25 +224,29 @@ async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIter
     await transaction.end("COMMIT")
 
 
-async def open_pool(*, begins_in: UUID | None = None, **connect: Any) -> asyncpg.Pool:
+async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, **connect: Any) -> asyncpg.Pool:
     """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`.
 
     With `begins_in` its connections see that project where no transaction names another one. Only for servers that are
-    reached directly: a transaction pooler would refuse the setting, or lose it.
+    reached directly: a transaction pooler would refuse the setting, or lose it. With `read_only` PostgreSQL refuses
+    every write on them (25006).
     """
     kind = connect.pop("connection_class", ObservedConnection)
+    is_pooled = issubclass(kind, PooledConnection)
+    if is_pooled and read_only:
+        kind = ReadingPooledConnection
     # What a pooler is sent at the start of a session it refuses, or worse, ignores.
-    limits = {} if issubclass(kind, PooledConnection) else LIMITS
+    own = {} if is_pooled else LIMITS | ({"default_transaction_read_only": "on"} if read_only else {})
     project = {"app.project": str(begins_in)} if begins_in is not None else {}
-    settings = {"application_name": "bmad-mcp", **project, **limits, **connect.pop("server_settings", {})}
+    settings = {"application_name": "bmad-mcp", **project, **own, **connect.pop("server_settings", {})}
     return await asyncpg.create_pool(
         min_size=1,
         max_size=POOL_SIZE,
-        init=_prepare_connection,
+        init=_prepare_for_reading if read_only else _prepare_connection,
         reset=_keep_connection,
         connection_class=kind,
         server_settings=settings,
-        timeout=ACQUIRE_SECONDS,
+        timeout=POOL_WAIT_SECONDS,
         # A statement is prepared once in the life of its connection.
         max_cached_statement_lifetime=0,
         **connect,

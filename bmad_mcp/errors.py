@@ -8,7 +8,9 @@ BmadError
 │  └─ VersionConflict    somebody changed it since it was read
 ├─ Invalid          422  the input is wrong or contradicts itself
 ├─ Forbidden        403  this caller may not
+├─ RateLimited      429  this caller, or its project, called too often
 └─ Unavailable      503  a part this needs does not answer
+   └─ Overloaded         this server has as much to do as it can
 """
 
 
@@ -17,6 +19,8 @@ class BmadError(Exception):
 
     code = "error"
     http_status = 500
+    # Seconds after which the same call may go well; None where waiting alone does not help.
+    retry_after: int | None = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -70,8 +74,26 @@ class Forbidden(BmadError):
     http_status = 403
 
 
+class RateLimited(BmadError):
+    """Too many calls in too short a time."""
+
+    code = "rate_limited"
+    http_status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Unavailable(BmadError):
     """A part that the operation needs does not answer."""
 
     code = "unavailable"
     http_status = 503
+    retry_after = 2
+
+
+class Overloaded(Unavailable):
+    """This process has as many calls as it takes on; nothing was begun."""
+
+    code = "overloaded"

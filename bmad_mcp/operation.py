@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
 from bmad_mcp.call import Call, Caller, Workspace, open_call
-from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Unavailable
+from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Overloaded, Unavailable
 from bmad_mcp.replica import ReplicaLost
 from bmad_mcp.shapes import Aged, unstorable
 from bmad_mcp.telemetry.events import CallRecord, recorded_call
@@ -177,7 +177,7 @@ async def _perform(
                 ) from error
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
         except TimeoutError as error:
-            raise Unavailable(
+            raise Overloaded(
                 "The server is busy: no connection to the database was free. Nothing was written; call again."
             ) from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:

@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         NoDecode,
         Field(description="Comma-separated origins (https://board.example) whose pages may use REST; none by default."),
     ] = ()
-    read_only: Annotated[bool, Field(description="Offer no tool that writes.")] = False
+    read_only: Annotated[
+        bool, Field(description="Offer no tool that writes, and let PostgreSQL refuse every write of a call.")
+    ] = False
     toolsets: Annotated[
         tuple[str, ...],
         NoDecode,
@@ -144,6 +146,26 @@ class Settings(BaseSettings):
             description="The provider's words for the scopes, as `read=bmad:read,write=bmad:write`; unset = the same."
         ),
     ] = ""
+    rate_principal: Annotated[
+        int,
+        Field(
+            ge=0, le=60_000, description="Calls a minute of each principal, where HTTP asks for a token; 0 = no limit."
+        ),
+    ] = 600
+    rate_project: Annotated[
+        int,
+        Field(ge=0, le=60_000, description="Calls a minute of all principals in a project, likewise; 0 = no limit."),
+    ] = 6000
+    calls_at_once: Annotated[
+        int,
+        Field(ge=1, le=10_000, description="Calls under way at once in one HTTP server; the next one is told to wait."),
+    ] = 100
+    pool_wait_seconds: Annotated[
+        float,
+        Field(
+            gt=0, le=60, description="How long a call of an HTTP server waits for a free connection to the database."
+        ),
+    ] = 3.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much to log on stderr.")
     ] = "warning"

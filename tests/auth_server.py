@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from bmad_mcp.call import Caller, open_call
 from bmad_mcp.commands.serve_http import Uvicorn
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.issuing import create_token
 from bmad_mcp.identity.members import set_role
@@ -177,6 +178,7 @@ async def guarded_server(
     is_authenticated: bool = True,
     names: Names | None = None,
     client_id: str | None = None,
+    changes: AccessChanges | None = None,
     **more: Any,
 ):
     """An application with authentication by static tokens and, with an issuer, by its JWTs."""
@@ -191,10 +193,11 @@ async def guarded_server(
         resource = Resource(address, issuers, WORDS if issuer else {}, read_only)
         face = McpFace(workspace, lambda ctx: caller_of(ctx.request), toolsets=toolsets, read_only=read_only)
         page = FirstPage(workspace, "x", address, StdioCommand("/opt/bin/bmad-mcp", ("serve",)))
-        verifier = AnyOf(StaticTokens(workspace, clock), provider) if is_authenticated else None
+        verifier = AnyOf(StaticTokens(workspace, clock, changes), provider) if is_authenticated else None
         if issuer is not None and client_id is not None:
             scope = f"{WORDS['read']} {WORDS['write']}"
             more["sign_in"] = BrowserSignIn(issuer.url, client_id, resource.identifier, scope, f"{address}/")
+        more["changes"] = changes
         return build_app(face, workspace, page, resource=resource, verifier=verifier, names=names, **more)
 
     async with (

@@ -52,6 +52,8 @@ ENUMS = {
 }
 # The job queue's own: its rows hold ids of projects and no text of them.
 QUEUE = "mcp_pgqueuer"
+# Of principals, who are in several projects: hashes and times only.
+BUCKETS = "mcp_rate_buckets"
 TABLES = """
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
 """
@@ -191,7 +193,7 @@ async def test_every_key_and_foreign_key_leads_with_the_project(database):
     )
     await connection.close()
     late = [row["conname"] for row in rows if row["first"] != "project_id" and not row["name"].startswith(QUEUE)]
-    assert sorted(late) == ["bmad_alembic_version_pkc", "pk_bmad_projects", "uq_bmad_projects_key"]
+    assert sorted(late) == ["bmad_alembic_version_pkc", "pk_bmad_projects", f"pk_{BUCKETS}", "uq_bmad_projects_key"]
 
 
 async def test_the_app_role_sees_no_row_of_another_project_and_cannot_write_one(workspace, database, call):
@@ -201,7 +203,7 @@ async def test_the_app_role_sees_no_row_of_another_project_and_cannot_write_one(
     app = await asyncpg.connect(**database.app)
     try:
         for table in await app.fetch(TABLES):
-            if table["relname"] == "bmad_alembic_version" or table["relname"].startswith(QUEUE):
+            if table["relname"] in ("bmad_alembic_version", BUCKETS) or table["relname"].startswith(QUEUE):
                 continue
             assert await app.fetchval(f"SELECT count(*) FROM {table['relname']}") == 0, table["relname"]
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -244,6 +246,13 @@ async def test_activity_lands_in_the_partition_of_its_month(call):
     )
     home = await call.db.fetchval("SELECT tableoid::regclass::text FROM bmad_agent_activity WHERE operation = 'x'")
     assert re.fullmatch(r"bmad_agent_activity_\d{4}_\d{2}", home)
+
+
+async def test_rate_buckets_are_not_logged_and_tell_nobody_who_calls(database):
+    kinds = "SELECT relpersistence::text || relname FROM pg_class WHERE relname ~ '^mcp_rate_buckets$'"
+    assert await names(database, kinds) == {f"u{BUCKETS}"}
+    columns = f"SELECT attname FROM pg_attribute WHERE attrelid = '{BUCKETS}'::regclass AND attnum > 0"
+    assert await names(database, columns) == {"id", "full_at"}
 
 
 def test_months_follow_each_other_over_the_years_end():

@@ -10,11 +10,15 @@ from contextlib import contextmanager
 import uvicorn
 
 from bmad_mcp.app import ProjectWorkspace, open_workspace
+from bmad_mcp.call import Capacity
 from bmad_mcp.commands.background import in_background
 from bmad_mcp.commands.exposure import Exposure, browser_sign_in, check_start, provider_tokens, scope_words
 from bmad_mcp.commands.failures import Failure
+from bmad_mcp.commands.hearing import hearing_of_access
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.telling import telling
+from bmad_mcp.identity.access_changes import AccessChanges
+from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.server.auth import Resource
 from bmad_mcp.server.dashboard.shown_settings import shown_settings
@@ -73,7 +77,8 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
     if exposure.is_authenticated:
         tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
-        async with open_workspace(settings, tell) as workspace:
+        capacity = Capacity(settings.calls_at_once, settings.pool_wait_seconds)
+        async with open_workspace(settings, tell, capacity=capacity) as workspace:
             readiness = Readiness(workspace)
             face = McpFace(
                 workspace,
@@ -82,8 +87,9 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
                 toolsets=settings.toolsets,
                 read_only=settings.read_only,
             )
-            server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness))
-            async with in_background(workspace, tell):
+            changes = AccessChanges() if exposure.is_authenticated else None
+            server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness, changes))
+            async with in_background(workspace, tell), hearing_of_access(workspace, changes):
                 await _run(server, face, listener, workspace, address, stopping, readiness)
 
 
@@ -94,13 +100,15 @@ def _configuration(
     workspace: ProjectWorkspace,
     address: str,
     readiness: Readiness,
+    changes: AccessChanges | None,
 ) -> uvicorn.Config:
     page = FirstPage(workspace, settings.project, address, stdio_command(settings))
     issuers = (settings.auth_issuer,) if settings.auth_issuer else ()
     resource = Resource(address, issuers, scope_words(settings), settings.read_only)
     verifier = None
     if exposure.is_authenticated:
-        verifier = AnyOf(StaticTokens(workspace), provider_tokens(settings, resource.identifier))
+        static = StaticTokens(workspace, changes=changes)
+        verifier = AnyOf(static, provider_tokens(settings, resource.identifier))
     token = settings.metrics_token
     metrics = MetricsPage(
         workspace,
@@ -115,6 +123,14 @@ def _configuration(
         page,
         resource=resource,
         verifier=verifier,
+        rates=Rates(
+            workspace,
+            principal=settings.rate_principal,
+            project=settings.rate_project,
+            # A bucket is written to.
+            shared=not settings.read_only,
+        ),
+        changes=changes,
         names=exposure.names,
         rest_origins=settings.cors_origins,
         metrics=metrics,

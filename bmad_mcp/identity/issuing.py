@@ -76,5 +76,6 @@ async def revoke_token(call: Call, token_id: str) -> str:
     for row in rows:
         await call.db.execute(queries.ENTER_PROJECT, str(row["project_id"]))
         await record(call, f"token {token_id}", title=row["name"], status="revoked")
+    await call.db.execute(queries.TELL_CHANGE)
     name: str = rows[0]["name"]
     return name

@@ -25,6 +25,7 @@ async def set_role(call: Call, principal: str, role: Role) -> Role | None:
     await call.db.execute(queries.SET_ROLE, name, role)
     if before != role:
         await record(call, f"member {name}", status=role, before=before)
+        await call.db.execute(queries.TELL_CHANGE)
     return before
 
 
@@ -37,6 +38,7 @@ async def remove_member(call: Call, principal: str) -> None:
             f"{principal!r} is no member of {call.project_key}. `bmad-mcp member list` shows who is.", field="principal"
         )
     await record(call, f"member {principal}", status="removed", before=role)
+    await call.db.execute(queries.TELL_CHANGE)
 
 
 async def list_members(call: Call) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tables of access tokens and of the roles that principals have in a project."""
+"""Tables of access tokens, of the roles that principals have in a project, and of how often they call."""
 
 from datetime import datetime
 from uuid import UUID
@@ -42,3 +42,16 @@ class Member(Base):
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class RateBucket(Base):
+    """How many calls somebody has left, told by when there are all again; of no project, as principals are of several.
+
+    The id is a hash, so the row tells nobody who calls. Unlogged: after a crash every bucket is full.
+    """
+
+    __tablename__ = "mcp_rate_buckets"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    full_at: Mapped[datetime]

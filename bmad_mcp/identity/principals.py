@@ -22,6 +22,11 @@ class Principal:
     scopes: frozenset[Scope]
     projects: frozenset[UUID] | None = None
 
+    @property
+    def counted_as(self) -> str:
+        """Whose calls are counted together: projects name their tokens as they like, so a name alone is not enough."""
+        return " ".join([self.name, *sorted(str(one) for one in self.projects or ())])
+
 
 def token_name(name: str) -> str:
     """The name, if a token may carry it; raises Invalid."""

@@ -1,4 +1,4 @@
-"""SQL of tokens and members."""
+"""SQL of tokens, members and rates."""
 
 # Row-level security shows a token by its id, whatever the project.
 SEEK = "SELECT set_config('app.token', $1, true)"
@@ -28,6 +28,9 @@ REVOKE = """
 UPDATE mcp_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING project_id, name
 """
 
+# To every server, with the commit; it says nothing but that.
+TELL_CHANGE = "SELECT pg_notify('bmad_access', '')"
+
 ROLE = "SELECT role FROM mcp_members WHERE project_id = bmad_project() AND principal = $1"
 LIST_MEMBERS = """
 SELECT principal, role, created_at, updated_at FROM mcp_members WHERE project_id = bmad_project() ORDER BY principal
@@ -44,3 +47,24 @@ ADD_IF_ABSENT = """
 INSERT INTO mcp_members (project_id, principal, role) VALUES (bmad_project(), $1, $2) ON CONFLICT DO NOTHING
 """
 REMOVE_MEMBER = "DELETE FROM mcp_members WHERE project_id = bmad_project() AND principal = $1 RETURNING role"
+
+# A bucket is when it will be full again. A call takes one step off it, if no more than a minute's calls are then gone;
+# so one statement counts and decides, and the row's own lock lets one of two at once go first. The second bucket is
+# asked only after the first had one. What a bucket had before is of the statement's snapshot, good enough for a hint.
+TAKE = """
+WITH first AS (
+    INSERT INTO mcp_rate_buckets AS b (id, full_at) VALUES ($1::uuid, now() + $2::interval)
+    ON CONFLICT (id) DO UPDATE SET full_at = greatest(b.full_at, now()) + $2::interval
+    WHERE greatest(b.full_at, now()) + $2::interval <= now() + interval '1 minute'
+    RETURNING full_at
+), second AS (
+    INSERT INTO mcp_rate_buckets AS b (id, full_at)
+    SELECT $3::uuid, now() + $4::interval FROM first WHERE $3::uuid IS NOT NULL
+    ON CONFLICT (id) DO UPDATE SET full_at = greatest(b.full_at, now()) + $4::interval
+    WHERE greatest(b.full_at, now()) + $4::interval <= now() + interval '1 minute'
+    RETURNING full_at
+)
+SELECT (SELECT full_at - now() FROM first) AS first, (SELECT full_at - now() FROM second) AS second,
+    (SELECT b.full_at - now() FROM mcp_rate_buckets b WHERE b.id = $1::uuid) AS first_before,
+    (SELECT b.full_at - now() FROM mcp_rate_buckets b WHERE b.id = $3::uuid) AS second_before
+"""

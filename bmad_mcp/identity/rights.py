@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from bmad_mcp.call import Caller, Workspace
-from bmad_mcp.errors import Forbidden
+from bmad_mcp.errors import BmadError, Forbidden
 from bmad_mcp.operation import Operation, Scope
 
 Role = Literal["viewer", "member", "admin"]
@@ -48,9 +48,13 @@ class Access:
     role: Role = "admin"
     scopes: frozenset[Scope] = up_to("admin")
     read_only: bool = False
+    # Why nothing may run for now; role and scopes are not looked up then.
+    refused: BmadError | None = None
 
     def check(self, operation: Operation) -> None:
-        """Raises MissingScope when another token would do, Forbidden when none would."""
+        """Raises MissingScope when another token would do, Forbidden when none would, `refused` before either."""
+        if self.refused is not None:
+            raise self.refused
         if self.read_only and operation.scope != "read":
             raise Forbidden(f"{operation.name} writes, and this server is read-only.")
         if operation.scope not in up_to(HIGHEST[self.role]):

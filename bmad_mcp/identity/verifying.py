@@ -13,8 +13,9 @@ import asyncpg
 
 from bmad_mcp.call import OpenProject, Workspace
 from bmad_mcp.db import Transaction
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import Overloaded, Unavailable
 from bmad_mcp.identity import queries
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rights import Role
 from bmad_mcp.identity.token_form import Presented, read_token
@@ -34,33 +35,41 @@ class Verifier(Protocol):
 
 
 class StaticTokens:
-    """The tokens of this server; a good one is remembered for three seconds."""
+    """The tokens of this server; a good one is remembered for three seconds, or until the changes tell of one."""
 
-    def __init__(self, workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        clock: Callable[[], float] = time.monotonic,
+        changes: AccessChanges | None = None,
+    ) -> None:
         self._workspace = workspace
         self._clock = clock
-        self._known: OrderedDict[Presented, tuple[float, Principal]] = OrderedDict()
+        self._changes = changes or AccessChanges()
+        self._known: OrderedDict[Presented, tuple[float, int, Principal]] = OrderedDict()
 
     async def principal(self, text: str) -> Principal | None:
         """Whose token this is; None when it is unknown, expired or revoked."""
         presented = read_token(text)
         if presented is None:
             return None
-        now = self._clock()
-        until, principal = self._known.get(presented, (0.0, None))
-        if principal is not None and now < until:
+        # The count before the question: a change meanwhile makes the answer one of yesterday.
+        now, count = self._clock(), self._changes.count
+        until, known_at, principal = self._known.get(presented, (0.0, count, None))
+        if principal is not None and now < until and known_at == count:
             return principal
         self._known.pop(presented, None)
-        found = await on_database(self._workspace, lambda opened: _find(opened.pool, presented))
+        found = await on_database(self._workspace, lambda opened: _find(opened, presented))
         if found is not None:
-            self._known[presented] = (now + CACHE_SECONDS, found)
+            self._known[presented] = (now + CACHE_SECONDS, count, found)
             if len(self._known) > CACHED_TOKENS:
                 self._known.popitem(last=False)
         return found
 
 
-async def _find(pool: asyncpg.Pool, presented: Presented) -> Principal | None:
-    async with pool.acquire(timeout=10) as connection, connection.transaction():
+async def _find(opened: OpenProject, presented: Presented) -> Principal | None:
+    acquiring = opened.pool.acquire(timeout=opened.capacity.wait_seconds)
+    async with acquiring as connection, connection.transaction():
         await connection.execute(queries.SEEK, presented.id)
         rows = await connection.fetch(queries.FIND, presented.id)
         good = [row for row in rows if hmac.compare_digest(row["secret_hash"], presented.secret_hash)]
@@ -82,7 +91,7 @@ async def find_role(workspace: Workspace, key: str | None, principal: Principal)
 
     async def find(home: OpenProject) -> tuple[OpenProject, Role] | None:
         project = home if key is None or key == home.key else await _named(home, key)
-        transaction = Transaction(home.pool, project.id)
+        transaction = Transaction(home.pool, project.id, home.capacity.wait_seconds)
         try:
             role = await transaction.fetchval(queries.ROLE, principal.name)
         finally:
@@ -98,7 +107,8 @@ NOWHERE = UUID(int=0)
 
 
 async def _named(home: OpenProject, key: str) -> OpenProject:
-    async with home.pool.acquire(timeout=10) as connection, connection.transaction():
+    acquiring = home.pool.acquire(timeout=home.capacity.wait_seconds)
+    async with acquiring as connection, connection.transaction():
         await connection.execute(SEEK, key)
         found = await connection.fetchval(FIND, key)
     return replace(home, id=found or NOWHERE, key=key)
@@ -110,7 +120,7 @@ async def on_database(workspace: Workspace, work: Callable[[OpenProject], Awaita
         try:
             return await work(await workspace.project())
         except TimeoutError:
-            raise Unavailable("The server is busy: no connection to the database was free. Try again.") from None
+            raise Overloaded("The server is busy: no connection to the database was free. Try again.") from None
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             if not (is_first and await workspace.mend()):
                 raise Unavailable("The database does not answer. Try again in a few seconds.") from error

@@ -29,7 +29,7 @@ async def delete_expired(opened: OpenProject, _: JobContext) -> Outcome:
 
 
 async def clean_queue(opened: OpenProject, context: JobContext) -> Outcome:
-    """Delete old rows of the queue's log and jobs that are done; {what: rows}.
+    """Delete old rows of the queue's log, jobs that are done, and rate buckets that are full; {what: rows}.
 
     A job that was held back stays while its queue has a memory that waits.
     """
@@ -50,7 +50,8 @@ async def clean_queue(opened: OpenProject, context: JobContext) -> Outcome:
         async with project_transaction(context.pool, project_id) as db:
             if await db.fetchval(queries.NOTHING_WAITS, agent):
                 jobs += rows_of(await db.execute(queries.FORGET_HELD, ENTRYPOINT, row["payload"], QUEUE_DAYS))
-    return _what_went(log=log, jobs=jobs)
+    buckets = rows_of(await context.pool.execute(queries.FORGET_BUCKETS))
+    return _what_went(log=log, jobs=jobs, buckets=buckets)
 
 
 def _what_went(**counts: int) -> Outcome:

@@ -25,7 +25,13 @@ JOBS = (
     Job("retention", "Archives and deletes what is older than its limit.", DAILY, keep_to_limits),
     Job("expired", "Deletes remembered results and answers that are too old.", DAILY, delete_expired),
     Job("partitions", "Makes the trail's months to come.", DAILY, make_partitions, is_of_database=True),
-    Job("queue_cleanup", "Deletes old rows of the delivery queue.", DAILY, clean_queue, is_of_database=True),
+    Job(
+        "queue_cleanup",
+        "Deletes old rows of the delivery queue, and full rate buckets.",
+        DAILY,
+        clean_queue,
+        is_of_database=True,
+    ),
     Job(
         meaning.NAME,
         "Finds out whether the memory service's search by meaning works.",

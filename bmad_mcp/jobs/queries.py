@@ -93,6 +93,9 @@ DELETE FROM mcp_memory_cache
 WHERE project_id = bmad_project() AND looked_up_at < now() - make_interval(days => $1::int)
 """
 
+# A bucket that is full again is as good as one that is not there.
+FORGET_BUCKETS = "DELETE FROM mcp_rate_buckets WHERE full_at < now()"
+
 # What a queue's log tells of jobs that are still there stays with them.
 FORGET_LOG = """
 DELETE FROM mcp_pgqueuer_log WHERE id = ANY(ARRAY(

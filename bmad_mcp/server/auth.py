@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import shlex
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import anyio
 from starlette.datastructures import Headers
@@ -15,7 +17,10 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from bmad_mcp.call import Caller, OpenProject, Workspace
-from bmad_mcp.errors import Forbidden, Unavailable
+from bmad_mcp.errors import Forbidden, RateLimited, Unavailable
+from bmad_mcp.identity.access_changes import AccessChanges
+from bmad_mcp.identity.principals import Principal
+from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
 from bmad_mcp.identity.verifying import Verifier, find_role
 from bmad_mcp.operation import Operation, Scope
@@ -28,6 +33,7 @@ logger = logging.getLogger("bmad_mcp.server")
 SESSION_HEADER = "x-bmad-session"
 PROJECT_HEADER = "x-bmad-project"
 SESSION_LENGTH = 200
+MCP_PATH = "/mcp"
 METADATA_PATH = "/.well-known/oauth-protected-resource/mcp"
 # Prometheus has a token of its own, which belongs to nobody and is checked by the page itself.
 METRICS_PATH = "/metrics"
@@ -35,6 +41,8 @@ METRICS_PATH = "/metrics"
 PUBLIC_PATHS = dashboard.PUBLIC_PATHS | {"/health/live", "/health/ready", METADATA_PATH}
 # An answer that is still running is looked at this often; with the cache of tokens it ends within five seconds.
 RECHECK_SECONDS = 2.0
+# Principals and the projects they were members of at their last request.
+REMEMBERED_MEMBERS = 10_000
 _RESOURCE = "bmad.resource"
 
 
@@ -50,7 +58,7 @@ class Resource:
     @property
     def identifier(self) -> str:
         """The resource's identifier, which is the audience of its tokens."""
-        return f"{self.url}/mcp"
+        return f"{self.url}{MCP_PATH}"
 
     @property
     def offered(self) -> tuple[Scope, ...]:
@@ -110,12 +118,18 @@ class Authentication:
         resource: Resource,
         verifier: Verifier | None = None,
         recheck_seconds: float = RECHECK_SECONDS,
+        *,
+        rates: Rates | None = None,
+        changes: AccessChanges | None = None,
     ) -> None:
         self._app = app
         self._workspace = workspace
         self._resource = resource
         self._verifier = verifier
         self._recheck_seconds = recheck_seconds
+        self._rates = rates or Rates(workspace, principal=0, project=0)
+        self._changes = changes or AccessChanges()
+        self._members: OrderedDict[tuple[str, str | None], UUID] = OrderedDict()
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (self._verifier is not None and scope["path"] in {*PUBLIC_PATHS, METRICS_PATH}):
@@ -127,7 +141,8 @@ class Authentication:
             events.request_refused(_reason(refusal))
             await refusal.response()(scope, receive, send)
             return
-        except Unavailable as error:
+        except (RateLimited, Unavailable) as error:
+            events.request_refused(error.code)
             await problem_of(error)(scope, receive, send)
             return
         scope[_RESOURCE] = self._resource
@@ -140,17 +155,47 @@ class Authentication:
         headers = Headers(scope=scope)
         if self._verifier is None:
             return await self._local(headers)
-        token = _bearer(headers)
+        principal = await self._proved(self._verifier, scope)
+        named = headers.getlist(PROJECT_HEADER)
+        member = (principal.name, named[0] if named else None)
+        counted = self._members.get(member)
+        try:
+            # Who is no member takes nothing from a project, so its bucket waits until that is known.
+            await self._rates.take(principal=principal.counted_as, project=counted)
+            access, project = await self._access(principal, headers)
+            if counted is None:
+                await self._rates.take(project=project)
+        except RateLimited as limited:
+            if scope["path"] != MCP_PATH:
+                raise
+            # A model learns of it by the answer of its tool, which only the endpoint can give.
+            events.request_refused(limited.code)
+            return Access(_caller(principal, headers), self._workspace, scopes=frozenset(), refused=limited)
+        except Refusal:
+            self._members.pop(member, None)
+            raise
+        self._members[member] = project
+        if len(self._members) > REMEMBERED_MEMBERS:
+            self._members.popitem(last=False)
+        return access
+
+    async def _proved(self, verifier: Verifier, scope: Connection) -> Principal:
+        """Who sent a good token; raises Refusal."""
+        token = _bearer(Headers(scope=scope))
         if "access_token" in {name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))}:
             # Addresses are logged and remembered by many; even a good token is not taken from there.
             token = None
         if token is None:
             sentence = "Send an access token in the header `Authorization: Bearer …`. An admin makes one for you."
             raise self._resource.challenge(401, "unauthorized", sentence, ("read",), None)
-        principal = await self._verifier.principal(token)
+        principal = await verifier.principal(token)
         if principal is None:
             sentence = "The access token is unknown, expired or revoked, or is not for this server."
             raise self._resource.challenge(401, "unauthorized", sentence, ("read",), "invalid_token")
+        return principal
+
+    async def _access(self, principal: Principal, headers: Headers) -> tuple[Access, UUID]:
+        """What the principal may do in the project it asks for, and that project's id; raises Refusal."""
         named = headers.getlist(PROJECT_HEADER)
         found = await find_role(self._workspace, named[0] if named else None, principal) if len(named) < 2 else None
         if found is None:
@@ -162,11 +207,11 @@ class Authentication:
                 f" `bmad-mcp member add {shlex.quote(principal.name)} --role member`, and your token has to be for it.",
             )
         project, role = found
-        caller = Caller(principal.name, f"http:{principal.name} {_session(headers)}".rstrip())
-        access = Access(caller, ProjectOf(self._workspace, project), role, principal.scopes, self._resource.read_only)
+        workspace = ProjectOf(self._workspace, project)
+        access = Access(_caller(principal, headers), workspace, role, principal.scopes, self._resource.read_only)
         if missing := access.missing("read"):
             raise self._resource.insufficient(MissingScope("This server", missing))
-        return access
+        return access, project.id
 
     async def _local(self, headers: Headers) -> Access:
         named = headers.getlist(PROJECT_HEADER)
@@ -189,9 +234,10 @@ class Authentication:
 
     async def _watch(self, scope: Connection, running: anyio.CancelScope) -> None:
         while True:
-            await asyncio.sleep(self._recheck_seconds)
+            await self._changes.wait(self._recheck_seconds)
             try:
-                await self._enter(scope)
+                assert self._verifier is not None
+                await self._access(await self._proved(self._verifier, scope), Headers(scope=scope))
             except Refusal:
                 logger.info("An answer was ended: its token or role is gone")
                 running.cancel()
@@ -238,6 +284,10 @@ def _reason(refusal: Refusal) -> str:
     """Why somebody was not let in, in a word of a fixed set."""
     is_bad = 'error="invalid_token"' in refusal.headers.get("www-authenticate", "")
     return "invalid_token" if is_bad else refusal.code
+
+
+def _caller(principal: Principal, headers: Headers) -> Caller:
+    return Caller(principal.name, f"http:{principal.name} {_session(headers)}".rstrip())
 
 
 def _session(headers: Headers) -> str:

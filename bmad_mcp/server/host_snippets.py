@@ -17,7 +17,8 @@ SECRETS = ("database_url", "database_direct_url", "memory_api_key")
 # How a server is reached over HTTP means nothing to one over stdio.
 HTTP_ONLY = frozenset(
     {"allowed_hosts", "public_url", "tls_cert", "tls_key", "behind_tls_proxy", "cors_origins"}
-    | {name for name in Settings.model_fields if name.startswith(("auth_", "metrics_"))}
+    | {"calls_at_once", "pool_wait_seconds"}
+    | {name for name in Settings.model_fields if name.startswith(("auth_", "metrics_", "rate_"))}
 )
 
 

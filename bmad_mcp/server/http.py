@@ -15,11 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bmad_mcp import __version__
 from bmad_mcp.call import Caller, Workspace
-from bmad_mcp.errors import Forbidden
+from bmad_mcp.errors import Forbidden, RateLimited
+from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
+from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.verifying import Verifier
 from bmad_mcp.operation import Operation
 from bmad_mcp.server.auth import (
+    MCP_PATH,
     METADATA_PATH,
     METRICS_PATH,
     SESSION_HEADER,
@@ -37,7 +40,7 @@ from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.messages import UnusableMessage, read_json
 from bmad_mcp.server.rest.app import build_rest
 from bmad_mcp.server.rest.cors import CrossOrigin
-from bmad_mcp.server.rest.problems import Refusal
+from bmad_mcp.server.rest.problems import Refusal, problem_of
 from bmad_mcp.telemetry.events import observed_by
 from bmad_mcp.telemetry.tracing import joined
 
@@ -81,10 +84,14 @@ class McpEndpoint:
             answer = Response(unusable.reply(), 400, media_type="application/json")
             await answer(scope, receive, send)
             return
+        request = Request(scope)
         try:
-            self._check(asked, Request(scope))
+            self._check(asked, request)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
+            return
+        except RateLimited as limited:
+            await problem_of(limited)(scope, receive, send)
             return
         was_read = False
 
@@ -98,8 +105,13 @@ class McpEndpoint:
         await self._manager.handle_request(scope, replay, send)
 
     def _check(self, asked: Any, request: Request) -> None:
-        """Raise Refusal for what a client can mend by asking for more scopes; all else is the tool's own answer."""
-        params = asked.get("params") if isinstance(asked, dict) and asked.get("method") == "tools/call" else None
+        """Raise what is no tool's own answer: Refusal where more scopes would do, RateLimited where no tool is called."""
+        is_call = isinstance(asked, dict) and asked.get("method") == "tools/call"
+        if (refused := access_of(request).refused) is not None:
+            if is_call:
+                return
+            raise refused
+        params = asked.get("params") if is_call else None
         operation = self._face.tool(params.get("name")) if isinstance(params, dict) else None
         if operation is not None:
             with suppress(Forbidden):
@@ -131,6 +143,8 @@ def build_app(
     *,
     resource: Resource | None = None,
     verifier: Verifier | None = None,
+    rates: Rates | None = None,
+    changes: AccessChanges | None = None,
     names: Names | None = None,
     rest_origins: Collection[str] = (),
     metrics: "MetricsPage | None" = None,
@@ -138,9 +152,10 @@ def build_app(
     settings: Sequence[ShownSetting] = (),
     sign_in: BrowserSignIn | None = None,
 ) -> ASGIApp:
-    """The application; every route is behind the guard, and with a verifier behind authentication.
+    """The application; every route is behind the guard, and with a verifier behind authentication and its rates.
 
-    Without `metrics` there is no /metrics. Whoever gives a `readiness` can end it before the server ends.
+    When `changes` tell of one, answers that are under way are looked at again. Without `metrics` there is no /metrics.
+    Whoever gives a `readiness` can end it before the server ends.
     """
     manager = StreamableHTTPSessionManager(face.server, stateless=True)
     readiness = readiness or Readiness(workspace)
@@ -184,7 +199,7 @@ def build_app(
                 yield
 
     routes = [
-        Route("/mcp", McpEndpoint(manager, face), methods=None),
+        Route(MCP_PATH, McpEndpoint(manager, face), methods=None),
         Route("/health/live", live),
         Route("/health/ready", ready),
         Route("/connect", first_page),
@@ -196,6 +211,8 @@ def build_app(
     if metrics is not None:
         routes.append(Route(METRICS_PATH, exposition))
     app = Starlette(routes=routes, lifespan=lifespan)
-    guarded = CrossOrigin(Authentication(app, workspace, described, verifier), rest_origins)
+    guarded = CrossOrigin(
+        Authentication(app, workspace, described, verifier, rates=rates, changes=changes), rest_origins
+    )
     whole = Guard(JoinedTraces(guarded), HEADERS, names, rest_origins)
     return whole if metrics is None else metrics.counting(whole)

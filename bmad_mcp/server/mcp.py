@@ -190,9 +190,7 @@ class McpFace:
             try:
                 result = await self._perform(ctx, operation, arguments)
             except BmadError as error:
-                raise MCPError(
-                    code=_rpc_code(error), message=error.message, data={"uri": uri, "code": error.code}
-                ) from error
+                raise _rpc_error(error, uri=uri) from error
             return ReadResourceResult(
                 contents=[
                     TextResourceContents(uri=uri, text=text_of(operation, result), mime_type=mime_type(operation))
@@ -211,7 +209,7 @@ class McpFace:
         try:
             return await prompts.build(params.name, params.arguments or {}, self._perform_for(ctx))
         except BmadError as error:
-            raise MCPError(code=_rpc_code(error), message=error.message, data={"code": error.code}) from error
+            raise _rpc_error(error) from error
 
     def _perform_for(self, ctx: Context) -> Callable[..., Any]:
         async def perform_one(name: str, /, **arguments: Any) -> BaseModel:
@@ -238,9 +236,17 @@ class McpFace:
 
 
 def _refusal(error: BmadError) -> CallToolResult:
-    meta = {"bmad/code": error.code} | ({"bmad/field": error.field} if error.field else {})
+    meta: dict[str, Any] = {"bmad/code": error.code}
+    if error.field:
+        meta["bmad/field"] = error.field
+    if error.retry_after is not None:
+        meta["bmad/retry_after"] = error.retry_after
     return CallToolResult(content=[TextContent(type="text", text=error.message)], is_error=True, _meta=meta)
 
 
-def _rpc_code(error: BmadError) -> int:
-    return INVALID_PARAMS if error.http_status in (404, 422) else INTERNAL_ERROR
+def _rpc_error(error: BmadError, **told: Any) -> MCPError:
+    code = INVALID_PARAMS if error.http_status in (404, 422) else INTERNAL_ERROR
+    told["code"] = error.code
+    if error.retry_after is not None:
+        told["retry_after"] = error.retry_after
+    return MCPError(code=code, message=error.message, data=told)

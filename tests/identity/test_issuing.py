@@ -1,6 +1,7 @@
 """Making, listing, using and revoking tokens on the real database."""
 
 import hmac
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -61,8 +62,8 @@ async def test_a_token_with_another_secret_or_an_unknown_id_is_refused(workspace
     first, second = (await make(workspace)).token, (await make(workspace)).token
     known = StaticTokens(workspace)
     crossed = read_token(second.text)
-    assert await verifying._find(workspace.opened.pool, type(crossed)(first.id, crossed.secret_hash)) is None
-    assert await verifying._find(workspace.opened.pool, type(crossed)("0" * 16, crossed.secret_hash)) is None
+    assert await verifying._find(workspace.opened, type(crossed)(first.id, crossed.secret_hash)) is None
+    assert await verifying._find(workspace.opened, type(crossed)("0" * 16, crossed.secret_hash)) is None
     assert await known.principal(first.text) is not None
 
 
@@ -118,7 +119,9 @@ async def test_a_database_that_may_only_be_read_still_lets_people_in(workspace, 
     server = connect.pop("server_settings", {}) | {"default_transaction_read_only": "on"}
     pool = await asyncpg.create_pool(**connect, server_settings=server, min_size=1, max_size=1)
     try:
-        assert (await verifying._find(pool, read_token(issued.token.text))).name == "alice"
+        assert (
+            await verifying._find(replace(workspace.opened, pool=pool), read_token(issued.token.text))
+        ).name == "alice"
     finally:
         await pool.close()
 

@@ -85,6 +85,16 @@ async def test_the_queue_keeps_what_is_young_and_whatever_still_has_to_be_delive
     assert (await jobs.run("queue_cleanup")).outcome == {"jobs": 1}
 
 
+async def test_a_rate_bucket_goes_when_it_is_full_and_no_sooner(jobs):
+    pool = jobs.context.pool
+    await pool.execute(
+        "INSERT INTO mcp_rate_buckets (id, full_at) SELECT gen_random_uuid(), now() + make_interval(secs => seconds)"
+        " FROM unnest(ARRAY[-3600, -1, 3600]) AS seconds"
+    )
+    assert (await jobs.run("queue_cleanup")).outcome == {"buckets": 2}
+    assert await pool.fetchval("SELECT count(*) FROM mcp_rate_buckets WHERE full_at > now()") == 1
+
+
 async def drop_month(jobs, months):
     connection = await asyncpg.connect(**jobs.database.owner)
     month = await connection.fetchval("SELECT to_char(now() + make_interval(months => $1), 'YYYY_MM')", months)

@@ -100,8 +100,9 @@ STATUS_WORDS: Mapping[int, str] = {
     421: "The Host header names another machine.",
     422: "An argument is wrong, missing or unknown.",
     428: "Neither `If-Match` nor `expected_version` says which version is to change.",
+    429: "Too many calls; `Retry-After` says when to ask again.",
     500: "The server failed.",
-    503: "A part that this needs does not answer; `Retry-After` says when to ask again.",
+    503: "A part that this needs does not answer, or there is too much to do; `Retry-After` says when to ask again.",
 }
 _PAGING = frozenset({"limit", "cursor"})
 
@@ -188,7 +189,7 @@ def _operation(way: Way, arguments: Json, result: str, ways: tuple[Way, ...]) ->
 
 def statuses_of(way: Way, ways: Iterable[Way]) -> list[int]:
     """Every status that an operation's answer can have."""
-    found = {201 if way.makes(ways) else 200, 400, 401, 403, 406, 414, 421, 422, 500, 503}
+    found = {201 if way.makes(ways) else 200, 400, 401, 403, 406, 414, 421, 422, 429, 500, 503}
     if set(way.operation.arguments.model_fields) - _PAGING:
         found.add(404)
     if not way.reads:
@@ -281,7 +282,7 @@ def _answer(way: Way, status: int, result: str) -> Json:
 
 def _problem(status: int, words: str) -> Json:
     told: Json = {"description": words, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    if status == 503:
+    if status in (429, 503):
         told["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
     return told
 

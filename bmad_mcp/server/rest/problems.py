@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from bmad_mcp.errors import BmadError, Unavailable
+from bmad_mcp.errors import BmadError
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 2
 DETAIL_LENGTH = 1500
 FIELD_LENGTH = 200
 # Where the kinds of problems are told; each has its code as the anchor.
@@ -31,8 +30,10 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "misdirected": (421, "The Host header names another machine."),
     "invalid": (422, "An argument is wrong, missing or unknown; `field` names it."),
     "precondition_required": (428, "Say which version you change, by If-Match or expected_version."),
+    "rate_limited": (429, "Too many calls in too short a time. Call again after `Retry-After` seconds."),
     "error": (500, "The server failed; its log tells why."),
     "unavailable": (503, "A part that this needs does not answer. Call again after `Retry-After` seconds."),
+    "overloaded": (503, "The server has as much to do as it can. Call again after `Retry-After` seconds."),
 }
 
 
@@ -61,7 +62,13 @@ class Refusal(Exception):
 
 
 def problem(
-    status: int, code: str, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    retry_after: int | None = None,
 ) -> Response:
     """The body {type, title, status, detail, code, field?, retry_after?} with its status."""
     told = dict(headers or {})
@@ -74,9 +81,9 @@ def problem(
     }
     if field is not None:
         body["field"] = _cut(field, FIELD_LENGTH)
-    if status == Unavailable.http_status:
-        told.setdefault("retry-after", str(RETRY_SECONDS))
-        body["retry_after"] = int(told["retry-after"])
+    if retry_after is not None:
+        told["retry-after"] = str(retry_after)
+        body["retry_after"] = retry_after
     # What a client sent may be quoted in the detail, and half of a surrogate pair cannot be sent back.
     content = to_json({name: _sendable(value) for name, value in body.items()})
     return Response(content, status, told, MEDIA_TYPE)
@@ -93,4 +100,6 @@ def _sendable(value: object) -> object:
 
 def problem_of(error: BmadError, *, status: int | None = None) -> Response:
     """The response for an operation's error."""
-    return problem(status or error.http_status, error.code, error.message, field=error.field)
+    return problem(
+        status or error.http_status, error.code, error.message, field=error.field, retry_after=error.retry_after
+    )

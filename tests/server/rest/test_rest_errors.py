@@ -17,8 +17,11 @@ STATUS = {
     "VersionConflict": 409,
     "Invalid": 422,
     "Forbidden": 403,
+    "Overloaded": 503,
+    "RateLimited": 429,
     "Unavailable": 503,
 }
+WAITING_HELPS = {"Overloaded", "RateLimited", "Unavailable"}
 
 
 def kinds(error=BmadError):
@@ -29,13 +32,14 @@ def kinds(error=BmadError):
 
 @pytest.mark.parametrize("name", sorted(STATUS))
 def test_an_error_has_its_status_and_its_kind_is_told_in_the_docs(name):
-    error = getattr(errors, name)
-    answer = problem_of(error("What, why, and what next.", field="task"))
+    error, given = getattr(errors, name), {"retry_after": 7} if name == "RateLimited" else {"field": "task"}
+    answer = problem_of(error("What, why, and what next.", **given))
     assert answer.status_code == STATUS[name] == KINDS[error.code][0]
     assert answer.media_type == "application/problem+json"
     assert b'"detail":"What, why, and what next."' in answer.body
-    assert b'"field":"task"' in answer.body
-    assert ("retry-after" in answer.headers) == (name == "Unavailable")
+    assert (b'"field":"task"' in answer.body) == ("field" in given)
+    assert ("retry-after" in answer.headers) == (b'"retry_after":' in answer.body) == (name in WAITING_HELPS)
+    assert answer.headers.get("retry-after") in (None, "2", "7")
 
 
 def test_every_error_class_is_in_the_table():
