@@ -13,6 +13,7 @@ import anyio
 import asyncpg
 from pydantic_core import from_json, to_json
 
+from bmad_mcp.announcing import TRAIL, AnnouncingPool
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
 from bmad_mcp.telemetry.tracing import current_trace
@@ -48,13 +49,17 @@ async def _keep_connection(connection: asyncpg.Connection) -> None:
 
 @dataclass(slots=True)
 class Transaction:
-    """One transaction on one project, opened by its first statement; statements run in order, never at once."""
+    """One transaction on one project, opened by its first statement; statements run in order, never at once.
 
-    pool: asyncpg.Pool
+    What it writes to the trail is told to other processes once it is committed.
+    """
+
+    pool: AnnouncingPool
     project_id: UUID
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     committing: bool = field(default=False, init=False)
     _connection: Any = field(default=None, init=False)
+    _changes: bool = field(default=False, init=False)
 
     async def _open(self) -> Any:
         if self._connection is None:
@@ -69,18 +74,22 @@ class Transaction:
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """All rows."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).fetch(sql, *values)  # type: ignore[no-any-return]
 
     async def fetchrow(self, sql: str, *values: Any) -> Any:
         """The first row, or None."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).fetchrow(sql, *values)
 
     async def fetchval(self, sql: str, *values: Any) -> Any:
         """The first column of the first row, or None."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).fetchval(sql, *values)
 
     async def execute(self, sql: str, *values: Any) -> str:
         """The command tag, such as `UPDATE 1`."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).execute(sql, *values)  # type: ignore[no-any-return]
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -106,6 +115,8 @@ class Transaction:
                 await self.pool.release(connection)
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
+        if verb == "COMMIT" and self._changes:
+            self.pool.note_change(self.project_id)
 
 
 def rows_of(tag: str) -> int:
@@ -125,7 +136,7 @@ async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIter
     await transaction.end("COMMIT")
 
 
-async def open_pool(**connect: Any) -> asyncpg.Pool:
+async def open_pool(**connect: Any) -> AnnouncingPool:
     """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`."""
     settings = {
         "application_name": "bmad-mcp",
@@ -134,12 +145,15 @@ async def open_pool(**connect: Any) -> asyncpg.Pool:
         "idle_in_transaction_session_timeout": "60000",
         **connect.pop("server_settings", {}),
     }
-    return await asyncpg.create_pool(
+    pool = AnnouncingPool(
         min_size=1,
         max_size=POOL_SIZE,
         init=_prepare_connection,
         reset=_keep_connection,
         connection_class=ObservedConnection,
+        record_class=asyncpg.Record,
         server_settings=settings,
         **connect,
     )
+    await pool
+    return pool
