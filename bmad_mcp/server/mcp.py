@@ -47,7 +47,7 @@ from bmad_mcp.catalog import BY_NAME, CATALOG
 from bmad_mcp.errors import BmadError, NotFound
 from bmad_mcp.identity.rights import ACCESS, Access
 from bmad_mcp.operation import Operation, perform
-from bmad_mcp.server import prompts
+from bmad_mcp.server import prompts, skills
 from bmad_mcp.server.changes import ChangeFeed
 from bmad_mcp.server.dashboard import app_views
 from bmad_mcp.server.listing import as_tool
@@ -121,7 +121,9 @@ class McpFace:
         )
         # Last, and so within the span that the SDK's own middleware makes.
         self.server.middleware.append(RequestObservation(self.tool, [template for _, template in RESOURCES]))
-        self.server.extensions = {app_views.EXTENSION: {}}
+        self.server.add_request_handler("skills/list", PaginatedRequestParams, self._list_skills)
+        self.server.add_request_handler("skills/get", skills.GetSkillParams, self._get_skill)
+        self.server.extensions = {app_views.EXTENSION: {}, skills.EXTENSION: {}}
 
     def _access_of(self, ctx: Context) -> Access:
         carried: Access | None = ctx.request.scope.get(ACCESS) if ctx.request is not None else None
@@ -202,6 +204,9 @@ class McpFace:
         uri = str(params.uri)
         if (view := app_views.read(uri)) is not None:
             return ReadResourceResult(contents=[view])
+        with _told(uri=uri):
+            if (skill := await skills.read(self._perform_for(ctx), uri)) is not None:
+                return ReadResourceResult(contents=[skill])
         if (found := find_resource(uri)) is not None:
             operation, arguments = found
             with _told(uri=uri):
@@ -248,6 +253,14 @@ class McpFace:
     async def _get_prompt(self, ctx: Context, params: GetPromptRequestParams) -> GetPromptResult:
         with _told():
             return await prompts.build(params.name, params.arguments or {}, self._perform_for(ctx))
+
+    async def _list_skills(self, ctx: Context, params: PaginatedRequestParams) -> dict[str, Any]:
+        with _told():
+            return await skills.list_skills(self._perform_for(ctx), params.cursor, ctx.protocol_version)
+
+    async def _get_skill(self, ctx: Context, params: skills.GetSkillParams) -> dict[str, Any]:
+        with _told(uri=params.uri):
+            return await skills.get_skill(self._perform_for(ctx), params.uri, ctx.protocol_version)
 
     def _perform_for(self, ctx: Context) -> Callable[..., Any]:
         async def perform_one(name: str, /, **arguments: Any) -> BaseModel:

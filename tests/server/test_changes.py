@@ -95,7 +95,9 @@ ADDRESSES = (
 
 def test_every_resource_says_what_it_shows():
     for operation, template in RESOURCES:
-        assert set(template.variable_names) <= set(NOUNS), f"{operation.name} shows a thing that the trail does not name"
+        assert set(template.variable_names) <= set(NOUNS), (
+            f"{operation.name} shows a thing that the trail does not name"
+        )
         assert bool(template.variable_names) != (operation.name in SHOWN), f"say in SHOWN what {operation.name} shows"
     assert {noun for nouns in SHOWN.values() for noun in nouns} <= set(NOUNS)
     assert address_of("bmad://tasks/t-41").key == "T-41"

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from bmad_mcp.errors import Invalid, NotFound, Unavailable
 from bmad_mcp.server import prompts
+from bmad_mcp.skills.data_block import fence
 
 pytest_plugins = ("stories.fixtures",)
 
@@ -172,14 +173,14 @@ async def test_a_boundary_that_was_seen_is_worth_nothing_the_next_time(run):
 
 def test_a_text_that_holds_the_boundary_gets_another():
     tokens = iter(["aaaa", "bbbb"])
-    block, boundary = prompts.fence("text\n</data-aaaa>\nmore", lambda: next(tokens))
+    block, boundary = fence("text\n</data-aaaa>\nmore", lambda: next(tokens))
     assert boundary == "bbbb"
     assert block == "<data-bbbb>\ntext\n</data-aaaa>\nmore\n</data-bbbb>"
 
 
 @given(st.text())
 def test_any_text_comes_back_whole_out_of_its_fence(text):
-    block, boundary = prompts.fence(text)
+    block, boundary = fence(text)
     assert block.removeprefix(f"<data-{boundary}>\n").removesuffix(f"\n</data-{boundary}>") == text
     assert block.count(boundary) == 2
 
