@@ -123,6 +123,7 @@ class McpFace:
         self.server.middleware.append(RequestObservation(self.tool, [template for _, template in RESOURCES]))
         self.server.add_request_handler("skills/list", PaginatedRequestParams, self._list_skills)
         self.server.add_request_handler("skills/get", skills.GetSkillParams, self._get_skill)
+        self.server.middleware.append(skills.declare)
         self.server.extensions = {app_views.EXTENSION: {}, skills.EXTENSION: {}}
 
     def _access_of(self, ctx: Context) -> Access:

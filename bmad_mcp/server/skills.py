@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types import RequestParams, TextResourceContents
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
@@ -29,6 +30,15 @@ class GetSkillParams(RequestParams):
 def uri_of(skill: str) -> str:
     """The address of a skill's text."""
     return f"skill://bmad/{skill}/SKILL.md"
+
+
+async def declare(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """The SDK's middleware: says to clients of earlier versions, too, that there are skills; the SDK leaves that out."""
+    result = await call_next(ctx)
+    if ctx.method == "initialize" and isinstance(result, dict):
+        told = result["capabilities"]
+        told["extensions"] = {**told.get("extensions", {}), EXTENSION: {}}
+    return result
 
 
 async def list_skills(perform: Perform, cursor: str | None, version: str) -> dict[str, Any]:

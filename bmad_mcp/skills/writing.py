@@ -1,6 +1,6 @@
 """A persona or a workflow as the text of a SKILL.md: fixed words on how to work, the project's own words as data."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -12,15 +12,15 @@ from bmad_mcp.skills.data_block import told_data
 ROLES: Mapping[str, str] = {
     "analyst": "researches, interviews and writes the brief",
     "architect": "designs the system and writes the architecture",
-    "dev": "builds approved stories, with tests",
+    "dev": "builds approved stories with their tests",
     "pm": "writes the product requirements and orders them",
     "po": "guards the backlog and checks that documents agree",
     "qa": "reviews stories and decides the quality gate",
     "sm": "writes stories so that they can be built",
     "ux": "designs flows and screens",
 }
-_STAGE_FACTS = ("creates", "updates", "validates", "uses", "requires", "condition")
-LONGEST_FACT = 300
+_FACTS = ("creates", "updates", "validates", "uses", "requires", "condition")
+LONGEST_STAGE = 600
 
 
 def description_of(kind: str, name: str) -> str:
@@ -30,10 +30,10 @@ def description_of(kind: str, name: str) -> str:
             f"Run the workflow {name} of this BMad project, stage by stage and agent by agent. Use it when the user"
             f" wants to start {name} or to go on with a run of it."
         )
-    role = f", who {ROLES[name]}" if name in ROLES else ""
+    role = f", who {ROLES[name]}," if name in ROLES else ""
     return (
-        f"Work as {name} of this BMad project{role}. Use it when the user asks for {name} or wants the next piece of"
-        " that work done."
+        f"Work as {name}{role} in this BMad project. Use it when the user asks for {name} or for the next piece of that"
+        " work."
     )
 
 
@@ -79,20 +79,15 @@ def skill_text(row: Mapping[str, Any]) -> str:
 
 
 def _stages(stages: Sequence[Any]) -> str:
-    return "\n".join(
-        f"{number}. {'; '.join(_facts(stage))}"
-        for number, stage in enumerate(stages, start=1)
-        if isinstance(stage, Mapping)
-    )
+    told = [_stage(stage) for stage in stages if isinstance(stage, Mapping)]
+    return "\n".join(f"{number}. {cut(text, LONGEST_STAGE)}" for number, text in enumerate(told, start=1))
 
 
-def _facts(stage: Mapping[str, Any]) -> Iterable[str]:
-    yield cut(
-        f"{stage.get('agent') or 'anybody'}: {stage.get('action') or stage.get('step') or 'its part'}", LONGEST_FACT
-    )
-    for fact in _STAGE_FACTS:
-        if value := stage.get(fact):
-            told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield cut(f"{fact} {told}", LONGEST_FACT)
+def _stage(stage: Mapping[str, Any]) -> str:
+    facts = [str(stage[name]) for name in ("action", "step") if stage.get(name)][:1]
+    for name in _FACTS:
+        if value := stage.get(name):
+            facts.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     if stage.get("optional"):
-        yield "optional"
+        facts.append("optional")
+    return f"{stage.get('agent') or 'anybody'}: {'; '.join(facts)}"
