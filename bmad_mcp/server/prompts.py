@@ -18,6 +18,7 @@ Perform = Callable[..., Awaitable[Any]]
 # A name goes into a prompt's fixed words; anything that could hold a sentence does not become a prompt.
 _PERSONA_NAME = re.compile(r"\w[\w.-]{0,63}")
 _AGENTS_A_PAGE = 100
+_LOOK_BACK_DAYS = 30
 _TASK_KEY: TypeAdapter[str] = TypeAdapter(TaskKey)
 
 
@@ -171,13 +172,16 @@ async def _retrospective(arguments: Mapping[str, str], perform: Perform) -> tupl
         parts = {"status": await perform("project_status"), "epics": await perform("epic_list")}
         parts["memory"] = await perform("memory_search", query="lesson defect rework")
         about = "the project so far"
+    parts["numbers"] = await perform("analytics_overview", days=_LOOK_BACK_DAYS)
     return _json(**parts), (
         f"Hold a retrospective on {about}, together with the user.\n"
         '1. Call agent_activate with agent="sm".\n'
         "2. Go through the stories: what was planned, what came out, where work waited, came back or was redone."
         " Read single ones with story_get and task_get.\n"
-        "3. Agree with the user on what to keep, what to change and who does it. Say what the data does not show.\n"
-        "4. Store each lesson on its own with memory_store, and each agreed action with task_create."
+        f"3. Hold it against `numbers`, which are of the whole project in the last {_LOOK_BACK_DAYS} days: cycle times,"
+        " ageing work, gates, handoffs, and the stages that take most of the time.\n"
+        "4. Agree with the user on what to keep, what to change and who does it. Say what the data does not show.\n"
+        "5. Store each lesson on its own with memory_store, and each agreed action with task_create."
     )
 
 
@@ -185,14 +189,19 @@ async def _standup(_: Mapping[str, str], perform: Perform) -> tuple[str, str]:
     data = _json(
         status=await perform("project_status"),
         agents=await perform("agent_list", limit=50),
+        blocked=await perform("task_list", status="blocked"),
+        workflows=await perform("workflow_list", status="active"),
         handoffs=await perform("handoff_list", status="offered"),
-        activity=await perform("activity_list", since="24h", limit=60),
+        activity=await perform("activity_list", since="24h", limit=50),
     )
     return data, (
         "Give the stand-up report of this BMad project from the data above; change nothing.\n"
+        "- Begin with one line: how many stories are done of how many, and what was finished since yesterday.\n"
         "- For each agent with activity or a task in hand: done since yesterday, in hand now, stuck on what.\n"
-        "- Then: handoffs nobody accepted, leases about to pass, what should happen next and who should do it.\n"
-        "- Name things by their keys. At most 20 lines; say so where the data shows nothing."
+        "- Then: blocked tasks, runs that wait, handoffs nobody accepted, leases about to pass, drift of the files, and"
+        " what should happen next and who should do it.\n"
+        "- Name things by their keys. At most 20 lines; say so where the data shows nothing, or where `activity` is only"
+        " the newest part of the day."
     )
 
 
