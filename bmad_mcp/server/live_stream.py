@@ -42,8 +42,8 @@ class LiveStreams:
 
     @property
     def route(self) -> Route:
-        """The route; it stands before those of REST, which answer the other verbs."""
-        return Route(LIVE, self, methods=["GET"])
+        """The route; it stands before those of REST."""
+        return Route(LIVE, self, methods=None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:
@@ -56,6 +56,10 @@ class LiveStreams:
             await answer(scope, receive, send)
 
     async def _answer(self, request: Request, stack: AsyncExitStack) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            raise Refusal(
+                405, "method_not_allowed", "The stream of changes takes GET only.", headers={"allow": "GET, HEAD"}
+            )
         # Whoever may read the trail may follow it.
         _, workspace = self._admit(request, BY_NAME["activity_list"])
         if request.method == "HEAD":

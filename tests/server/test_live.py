@@ -166,7 +166,7 @@ async def test_the_stream_for_pages_is_for_who_may_read_and_of_their_project(wor
         token = await guarded.token("alice")
         allowed = {"authorization": f"Bearer {token}"}
         assert (await guarded.client.head(LIVE, headers=allowed)).status_code == 200
-        assert (await guarded.client.post(LIVE, headers=allowed)).status_code == 404
+        assert (await guarded.client.post(LIVE, headers=allowed)).status_code == 405
         other = {**allowed, "x-bmad-project": theirs.opened.key}
         assert (await guarded.client.get(LIVE, headers=other)).status_code == 403
         async with events_of(guarded.address, **allowed) as events:
