@@ -84,6 +84,10 @@ class Trail:
 
     def _move_on(self, look: Any) -> None:
         assert self._place is not None
+        if self._marks and look["asked"] < self._marks[-1][1]:
+            # The database's clock went back, and ids with it: what is read twice is told twice.
+            self._place = look["asked"] - _MARGIN
+            self._marks.clear()
         self._marks.append((look["next"], look["asked"]))
         while len(self._marks) > 1 and self._marks[1][0] <= look["unfinished"]:
             self._marks.popleft()

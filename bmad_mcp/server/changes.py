@@ -23,6 +23,7 @@ LOOK_SECONDS = 10.0
 # What comes that soon after a change is read together.
 TOGETHER_SECONDS = 0.1
 AGAIN_SECONDS = 0.5
+AGAIN_AT_MOST_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 
 
@@ -52,6 +53,7 @@ class ChangeFeed:
         self._projects: dict[UUID, _Followed] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failures = 0
 
     @asynccontextmanager
     async def following(self, project_id: UUID, hear: Hear) -> AsyncIterator[None]:
@@ -59,7 +61,7 @@ class ChangeFeed:
         followed = self._projects.setdefault(project_id, _Followed(project_id))
         token = object()
         followed.hearers[token] = hear
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow_always())
         self._woken.set()
         try:
@@ -93,9 +95,11 @@ class ChangeFeed:
                     connection.terminate()
             except Exception as error:
                 # Whatever it was, those who follow are told of all that they missed once it is over.
-                logger.warning("Changes are not followed for now: %s", error)
+                level = logging.DEBUG if self._failures else logging.WARNING
+                logger.log(level, "Changes are not followed for now: %s", error)
                 self._refuse_new(error)
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(min(AGAIN_SECONDS * 2**self._failures, AGAIN_AT_MOST_SECONDS))
+            self._failures += 1
 
     def _refuse_new(self, error: Exception) -> None:
         for project_id, followed in list(self._projects.items()):
@@ -135,6 +139,7 @@ class ChangeFeed:
                 followed.connection = connection
             changes = await followed.trail.read(connection)
         followed.begun.set()
+        self._failures = 0
         if changes is not None:
             await _tell(followed, changes)
 

@@ -1,7 +1,9 @@
 """The feed of changes: what it hears, in which order transactions commit, and that it goes on after a lost connection."""
 
 import asyncio
+from collections import deque
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -9,7 +11,7 @@ from harness import TestWorkspace, new_project, run_sql
 from stored_rows import change
 
 from bmad_mcp import announcing
-from bmad_mcp.activity.trail import NOUNS, Changes
+from bmad_mcp.activity.trail import NOUNS, Changes, Trail
 from bmad_mcp.call import Caller, open_call
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction, open_pool
@@ -125,6 +127,22 @@ async def test_rows_that_commit_late_and_out_of_order_are_not_missed(workspace, 
         await follower.until(lambda: "T-901" in follower.of("task"))
     told = [key for changes in follower.heard for key in changes.keys.get("task", ())]
     assert len(told) == len(set(told)), "a change is told once"
+
+
+async def test_a_clock_that_goes_back_hides_nothing_for_long(workspace, run):
+    trail = Trail(workspace.opened.id)
+    connection = await workspace.open_listener()
+    try:
+        await trail.begin(connection)
+        # As if the looks so far had been an hour later than the database's clock is now.
+        hour = timedelta(hours=1)
+        trail._place += hour
+        trail._marks = deque((following, asked + hour) for following, asked in trail._marks)
+        await run("task_create", title="After the step")
+        assert await trail.read(connection) is None
+        assert (await trail.read(connection)).keys["task"] == {"T-1"}
+    finally:
+        await connection.close()
 
 
 async def test_many_changes_are_told_in_few_words_and_the_last_is_among_them(workspace, run):

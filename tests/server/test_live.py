@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from auth_server import guarded_server
+from auth_server import OPERATOR, guarded_server
 from harness import TestWorkspace, new_project
 from http_process import HttpServer
 from mcp.client import Client
@@ -16,6 +16,10 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
 from processes import assistant, fresh_key
 
+from bmad_mcp.call import open_call
+from bmad_mcp.identity import verifying
+from bmad_mcp.identity.issuing import revoke_token
+from bmad_mcp.server import auth
 from bmad_mcp.server.live_stream import LIVE
 
 SECONDS = 30
@@ -172,3 +176,15 @@ async def test_the_stream_for_pages_is_for_who_may_read_and_of_their_project(wor
         async with events_of(guarded.address, **allowed) as events:
             await run("task_create", title="<script>alert(1)</script>")
             assert await anext(events) == {"changed": {"task": ["T-1"]}}, "keys only, no texts"
+
+
+async def test_the_stream_ends_with_the_right_to_it(workspace, monkeypatch):
+    monkeypatch.setattr(verifying, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(auth.Authentication.__init__, "__defaults__", (None, 0.05))
+    async with guarded_server(workspace) as guarded:
+        token = await guarded.token("bob")
+        async with events_of(guarded.address, authorization=f"Bearer {token}") as events:
+            async with open_call(workspace, OPERATOR, "token_revoke") as call:
+                await revoke_token(call, token.split("_")[1])
+            with pytest.raises(httpx.RemoteProtocolError):
+                await anext(events)
