@@ -9,6 +9,7 @@ from bmad_mcp.handoffs.operations import OPERATIONS as HANDOFFS
 from bmad_mcp.memory.operations import OPERATIONS as MEMORY
 from bmad_mcp.operation import Operation
 from bmad_mcp.projects.operations import OPERATIONS as PROJECTS
+from bmad_mcp.skills.operations import OPERATIONS as SKILLS
 from bmad_mcp.stories.operations import OPERATIONS as STORIES
 from bmad_mcp.tasks.operations import OPERATIONS as TASKS
 from bmad_mcp.templates.operations import OPERATIONS as TEMPLATES
@@ -26,6 +27,7 @@ CATALOG: tuple[Operation, ...] = (
     *TEMPLATES,
     *CHECKLISTS,
     *ARTIFACTS,
+    *SKILLS,
     *ACTIVITY,
     *PROJECTS,
 )

@@ -13,6 +13,7 @@ import anyio
 import asyncpg
 from pydantic_core import from_json, to_json
 
+from bmad_mcp.announcing import TRAIL, AnnouncingPool
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
 from bmad_mcp.telemetry.tracing import current_trace
@@ -127,15 +128,18 @@ class Transaction:
     """One transaction on one project, opened by its first statement; statements run in order, never at once.
 
     With `alone` each statement is a transaction of its own; the pool's connections must begin in the project.
+
+    What it writes to the trail is told to other processes once it is committed.
     """
 
-    pool: asyncpg.Pool
+    pool: AnnouncingPool
     project_id: UUID
     wait_seconds: float = POOL_WAIT_SECONDS
     alone: bool = False
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     committing: bool = field(default=False, init=False)
     _connection: Any = field(default=None, init=False)
+    _changes: bool = field(default=False, init=False)
 
     async def _open(self) -> Any:
         if self._connection is None:
@@ -156,18 +160,22 @@ class Transaction:
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """All rows."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).fetch(sql, *values)  # type: ignore[no-any-return]
 
     async def fetchrow(self, sql: str, *values: Any) -> Any:
         """The first row, or None."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).fetchrow(sql, *values)
 
     async def fetchval(self, sql: str, *values: Any) -> Any:
         """The first column of the first row, or None."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).fetchval(sql, *values)
 
     async def execute(self, sql: str, *values: Any) -> str:
         """The command tag, such as `UPDATE 1`."""
+        self._changes = self._changes or TRAIL in sql
         return await (self._connection or await self._open()).execute(sql, *values)  # type: ignore[no-any-return]
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -195,6 +203,8 @@ class Transaction:
                 await self.pool.release(connection)
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
+        if verb == "COMMIT" and self._changes:
+            self.pool.note_change(self.project_id)
 
     async def abandon(self) -> None:
         """Drop the connection without a word to its end, which may not answer; nothing was written."""
@@ -224,7 +234,7 @@ async def project_transaction(
     await transaction.end("COMMIT")
 
 
-async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, **connect: Any) -> asyncpg.Pool:
+async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, **connect: Any) -> AnnouncingPool:
     """A pool of at most five connections for asyncpg.connect arguments such as `dsn`, or `host`, `user`, `database`.
 
     With `begins_in` its connections see that project where no transaction names another one. Only for servers that are
@@ -239,15 +249,18 @@ async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, *
     own = {} if is_pooled else LIMITS | ({"default_transaction_read_only": "on"} if read_only else {})
     project = {"app.project": str(begins_in)} if begins_in is not None else {}
     settings = {"application_name": "bmad-mcp", **project, **own, **connect.pop("server_settings", {})}
-    return await asyncpg.create_pool(
+    pool = AnnouncingPool(
         min_size=1,
         max_size=POOL_SIZE,
         init=_prepare_for_reading if read_only else _prepare_connection,
         reset=_keep_connection,
         connection_class=kind,
+        record_class=asyncpg.Record,
         server_settings=settings,
         timeout=POOL_WAIT_SECONDS,
         # A statement is prepared once in the life of its connection.
         max_cached_statement_lifetime=0,
         **connect,
     )
+    await pool
+    return pool

@@ -32,6 +32,7 @@ from bmad_mcp.identity.signing_keys import SigningKeys
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.operation import TOOLSETS
 from bmad_mcp.server.auth import Resource
+from bmad_mcp.server.changes import ChangeFeed
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.guard import Names
 from bmad_mcp.server.host_snippets import StdioCommand
@@ -191,7 +192,13 @@ async def guarded_server(
             pinned = Pinned(issuer.url, f"{address}/mcp", ALGORITHMS, "at+jwt", WORDS)
             provider = ProviderTokens(pinned, SigningKeys(issuer.url))
         resource = Resource(address, issuers, WORDS if issuer else {}, read_only)
-        face = McpFace(workspace, lambda ctx: caller_of(ctx.request), toolsets=toolsets, read_only=read_only)
+        face = McpFace(
+            workspace,
+            lambda ctx: caller_of(ctx.request),
+            toolsets=toolsets,
+            read_only=read_only,
+            feed=ChangeFeed(lambda: workspace.open_listener()),
+        )
         page = FirstPage(workspace, "x", address, StdioCommand("/opt/bin/bmad-mcp", ("serve",)))
         verifier = AnyOf(StaticTokens(workspace, clock, changes), provider) if is_authenticated else None
         if issuer is not None and client_id is not None:

@@ -83,9 +83,9 @@ async def pool(database: TestDatabase) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture
-async def workspace(pool: asyncpg.Pool) -> TestWorkspace:
+async def workspace(pool: asyncpg.Pool, database: TestDatabase) -> TestWorkspace:
     """A project whose calls commit."""
-    return TestWorkspace(await new_project(pool))
+    return TestWorkspace(await new_project(pool), database.app)
 
 
 @pytest.fixture

@@ -77,6 +77,13 @@ class TestWorkspace:
 
     __test__ = False
     opened: OpenProject
+    # asyncpg.connect arguments, where changes are followed.
+    connect: dict[str, Any] | None = None
+
+    async def open_listener(self) -> asyncpg.Connection:
+        """A connection of its own, as the server has one to listen."""
+        assert self.connect is not None
+        return await asyncpg.connect(**self.connect)
 
     async def project(self) -> OpenProject:
         return self.opened

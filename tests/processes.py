@@ -80,7 +80,12 @@ class Assistant:
 
 @asynccontextmanager
 async def assistant(
-    env: Mapping[str, str], project: str, *options: str, mode: str = "auto", errors: Path | None = None
+    env: Mapping[str, str],
+    project: str,
+    *options: str,
+    mode: str = "auto",
+    errors: Path | None = None,
+    hear: Any = None,
 ) -> AsyncIterator[Assistant]:
     """A server process of its own over stdio, with a client on it."""
     server = StdioServerParameters(
@@ -89,5 +94,5 @@ async def assistant(
         env={**os.environ, **env},
     )
     with open(errors or os.devnull, "w") as errlog:
-        async with Client(stdio_client(server, errlog=errlog), mode=mode) as client:
+        async with Client(stdio_client(server, errlog=errlog), mode=mode, message_handler=hear) as client:
             yield Assistant(client)

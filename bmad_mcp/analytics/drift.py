@@ -6,7 +6,7 @@ from typing import Any
 from bmad_mcp.analytics.schemas import Drift, DriftItem, SyncState
 from bmad_mcp.bmad_files.statuses import story_status
 
-ITEMS_SHOWN = 5
+ITEMS_SHOWN = 3
 SHOWN = 80
 FIELD_SHOWN = 80
 

@@ -15,9 +15,9 @@ def next_actions(row: Mapping[str, Any]) -> list[str]:
 def _actions(row: Mapping[str, Any]) -> Iterator[str]:
     stories = {status: one["first"] for status, one in (row["stories"] or {}).items()}
     leases = row["leases"] or []
-    if passed := [lease["task"] for lease in leases if lease["passed"]]:
+    if passed := [lease["task"] for lease in leases if lease.get("passed")]:
         yield f"The lease of {', '.join(passed)} has passed: task_claim takes it over."
-    if ending := [lease for lease in leases if not lease["passed"]]:
+    if ending := [lease for lease in leases if not lease.get("passed")]:
         yield f"The lease of {ending[0]['task']} ends soon: {ending[0]['agent']} calls task_heartbeat or task_complete."
     if handoffs := row["handoffs"]:
         first = handoffs[0]

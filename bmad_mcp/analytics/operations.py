@@ -41,6 +41,8 @@ async def project_status(call: Call) -> ProjectStatus:
         agents=agents,
         next=next_actions(row),
         drift=find_drift(row["words"] or [], row["files"] or {}),
+        in_hand=row["in_hand"],
+        blocked=row["blocked"],
         leases=[LeaseEnding(**lease) for lease in row["leases"] or []] or None,
         handoffs=[HandoffWaiting(**handoff) for handoff in row["handoffs"] or []] or None,
     )

@@ -1,6 +1,9 @@
 """SQL of the project at a glance and of its board."""
 
-SHOWN = 5
+# Each costs a model about 25 tokens, and the whole status has 600.
+SHOWN = 3
+WAITING_SHOWN = 5
+HOLDERS_SHOWN = 6
 LEASE_SOON_SECONDS = 120
 BOARD_COLUMN = 50
 
@@ -36,8 +39,16 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
         SELECT t.agent, count(*) AS rows FROM bmad_tasks t
         WHERE t.{PROJECT} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open
         GROUP BY t.agent) c) AS ready,
-    (SELECT jsonb_agg(jsonb_build_object('task', 'T-' || h.number, 'agent', h.lease_agent, 'until', h.lease_until,
-        'passed', h.lease_until <= clock_timestamp()) ORDER BY h.lease_until)
+    (SELECT jsonb_object_agg(c.lease_agent, c.tasks) FROM (
+        SELECT t.lease_agent, (array_agg('T-' || t.number ORDER BY t.number))[1:{SHOWN}] AS tasks FROM bmad_tasks t
+        WHERE t.{PROJECT} AND {HELD} AND t.lease_until > clock_timestamp()
+        GROUP BY t.lease_agent ORDER BY t.lease_agent LIMIT {HOLDERS_SHOWN}) c) AS in_hand,
+    (SELECT array_agg('T-' || b.number ORDER BY b.number) FROM (
+        SELECT t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.status = 'blocked'
+        ORDER BY t.number LIMIT {WAITING_SHOWN}) b) AS blocked,
+    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('task', 'T-' || h.number, 'agent', h.lease_agent,
+        'until', date_trunc('second', h.lease_until), 'passed', nullif(h.lease_until <= clock_timestamp(), false)))
+        ORDER BY h.lease_until)
      FROM (SELECT t.number, t.lease_agent, t.lease_until FROM bmad_tasks t
            WHERE t.{PROJECT} AND {HELD}
              AND t.lease_until < clock_timestamp() + make_interval(secs => {LEASE_SOON_SECONDS})
@@ -52,7 +63,7 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
      FROM (SELECT f.number, g.agent FROM bmad_workflow_stages g
            JOIN bmad_workflows f ON f.project_id = g.project_id AND f.id = g.workflow_id
            WHERE g.{PROJECT} AND g.status = 'active' AND f.status = 'active'
-           ORDER BY f.number LIMIT {SHOWN}) w) AS waiting,
+           ORDER BY f.number LIMIT {WAITING_SHOWN}) w) AS waiting,
     (SELECT count(*) FROM bmad_epics e WHERE e.{PROJECT}) AS epics,
     (SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.tracker, 'status', d.status, 'count', d.count,
         'first', {_key("d.low")}) ORDER BY d.low)

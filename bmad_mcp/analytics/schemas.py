@@ -65,7 +65,11 @@ class Drift(Out):
 
 
 class ProjectStatus(Out):
-    """The project at a glance: counts by status without the zeros, what to do next, and what drifts."""
+    """The project at a glance: counts by status without the zeros, what to do next, and what drifts.
+
+    `in_hand` has tasks by the agent that holds them, `blocked` the first tasks that are stuck, `leases` those that end
+    soon, `handoffs` those that nobody accepted: the first few of each.
+    """
 
     project: ProjectName
     workflows: dict[str, int]
@@ -74,6 +78,8 @@ class ProjectStatus(Out):
     agents: dict[str, int]
     next: list[str]
     drift: Drift
+    in_hand: dict[str, list[str]] | None = None
+    blocked: list[str] | None = None
     leases: list[LeaseEnding] | None = None
     handoffs: list[HandoffWaiting] | None = None
 

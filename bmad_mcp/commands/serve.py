@@ -16,6 +16,7 @@ from bmad_mcp.commands.options import CHOSEN, with_settings
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import checked
 from bmad_mcp.commands.telling import telling
+from bmad_mcp.server.changes import ChangeFeed
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.stdio import serve_stdio
 from bmad_mcp.settings import Settings
@@ -82,7 +83,14 @@ async def _serve_stdio(settings: Settings) -> None:
     serving = anyio.CancelScope()
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
         async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
-            face = McpFace(workspace, lambda _: caller, toolsets=settings.toolsets, read_only=settings.read_only)
+            face = McpFace(
+                workspace,
+                lambda _: caller,
+                toolsets=settings.toolsets,
+                read_only=settings.read_only,
+                feed=ChangeFeed(workspace.database.open_listener),
+                is_one_connection=True,
+            )
             async with in_background(workspace, telling(settings)):
                 with serving:
                     await serve_stdio(face.server)

@@ -21,11 +21,12 @@ from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.verifying import AnyOf, StaticTokens
 from bmad_mcp.server.auth import Resource
+from bmad_mcp.server.changes import ChangeFeed
 from bmad_mcp.server.dashboard.shown_settings import shown_settings
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.health import Readiness
 from bmad_mcp.server.host_snippets import stdio_command
-from bmad_mcp.server.http import build_app, caller_of, end_streams
+from bmad_mcp.server.http import build_app, caller_of
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.metrics.page import MetricsPage
 from bmad_mcp.settings import Settings
@@ -86,6 +87,7 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
                 lambda ctx: caller_of(ctx.request),
                 toolsets=settings.toolsets,
                 read_only=settings.read_only,
+                feed=ChangeFeed(workspace.database.open_listener),
             )
             changes = AccessChanges() if exposure.is_authenticated else None
             server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness, changes))
@@ -180,5 +182,6 @@ async def _run(
             task.cancel()
         readiness.stop()
         server.should_exit = True
-        end_streams(face)
+        if face.feed is not None:
+            await face.feed.end()
         await serving

@@ -5,7 +5,6 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.subscriptions import ListenHandler
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -36,6 +35,7 @@ from bmad_mcp.server.dashboard.routes import ShownSetting, build_dashboard
 from bmad_mcp.server.first_page import CONTENT_SECURITY_POLICY, FirstPage
 from bmad_mcp.server.guard import Guard, Names
 from bmad_mcp.server.health import Readiness
+from bmad_mcp.server.live_stream import LiveStreams
 from bmad_mcp.server.mcp import McpFace
 from bmad_mcp.server.messages import UnusableMessage, read_json
 from bmad_mcp.server.rest.app import build_rest
@@ -47,7 +47,7 @@ from bmad_mcp.telemetry.tracing import joined
 if TYPE_CHECKING:
     from bmad_mcp.server.metrics.page import MetricsPage
 
-__all__ = ["SESSION_HEADER", "access_of", "build_app", "caller_of", "end_streams"]
+__all__ = ["SESSION_HEADER", "access_of", "build_app", "caller_of"]
 
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -58,6 +58,12 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
+
+
+def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
+    """Who asks and in which workspace; raises BmadError or Refusal when they may not run the operation."""
+    access = allow(request, operation)
+    return access.caller, access.workspace
 
 
 class McpEndpoint:
@@ -129,13 +135,6 @@ class JoinedTraces:
             await self._app(scope, receive, send)
 
 
-def end_streams(face: McpFace) -> None:
-    """Let the clients that listen for changes know that the server ends, so that nobody waits for them."""
-    entry = face.server.get_request_handler("subscriptions/listen")
-    if entry is not None and isinstance(entry.handler, ListenHandler):
-        entry.handler.close()
-
-
 def build_app(
     face: McpFace,
     workspace: Workspace,
@@ -154,8 +153,8 @@ def build_app(
 ) -> ASGIApp:
     """The application; every route is behind the guard, and with a verifier behind authentication and its rates.
 
-    When `changes` tell of one, answers that are under way are looked at again. Without `metrics` there is no /metrics.
-    Whoever gives a `readiness` can end it before the server ends.
+    When `changes` tell of one, answers that are under way are looked at again. Without `metrics` there is no /metrics,
+    and without a feed of the face no stream of changes. Whoever gives a `readiness` can end it before the server ends.
     """
     manager = StreamableHTTPSessionManager(face.server, stateless=True)
     readiness = readiness or Readiness(workspace)
@@ -184,10 +183,6 @@ def build_app(
     async def first_page(request: Request) -> Response:
         return HTMLResponse(await page.render(access_of(request).workspace))
 
-    def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
-        access = allow(request, operation)
-        return access.caller, access.workspace
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         with ExitStack() as stack:
@@ -204,6 +199,7 @@ def build_app(
         Route("/health/ready", ready),
         Route("/connect", first_page),
         *build_dashboard(admit, asks_for_token=verifier is not None, settings=settings, sign_in=sign_in),
+        *([LiveStreams(admit, face.feed).route] if face.feed is not None else []),
         *build_rest(admit),
     ]
     if verifier is not None:

@@ -2,13 +2,13 @@
 
 import difflib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INTERNAL_ERROR,
@@ -18,6 +18,7 @@ from mcp_types import (
     CompleteRequestParams,
     CompleteResult,
     Completion,
+    EmptyResult,
     GetPromptRequestParams,
     GetPromptResult,
     ListPromptsResult,
@@ -30,8 +31,12 @@ from mcp_types import (
     Resource,
     ResourceTemplate,
     ResourceTemplateReference,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
     TextContent,
     TextResourceContents,
+    UnsubscribeRequestParams,
 )
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -42,11 +47,13 @@ from bmad_mcp.catalog import BY_NAME, CATALOG
 from bmad_mcp.errors import BmadError, NotFound
 from bmad_mcp.identity.rights import ACCESS, Access
 from bmad_mcp.operation import Operation, perform
-from bmad_mcp.server import prompts
+from bmad_mcp.server import prompts, skills
+from bmad_mcp.server.changes import ChangeFeed
 from bmad_mcp.server.dashboard import app_views
 from bmad_mcp.server.listing import listed
 from bmad_mcp.server.mcp_requests import RequestObservation
 from bmad_mcp.server.resources import RESOURCES, find_resource, mime_type, text_of
+from bmad_mcp.server.subscriptions import Streams, Watched
 
 logger = logging.getLogger("bmad_mcp.server")
 
@@ -68,6 +75,8 @@ class McpFace:
     """One MCP server on a workspace.
 
     A request over HTTP carries the access that it came in with; any other is `caller_of`'s, with every right.
+    With a feed, clients can subscribe to resources. In the protocol's earlier versions that takes a connection that
+    stays, which HTTP without sessions has not: `is_one_connection` says that there is one.
     """
 
     def __init__(
@@ -77,6 +86,8 @@ class McpFace:
         *,
         toolsets: Sequence[str] = ("core",),
         read_only: bool = False,
+        feed: ChangeFeed | None = None,
+        is_one_connection: bool = False,
     ) -> None:
         self._workspace = workspace
         self._caller_of = caller_of
@@ -85,6 +96,9 @@ class McpFace:
         self._toolsets = toolsets
         self._tools = {one.name: one for one in shown if one.toolset in toolsets}
         self._listing = listed(self._tools.values())
+        self.feed = feed
+        self._streams = Streams(feed) if feed is not None else None
+        watches = feed is not None and is_one_connection
         self.server: Server[Any] = Server(
             "bmad-mcp",
             version=__version__,
@@ -100,11 +114,17 @@ class McpFace:
             on_list_prompts=self._list_prompts,
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
-            on_subscriptions_listen=ListenHandler(InMemorySubscriptionBus()),
+            on_subscriptions_listen=self._listen if feed is not None else None,
+            on_subscribe_resource=self._subscribe if watches else None,
+            on_unsubscribe_resource=self._unsubscribe if watches else None,
+            lifespan=self._while_connected,
         )
         # Last, and so within the span that the SDK's own middleware makes.
         self.server.middleware.append(RequestObservation(self.tool, [template for _, template in RESOURCES]))
-        self.server.extensions = {app_views.EXTENSION: {}}
+        self.server.add_request_handler("skills/list", PaginatedRequestParams, self._list_skills)
+        self.server.add_request_handler("skills/get", skills.GetSkillParams, self._get_skill)
+        self.server.middleware.append(skills.declare)
+        self.server.extensions = {app_views.EXTENSION: {}, skills.EXTENSION: {}}
 
     def _access_of(self, ctx: Context) -> Access:
         carried: Access | None = ctx.request.scope.get(ACCESS) if ctx.request is not None else None
@@ -185,12 +205,13 @@ class McpFace:
         uri = str(params.uri)
         if (view := app_views.read(uri)) is not None:
             return ReadResourceResult(contents=[view])
+        with _told(uri=uri):
+            if (skill := await skills.read(self._perform_for(ctx), uri)) is not None:
+                return ReadResourceResult(contents=[skill])
         if (found := find_resource(uri)) is not None:
             operation, arguments = found
-            try:
+            with _told(uri=uri):
                 result = await self._perform(ctx, operation, arguments)
-            except BmadError as error:
-                raise _rpc_error(error, uri=uri) from error
             return ReadResourceResult(
                 contents=[
                     TextResourceContents(uri=uri, text=text_of(operation, result), mime_type=mime_type(operation))
@@ -202,14 +223,45 @@ class McpFace:
             data={"uri": uri[:200]},
         )
 
+    @asynccontextmanager
+    async def _while_connected(self, _: Server[Any]) -> AsyncIterator[Watched | None]:
+        watched = Watched(self.feed) if self.feed is not None else None
+        try:
+            yield watched
+        finally:
+            if watched is not None:
+                await watched.close()
+
+    async def _listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
+        assert self._streams is not None
+        with _told():
+            project = await self._access_of(ctx).workspace.project()
+            return await self._streams.serve(ctx, params, project.id)
+
+    async def _subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
+        with _told():
+            project = await self._access_of(ctx).workspace.project()
+            await ctx.lifespan_context.add(ctx, str(params.uri), project.id)
+        return EmptyResult()
+
+    async def _unsubscribe(self, ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+        await ctx.lifespan_context.remove(str(params.uri))
+        return EmptyResult()
+
     async def _list_prompts(self, ctx: Context, _: PaginatedRequestParams | None) -> ListPromptsResult:
         return ListPromptsResult(prompts=await prompts.listing(self._perform_for(ctx)))
 
     async def _get_prompt(self, ctx: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        try:
+        with _told():
             return await prompts.build(params.name, params.arguments or {}, self._perform_for(ctx))
-        except BmadError as error:
-            raise _rpc_error(error) from error
+
+    async def _list_skills(self, ctx: Context, params: PaginatedRequestParams) -> dict[str, Any]:
+        with _told():
+            return await skills.list_skills(self._perform_for(ctx), params.cursor, ctx.protocol_version)
+
+    async def _get_skill(self, ctx: Context, params: skills.GetSkillParams) -> dict[str, Any]:
+        with _told(uri=params.uri):
+            return await skills.get_skill(self._perform_for(ctx), params.uri, ctx.protocol_version)
 
     def _perform_for(self, ctx: Context) -> Callable[..., Any]:
         async def perform_one(name: str, /, **arguments: Any) -> BaseModel:
@@ -244,9 +296,14 @@ def _refusal(error: BmadError) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=error.message)], is_error=True, _meta=meta)
 
 
-def _rpc_error(error: BmadError, **told: Any) -> MCPError:
-    code = INVALID_PARAMS if error.http_status in (404, 422) else INTERNAL_ERROR
-    told["code"] = error.code
-    if error.retry_after is not None:
-        told["retry_after"] = error.retry_after
-    return MCPError(code=code, message=error.message, data=told)
+@contextmanager
+def _told(**data: Any) -> Iterator[None]:
+    """Raise a BmadError as the protocol's error."""
+    try:
+        yield
+    except BmadError as error:
+        code = INVALID_PARAMS if error.http_status in (404, 422) else INTERNAL_ERROR
+        data["code"] = error.code
+        if error.retry_after is not None:
+            data["retry_after"] = error.retry_after
+        raise MCPError(code=code, message=error.message, data=data) from error

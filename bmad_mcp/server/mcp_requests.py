@@ -32,6 +32,8 @@ METHODS = frozenset(
         "resources/templates/list",
         "resources/unsubscribe",
         "server/discover",
+        "skills/get",
+        "skills/list",
         "subscriptions/listen",
         "tools/call",
         "tools/list",

@@ -53,7 +53,7 @@ async def test_leases_about_to_pass_are_told_and_come_first(run):
     assert (await run("project_status")).leases is None
     await run("task_claim", agent="qa", lease_seconds=60)
     status = await run("project_status")
-    assert [(lease.task, lease.agent, lease.passed) for lease in status.leases] == [("T-2", "qa", False)]
+    assert [(lease.task, lease.agent, lease.passed) for lease in status.leases] == [("T-2", "qa", None)]
     assert status.next[0] == "The lease of T-2 ends soon: qa calls task_heartbeat or task_complete."
 
 

@@ -34,9 +34,9 @@ async def pool(database):
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def workspace(pool):
+async def workspace(pool, database):
     """A project whose calls commit."""
-    return TestWorkspace(await new_project(pool))
+    return TestWorkspace(await new_project(pool), database.app)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

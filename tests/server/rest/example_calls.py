@@ -18,6 +18,8 @@ CALLS: tuple[tuple[str, Mapping[str, Any] | Callable[[Answers], Mapping[str, Any
     ("agent_list", {"limit": 3}),
     ("agent_get", {"agent": "dev"}),
     ("agent_context", {"agent": "dev", "focus": "month calendar"}),
+    ("skill_list", {"limit": 3}),
+    ("skill_get", {"skill": "brownfield-ui"}),
     ("story_list", {"status": "ready", "limit": 2}),
     ("story_next", {}),
     ("story_get", {"story": "2.3"}),
