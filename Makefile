@@ -12,7 +12,7 @@ AT_ONCE := $(if $(BMAD_TEST_DATABASE_URL),,-n 4 --dist loadfile)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types imports soak bench lock wheel demo clean python-found
+.PHONY: help run test check format lint types imports soak bench lock wheel docs dist demo clean python-found
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -49,6 +49,15 @@ bench: $(VENV)/dev.ok ## measure this server beside the bare SDK
 
 wheel: $(VENV)/dev.ok ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation
+
+docs: $(VENV)/dev.ok ## build the pages as a site, into dist/site
+	@$(BIN)/python -m mkdocs build --strict --quiet --site-dir dist/site
+
+dist: $(VENV)/dev.ok ## build what a release has: sdist, wheel, MCP bundle and bill of materials, into dist/
+	@rm -rf dist && $(BIN)/python -m build --no-isolation
+	@$(BIN)/python release/bundle.py dist
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --spec-version 1.6 --output-file dist/bmad-mcp.cdx.json
 
 lock: ## renew the locked dependencies (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

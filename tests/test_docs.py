@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ from click.testing import CliRunner
 from bmad_mcp.__main__ import cli
 from bmad_mcp.catalog import CATALOG
 from bmad_mcp.server.listing import MADE
+from bmad_mcp.errors import BmadError
 from bmad_mcp.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-GENERATED = {"tools.md", "statuses.md", "settings.md"}
+GENERATED = {"tools.md", "statuses.md", "settings.md", "errors.md"}
 
 
 def generator():
@@ -41,6 +44,15 @@ def test_the_reference_names_every_tool_and_variable():
     settings = (ROOT / "docs/reference/settings.md").read_text()
     for name in Settings.model_fields:
         assert f"`BMAD_{name.upper()}`" in settings
+
+
+def test_the_reference_names_the_code_of_every_error():
+    told = (ROOT / "docs/reference/errors.md").read_text()
+    kinds = [BmadError]
+    for kind in kinds:
+        kinds += [one for one in kind.__subclasses__() if one.__module__ == BmadError.__module__]
+        assert f"| `{kind.code}` | {kind.http_status} |" in told
+    assert len(kinds) == 9
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -70,3 +82,11 @@ def test_the_readme_says_whose_mark_it_is():
     assert "independent project" in text
     assert "make run" in text
     assert "make test" in text
+
+
+def test_the_site_builds_with_every_page_and_no_dead_link(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert (tmp_path / "site" / page.relative_to(ROOT / "docs").with_suffix("") / "index.html").is_file()

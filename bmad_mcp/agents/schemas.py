@@ -150,7 +150,7 @@ class AgentOut(AgentBrief):
     icon: str | None = None
     aliases: list[str] | None = None
     persona: dict[str, Any]
-    commands: list[Any]
+    commands: list[dict[str, str]]
     definition: Definition
     sessions: int
     last_seen: datetime | None = None

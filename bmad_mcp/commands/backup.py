@@ -68,6 +68,8 @@ async def write_backup(settings: Settings, file: Path) -> str:
     database = Database(settings)
     try:
         place, connect = await _whole(database)
+        if not await _value(connect, IS_OURS):
+            raise Conflict("There is nothing to save: the database holds no projects yet.")
         schema, others = await _scope(connect)
         unfinished = file.with_name(f"{file.name}.part")
         try:

@@ -108,6 +108,9 @@ async def gate_get(call: Call, story: StoryKey) -> GateOut:
     if gate is not None:
         lists = {name: gate[name] for name in ("issues", "history") if isinstance(gate.get(name), list)}
         gate = {name: value for name, value in gate.items() if name not in lists}
+        if "history" in lists:
+            # The history of a gate that was imported is whatever its file says.
+            lists["history"] = [one if isinstance(one, dict) else str(one) for one in lists["history"]]
     return GateOut(
         story=GateKey.of(row),
         gate=gate,

@@ -210,7 +210,7 @@ class GateOut(Out):
 
     story: GateKey
     gate: dict[str, Any] | None
-    issues: list[Any] | None = None
-    history: list[Any] | None = None
+    issues: list[dict[str, Any]] | None = None
+    history: list[dict[str, Any] | str] | None = None
     required: bool
     next: str

@@ -344,6 +344,12 @@ def test_a_backup_of_the_embedded_database_fills_an_empty_external_one_beside_ot
     assert "Restored 2 projects" in succeeds(env, "db", "restore", str(back), "--yes")
 
 
+def test_a_database_without_projects_writes_no_backup(data_dir, tmp_path):
+    told = fails({"BMAD_DATA_DIR": str(data_dir)}, "db", "backup", str(tmp_path / "bmad.dump"))
+    assert "There is nothing to save" in told
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_role_that_sees_one_project_only_writes_no_empty_backup(bare, tmp_path):
     sql(bare.connect_args(ADMIN_ROLE), "CREATE ROLE plain NOLOGIN")
     sql(bare.connect_args(ADMIN_ROLE), "GRANT CREATE, USAGE ON SCHEMA public TO plain")

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 import httpx
 import httpx2
 import pytest
 from auth_server import WORDS, guarded_server, result_of, rows_of
-from bmad_installs import _made, _npm
+from bmad_installs import npm_installed
 from chromium import Tab, browsing
 from mcp.client import Client
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
@@ -18,15 +17,6 @@ from mcp.client.streamable_http import streamable_http_client
 
 VERSION = "9.13.3"
 SCRIPT = Path(__file__).parent / "identity_provider.mjs"
-
-
-def _install(version: str, made: Path) -> None:
-    work = made.with_name(f"{made.name}.work")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    (work / "package.json").write_text('{"name": "install", "private": true}')
-    _npm(work, "install", "--no-audit", "--no-fund", "--silent", f"oidc-provider@{version}")
-    work.rename(made)
 
 
 class Provider:
@@ -55,7 +45,7 @@ class Provider:
 
 @pytest.fixture
 async def provider():
-    module = _made(f"oidc-provider-{VERSION}", VERSION, _install) / "node_modules/oidc-provider/lib/index.js"
+    module = npm_installed("oidc-provider", VERSION) / "lib/index.js"
     process = await asyncio.create_subprocess_exec(
         "node",
         str(SCRIPT),

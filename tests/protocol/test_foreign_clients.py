@@ -1,0 +1,109 @@
+"""Clients that others wrote: the Inspector's command line and the TypeScript SDK, over stdio and HTTP."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+from bmad_installs import newest_node, npm_installed
+from processes import COMMAND, fresh_key
+
+from bmad_mcp.catalog import CATALOG
+
+INSPECTOR, SDK = "2.12.0", "1.32.2"
+LISTS = ("tools/list", "resources/list", "prompts/list")
+SOME_LISTS = [LISTS[0], *(pytest.param(one, marks=pytest.mark.soak) for one in LISTS[1:])]
+ERAS = ("legacy", "modern")
+CLIENT = Path(__file__).with_name("sdk_client.mjs")
+ALL = {one.name for one in CATALOG if one.toolset}
+CORE = {one.name for one in CATALOG if one.toolset == "core"}
+
+
+async def told_by(*command: str, env: dict[str, str] | None = None) -> str:
+    """What the client printed; fails when it fails, or writes a warning."""
+    process = await asyncio.create_subprocess_exec(
+        newest_node(),
+        *command,
+        env={**os.environ, **(env or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 0, (process.returncode, errors.decode()[-3000:], out.decode()[-1000:])
+    assert errors.decode().strip() == ""
+    return out.decode()
+
+
+@pytest.fixture
+def inspector(tmp_path):
+    """Runs the Inspector's command line; it keeps its files to itself."""
+    program = npm_installed("@modelcontextprotocol/inspector", INSPECTOR)
+    entry = json.loads((program / "package.json").read_text())["bin"]["mcp-inspector"]
+
+    async def inspect(*options: str):
+        home = {"HOME": str(tmp_path)}
+        return json.loads(await told_by(str(program / entry), "--cli", "--format", "json", *options, env=home))[
+            "result"
+        ]
+
+    return inspect
+
+
+def options_of(method: str, era: str) -> list[str]:
+    strict = ["--strict"] if method == "tools/list" else []
+    return ["--method", method, "--protocol-era", era, *strict]
+
+
+def names_of(answer) -> set[str]:
+    return {one["name"] for one in answer["tools"]}
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("method", SOME_LISTS)
+async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_http(inspector, real_address, method, era):
+    answer = await inspector(f"{real_address}/mcp", *options_of(method, era))
+    assert answer[method.split("/")[0]]
+    if method == "tools/list":
+        assert names_of(answer) == ALL
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("method", SOME_LISTS)
+async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_stdio(inspector, server_env, method, era):
+    command = [*COMMAND, "serve", "--project", fresh_key("inspect")]
+    # It hands a server only what it is told to.
+    variables = [part for name, value in server_env.items() for part in ("-e", f"{name}={value}")]
+    answer = await inspector(*options_of(method, era), *variables, "--", *command)
+    assert answer[method.split("/")[0]]
+    if method == "tools/list":
+        assert names_of(answer) == CORE
+
+
+@pytest.mark.parametrize("era", [pytest.param("legacy", marks=pytest.mark.soak), "modern"])
+async def test_the_inspector_calls_a_tool(inspector, real_address, era):
+    call = ["--tool-name", "task_create", "--tool-args-json", '{"title": "From the Inspector", "priority": "high"}']
+    answer = await inspector(f"{real_address}/mcp", *options_of("tools/call", era), *call)
+    assert answer["structuredContent"]["task"]["priority"] == "high"
+
+
+def check(answer, tools: set[str]) -> None:
+    assert answer["server"] == "bmad-mcp"
+    assert set(answer["tools"]) == tools
+    assert answer["again"] == answer["key"] == answer["read"]
+    assert answer["status"] == "completed"
+    assert answer["late"]["isError"] is True
+    assert answer["completed"] == [answer["key"]]
+    assert answer["prompt"] is True
+
+
+async def test_the_typescript_sdk_works_over_http(real_address):
+    sdk = await asyncio.to_thread(npm_installed, "@modelcontextprotocol/sdk", SDK)
+    check(json.loads(await told_by(str(CLIENT), str(sdk), f"{real_address}/mcp")), ALL)
+
+
+async def test_the_typescript_sdk_works_over_stdio(server_env):
+    sdk = await asyncio.to_thread(npm_installed, "@modelcontextprotocol/sdk", SDK)
+    command = [*COMMAND, "serve", "--project", fresh_key("typescript")]
+    check(json.loads(await told_by(str(CLIENT), str(sdk), *command, env=server_env)), CORE)

@@ -1,0 +1,188 @@
+"""The commands in the docs: each parses; each runs on a fresh project, or is listed here with the reason why not."""
+
+import asyncio
+import os
+import queue
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from data_dirs import data_dir
+from memory.services.fake_service import FakeOpenMemory
+from server.http_process import HttpServer
+
+from bmad_mcp import sample
+from bmad_mcp.__main__ import cli
+
+__all__ = ["data_dir"]
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugin").glob("*.md")]
+    if path.name != "CHANGELOG.md"
+)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PROGRAMS = re.compile(
+    r"(?:[A-Z_]+=\S* ?)*(?:(?:\.venv/bin/)?bmad-mcp|make|curl|pip|claude|export) |API=|[A-Z_]+=\S+ bmad-mcp "
+)
+SERVES = re.compile(r"bmad-mcp( --project \S+)? serve")
+
+# What a test here cannot run, by a piece of the line.
+SKIPPED = {
+    "make run": "installs an environment; tests/server/test_http_process.py starts the same server",
+    "make test": "this is it",
+    "make demo": "tests/commands/test_demo.py plays it",
+    "pip install": "needs a published release; tests/test_wheel.py installs the wheel",
+    "claude --plugin-dir": "needs Claude Code; tests/test_release.py checks the plugin",
+    "--tls-cert": "needs a certificate; tests/server/test_team_server.py has one",
+    "--behind-tls-proxy": "needs a proxy; tests/server/test_team_server.py stands for it",
+    "BMAD_AUTH_": "needs an identity provider; tests/server/test_oidc_provider.py has one",
+    "id.example.com": "needs an identity provider; tests/server/test_oidc_provider.py has one",
+    "--from ": "needs another tool's board; tests/interchange/test_trackers.py has them",
+    "token revoke": "needs an id that was printed before; tests/identity/test_issuing.py has one",
+    "member remove alice": "the last admin stays; tests/identity/test_members.py removes others",
+    "postgresql://owner:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
+    "BMAD_LOG_FORMAT=json": "tells JSON lines; tests/server/test_telemetry_process.py reads them",
+    "OTEL_EXPORTER": "needs a collector; tests/server/test_telemetry_process.py has one",
+    "memory introduce": "the service knows its user; tests/commands/test_memory_commands.py has one that does not",
+}
+
+
+def commands_of(page: Path) -> list[str]:
+    """The command lines of a page, without prompts, comments and what they print."""
+    found = []
+    for language, block in BLOCK.findall(page.read_text()):
+        if language not in ("", "console", "sh"):
+            continue
+        lines = block.replace("\\\n", " ").splitlines()
+        if any(line.startswith("$ ") for line in lines):
+            lines = [line[2:] for line in lines if line.startswith("$ ")]
+        found += [re.sub(r"\s+#.*", "", line) for line in lines if PROGRAMS.match(line + " ")]
+    return found
+
+
+def reason_to_skip(line: str) -> str | None:
+    return next((why for piece, why in SKIPPED.items() if piece in line), None)
+
+
+ALL = [(page, line) for page in PAGES for line in commands_of(page)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A home folder with the project that the docs speak of."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(sample.FOLDER, folder / "code/shop")
+    (folder / "bmad.dump").touch()
+    return folder
+
+
+def words_of(line: str, home: Path) -> list[str]:
+    """The arguments after the program's name, with the paths of a reader's machine put in."""
+    words = shlex.split(line.replace("~/", f"{home}/").replace("PATH", f"{home}/code/shop"))
+    return words[next(at for at, word in enumerate(words) if word.endswith("bmad-mcp")) + 1 :]
+
+
+@pytest.mark.parametrize("line", sorted({line for _, line in ALL if re.search(r"bmad-mcp ", line)}))
+def test_a_command_in_the_docs_parses(line, home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "bmad_mcp").mkdir(exist_ok=True)
+    (home / "bmad_mcp/sample").mkdir(exist_ok=True)
+    command, words, context = cli, words_of(line, home), None
+    while True:
+        with command.make_context(command.name, list(words), parent=context) as context:
+            if not isinstance(command, click.Group):
+                return
+            _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+def test_nothing_is_skipped_that_the_docs_do_not_have():
+    lines = [line for _, line in ALL]
+    assert not [piece for piece in SKIPPED if not any(piece in line for line in lines)]
+    assert len(lines) > 70
+
+
+@pytest.fixture
+def memory_address() -> Iterator[str]:
+    """A memory service that the commands of the docs talk to, on a loop of a thread of its own."""
+    found: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        async with FakeOpenMemory("bmad") as service:
+            found.put((service.url, asyncio.get_running_loop(), ended))
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    address, loop, ended = found.get(timeout=30)
+    yield address
+    loop.call_soon_threadsafe(ended.set)
+    thread.join()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("page", [one for one in PAGES if commands_of(one)], ids=lambda one: one.name)
+def test_the_commands_of_a_page_run(page, data_dir, tmp_path, memory_address):
+    shutil.copytree(sample.FOLDER, tmp_path / "code/shop")
+    shutil.copytree(sample.FOLDER, tmp_path / "bmad_mcp/sample")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("BMAD_")} | {
+        "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "BMAD_DATA_DIR": str(data_dir),
+        "BMAD_MEMORY_URL": memory_address,
+        "BMAD_MEMORY_USER": "bmad",
+        "BMAD_PROJECT": "shop",
+    }
+    # A page speaks of a project that is there; those that bring one in begin with nothing.
+    if not any(" import " in line for line in commands_of(page)):
+        done(env, tmp_path, "bmad-mcp import ~/code/shop")
+    server, address = None, "http://127.0.0.1:8770"
+    try:
+        for line in commands_of(page):
+            if reason_to_skip(line) or line.startswith("export BMAD_MEMORY"):
+                continue
+            is_server = SERVES.search(line) and "--http" in line
+            if is_server or (line.startswith("curl") and server is None):
+                if server is not None:
+                    assert server.stop() == 0
+                begin = readable(line) if is_server else "bmad-mcp serve --http"
+                server = HttpServer(env, "--port", "0", command=["bash", "-c", f'exec env {begin} "$@"', "serve"])
+                address = server.ready()
+            if line.startswith("API="):
+                env["API"] = readable(line)[4:].replace("http://127.0.0.1:8770", address)
+            elif not is_server:
+                done(env, tmp_path, readable(line).replace("http://127.0.0.1:8770", address))
+    finally:
+        if server is not None:
+            server.kill()
+
+
+def readable(line: str) -> str:
+    """The line as a reader types it: with the program on the PATH, and a path of his own."""
+    return line.replace(".venv/bin/", "").replace("PATH", "~/code/shop").replace("~/", "$HOME/")
+
+
+def done(env: dict[str, str], folder: Path, line: str) -> None:
+    """Run a line as it stands; whoever asks is told yes."""
+    finished = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env=env,
+        cwd=folder,
+        input="y\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, (line, finished.stdout[-1500:], finished.stderr[-1500:])
+    if line.startswith("curl"):
+        assert "Traceback" not in finished.stdout
+        assert finished.stdout.strip(), line
