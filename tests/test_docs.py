@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from bmad_mcp.__main__ import cli
 from bmad_mcp.catalog import CATALOG
-from bmad_mcp.server.listing import MADE
 from bmad_mcp.errors import BmadError
+from bmad_mcp.server.listing import MADE
 from bmad_mcp.settings import Settings
 
 ROOT = Path(__file__).parent.parent
