@@ -59,7 +59,7 @@ class OpenProject:
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
     # The same for all projects of a process.
-    capacity: Capacity = field(default_factory=Capacity)
+    capacity: Capacity = field(default_factory=Capacity, compare=False)
 
 
 class Workspace(Protocol):

@@ -18,6 +18,7 @@ UNBOUND = {"BMAD_CALLS_AT_ONCE": "10000", "BMAD_POOL_WAIT_SECONDS": "60"}
 def server(server_env):
     server = HttpServer(server_env | UNBOUND, "--project", fresh_key("crossed"), "--port", "0", "--toolsets", "all")
     yield server.ready()
+    assert server.process.poll() is None, server.told[-20:]
     server.kill()
 
 
@@ -53,7 +54,11 @@ async def crossed(address: str, clients: int, calls: int) -> tuple[int, list[str
             await start.wait()
             for number in range(calls):
                 canary = f"canary-{name}-{number}"
-                text = await ask(client, number, canary)
+                try:
+                    text = await ask(client, number, canary)
+                except httpx.ReadError:
+                    # On a busy machine the server may just have closed a connection that was idle for long.
+                    text = await ask(client, number, canary)
                 answered += 1
                 if {*CANARY.findall(text)} != {canary}:
                     wrong.append(f"{canary}: {text[:300]}")
