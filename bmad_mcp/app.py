@@ -178,10 +178,18 @@ def connect_memory(settings: Settings, read_seconds: float) -> "MemoryServices":
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
-    def __init__(self, settings: Settings, progress: Progress = untold, capacity: Capacity | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress = untold,
+        *,
+        capacity: Capacity | None = None,
+        read_only: bool = False,
+    ) -> None:
         self.settings = settings
         self.database = Database(settings, progress)
         self._capacity = capacity or Capacity()
+        self._is_read_only = read_only
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
@@ -213,7 +221,7 @@ class ProjectWorkspace:
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
-            if not self.settings.read_only:
+            if not self._is_read_only:
                 return opened
         except BaseException:
             pool.terminate()
@@ -292,13 +300,19 @@ def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
 
 @asynccontextmanager
 async def open_workspace(
-    settings: Settings, progress: Progress = untold, *, after_seconds: float = 0, capacity: Capacity | None = None
+    settings: Settings,
+    progress: Progress = untold,
+    *,
+    after_seconds: float = 0,
+    capacity: Capacity | None = None,
+    read_only: bool = False,
 ) -> AsyncIterator[ProjectWorkspace]:
     """A workspace that opens in the background and is closed at the end; `progress` hears what it does.
 
-    With `after_seconds` it opens that much later, or with the first call.
+    With `after_seconds` it opens that much later, or with the first call. With `read_only` PostgreSQL refuses every write on
+    its connections, once the project is there.
     """
-    workspace = ProjectWorkspace(settings, progress, capacity)
+    workspace = ProjectWorkspace(settings, progress, capacity=capacity, read_only=read_only)
     opening = asyncio.get_running_loop().call_later(after_seconds, workspace.open)
     try:
         yield workspace
