@@ -237,10 +237,18 @@ def connect_memory(settings: Settings, read_seconds: float) -> "MemoryServices":
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
-    def __init__(self, settings: Settings, progress: Progress = untold, capacity: Capacity | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress = untold,
+        *,
+        capacity: Capacity | None = None,
+        read_only: bool = False,
+    ) -> None:
         self.settings = settings
         self.database = Database(settings, progress)
         self._capacity = capacity or Capacity()
+        self._is_read_only = read_only
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
@@ -276,14 +284,14 @@ class ProjectWorkspace:
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
             begins_in = project_id if self._is_of_one_project() else None
-            if begins_in is None and not self.settings.read_only:
+            if begins_in is None and not self._is_read_only:
                 return opened
         except BaseException:
             pool.terminate()
             raise
         # What a start itself makes is made; from here on a server that only reads can write nothing.
         await pool.close()
-        pool = await self.database.open_pool(begins_in=begins_in, read_only=self.settings.read_only)
+        pool = await self.database.open_pool(begins_in=begins_in, read_only=self._is_read_only)
         return replace(opened, pool=pool, begins_in=begins_in)
 
     def _is_of_one_project(self) -> bool:
@@ -363,13 +371,19 @@ def _note_failure(opening: asyncio.Task[OpenProject]) -> None:
 
 @asynccontextmanager
 async def open_workspace(
-    settings: Settings, progress: Progress = untold, *, after_seconds: float = 0, capacity: Capacity | None = None
+    settings: Settings,
+    progress: Progress = untold,
+    *,
+    after_seconds: float = 0,
+    capacity: Capacity | None = None,
+    read_only: bool = False,
 ) -> AsyncIterator[ProjectWorkspace]:
     """A workspace that opens in the background and is closed at the end; `progress` hears what it does.
 
-    With `after_seconds` it opens that much later, or with the first call.
+    With `after_seconds` it opens that much later, or with the first call. With `read_only` PostgreSQL refuses every write on
+    its connections, once the project is there.
     """
-    workspace = ProjectWorkspace(settings, progress, capacity)
+    workspace = ProjectWorkspace(settings, progress, capacity=capacity, read_only=read_only)
     opening = asyncio.get_running_loop().call_later(after_seconds, workspace.open)
     try:
         yield workspace

@@ -63,7 +63,7 @@ class OpenProject:
     # None: the database answers every read.
     replica: Replica | None = None
     # The same for all projects of a process.
-    capacity: Capacity = field(default_factory=Capacity)
+    capacity: Capacity = field(default_factory=Capacity, compare=False)
     # The project that the pool's connections begin in; None: they begin in none.
     begins_in: UUID | None = None
 

@@ -82,7 +82,9 @@ async def _serve_stdio(settings: Settings) -> None:
     caller = Caller("local", uuid.uuid4().hex)
     serving = anyio.CancelScope()
     with on_signal(serving.cancel, force_after=FORCE_SECONDS):
-        async with open_workspace(settings, after_seconds=OPENING_WAITS_SECONDS) as workspace:
+        async with open_workspace(
+            settings, after_seconds=OPENING_WAITS_SECONDS, read_only=settings.read_only
+        ) as workspace:
             face = McpFace(
                 workspace,
                 lambda _: caller,

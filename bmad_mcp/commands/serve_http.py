@@ -79,7 +79,7 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
         tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
         capacity = Capacity(settings.calls_at_once, settings.pool_wait_seconds)
-        async with open_workspace(settings, tell, capacity=capacity) as workspace:
+        async with open_workspace(settings, tell, capacity=capacity, read_only=settings.read_only) as workspace:
             readiness = Readiness(workspace)
             face = McpFace(
                 workspace,

@@ -157,7 +157,7 @@ class Authentication:
             return await self._local(headers)
         principal = await self._proved(self._verifier, scope)
         named = headers.getlist(PROJECT_HEADER)
-        member = (principal.name, named[0] if named else None)
+        member = (principal.counted_as, named[0] if named else None)
         counted = self._members.get(member)
         try:
             # Who is no member takes nothing from a project, so its bucket waits until that is known.
@@ -170,7 +170,7 @@ class Authentication:
                 raise
             # A model learns of it by the answer of its tool, which only the endpoint can give.
             events.request_refused(limited.code)
-            return Access(_caller(principal, headers), self._workspace, scopes=frozenset(), refused=limited)
+            return Access(_caller(principal, headers), self._workspace, "viewer", frozenset(), refused=limited)
         except Refusal:
             self._members.pop(member, None)
             raise

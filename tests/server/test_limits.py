@@ -114,6 +114,13 @@ async def test_the_checks_come_in_their_order(limited, pool):
     assert (await limited.client.get("/api/v1/bmad/status", headers=elsewhere)).status_code == 429
 
 
+async def test_one_request_is_one_call_and_never_several(limited):
+    token = await limited.token("alice")
+    calls = [{"jsonrpc": "2.0", "id": one, "method": "tools/list"} for one in range(5)]
+    answer = await limited.client.post("/mcp", json=calls, headers=MCP_HEADERS | _bearer(token))
+    assert answer.status_code == 400
+
+
 def _bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
