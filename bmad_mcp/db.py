@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -43,37 +43,13 @@ def uuid7() -> UUID:
 class PooledConnection(ObservedConnection):
     """A connection through a transaction pooler, where the next transaction may meet another session.
 
-    So every statement is in a transaction, and the limits are set in each one. It needs `statement_cache_size=0`.
+    So the limits are set in each one. It needs `statement_cache_size=0`: what was prepared may be in another session.
     """
 
     __slots__ = ()
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        if not args:
-            # One message of the simple protocol meets one session.
-            return await super().execute(_limited(query), timeout=timeout)
-        async with self._in_one():
-            return await super().execute(query, *args, timeout=timeout)
-
-    async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None, **more: Any) -> Any:
-        async with self._in_one():
-            return await super().executemany(command, args, timeout=timeout, **more)
-
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> list[Any]:
-        async with self._in_one():
-            return await super().fetch(query, *args, timeout=timeout, **more)
-
-    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
-        async with self._in_one():
-            return await super().fetchrow(query, *args, timeout=timeout, **more)
-
-    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
-        async with self._in_one():
-            return await super().fetchval(query, *args, column=column, timeout=timeout)
-
-    def _in_one(self) -> AbstractAsyncContextManager[Any]:
-        """Parsing and binding are two messages, which a pooler may give to two sessions."""
-        return nullcontext() if self.is_in_transaction() else self.transaction()
+        return await super().execute(query if args else _limited(query), *args, timeout=timeout)
 
 
 # asyncpg.connect arguments beside an address that leads through a pooler.
