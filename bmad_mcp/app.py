@@ -181,9 +181,9 @@ async def through_pooler(url: str) -> dict[str, Any]:
         await connection.close()
     if name is not None:
         raise Unavailable(
-            f"BMAD_DATABASE_URL leads through a pooler as {name}, which row-level security does not bind (superuser or"
-            " BYPASSRLS). Let it name a login of its own: CREATE ROLE bmad_server LOGIN PASSWORD '…'; then run"
-            " `bmad-mcp db upgrade`, which lets that login work as bmad_app."
+            f"The login through the pooler is {name}, which row-level security does not bind (superuser or BYPASSRLS)."
+            " Let BMAD_DATABASE_URL name one of its own: CREATE ROLE bmad_server LOGIN PASSWORD '…'; then run"
+            " `bmad-mcp db upgrade`, which gives it the rights of bmad_app."
         )
     return connect
 
@@ -201,7 +201,8 @@ async def _state(connect: dict[str, Any]) -> tuple[str | None, bool, bool]:
 
 
 def _how_to_mend(error: Exception) -> str:
-    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+    refused = isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error)
+    if refused or isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):
         return "A pooler is in front of it: set BMAD_DATABASE_DIRECT_URL to the address without it."
     return "`bmad-mcp doctor` checks it and says how to mend it."
 

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -46,38 +46,16 @@ def uuid7() -> UUID:
 class PooledConnection(ObservedConnection):
     """A connection through a transaction pooler, where the next transaction may meet another session.
 
-    So every statement is in a transaction, and the limits are set in each one. It needs `statement_cache_size=0`.
+    So the limits are set in each one. It needs `statement_cache_size=0`: what was prepared may be in another session.
     """
 
     __slots__ = ()
     is_reading = False
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        if not args:
-            # One message of the simple protocol meets one session.
-            return await super().execute(_limited(query, read_only=self.is_reading), timeout=timeout)
-        async with self._in_one():
-            return await super().execute(query, *args, timeout=timeout)
-
-    async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None, **more: Any) -> Any:
-        async with self._in_one():
-            return await super().executemany(command, args, timeout=timeout, **more)
-
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> list[Any]:
-        async with self._in_one():
-            return await super().fetch(query, *args, timeout=timeout, **more)
-
-    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
-        async with self._in_one():
-            return await super().fetchrow(query, *args, timeout=timeout, **more)
-
-    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
-        async with self._in_one():
-            return await super().fetchval(query, *args, column=column, timeout=timeout)
-
-    def _in_one(self) -> AbstractAsyncContextManager[Any]:
-        """Parsing and binding are two messages, which a pooler may give to two sessions."""
-        return nullcontext() if self.is_in_transaction() else self.transaction(readonly=self.is_reading)
+        return await super().execute(
+            query if args else _limited(query, read_only=self.is_reading), *args, timeout=timeout
+        )
 
 
 class ReadingPooledConnection(PooledConnection):
@@ -112,7 +90,7 @@ async def _prepare_connection(connection: asyncpg.Connection) -> None:
 async def _prepare_for_reading(connection: asyncpg.Connection) -> None:
     await _prepare_connection(connection)
     # A pooler that nobody told of may drop what a connection asks for at its start.
-    if await connection.fetchval("SHOW transaction_read_only") != "on":
+    if await connection.fetchval("SHOW default_transaction_read_only") != "on":
         raise Unavailable(
             "The server is read-only, and the way to its database does not keep connections so. Set"
             " BMAD_DATABASE_DIRECT_URL to the address without the pooler."
@@ -252,7 +230,8 @@ async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, *
     pool = AnnouncingPool(
         min_size=1,
         max_size=POOL_SIZE,
-        init=_prepare_for_reading if read_only else _prepare_connection,
+        # Through a pooler each transaction says that it only reads.
+        init=_prepare_for_reading if read_only and not is_pooled else _prepare_connection,
         reset=_keep_connection,
         connection_class=kind,
         record_class=asyncpg.Record,

@@ -20,7 +20,10 @@ from processes import COMMAND, fresh_key
 from server.http_process import HttpServer
 
 CADDY = shutil.which("caddy")
-pytestmark = pytest.mark.skipif(None in (CADDY, PROGRAM), reason="needs caddy and pgbouncer (apt-get install them)")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(None in (CADDY, PROGRAM), reason="needs caddy and pgbouncer (apt-get install them)"),
+]
 
 API = "/api/v1/bmad"
 

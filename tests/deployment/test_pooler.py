@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
-from commands.command import bmad, fails, succeeds
+from commands.command import bmad, succeeds
 from deployment.pgbouncer import needs_pgbouncer, pooler
 from own_postgresql import own_postgresql
 from processes import Refused, assistant, fresh_key
@@ -15,8 +15,9 @@ from server.rest.example_calls import answers_of
 from bmad_mcp import sample
 from bmad_mcp.app import Database, through_pooler
 from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.commands.app_role import ensure_app_role
 from bmad_mcp.db import LIMITS, open_pool, project_transaction
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.projects.open import open_project
 from bmad_mcp.settings import Settings
 
@@ -42,13 +43,13 @@ def behind():
             }
             told = succeeds(env, "db", "upgrade")
             assert "let bmad_server become bmad_app" in told
-            yield SimpleNamespace(server=server, port=port, env=env)
+            project = fresh_key("pooled")
+            succeeds(env, "import", str(sample.FOLDER), "--project", project)
+            yield SimpleNamespace(server=server, port=port, env=env, project=project)
 
 
 async def test_every_tool_works_through_the_pooler(behind):
-    project = fresh_key("pooled")
-    await asyncio.to_thread(succeeds, behind.env, "import", str(sample.FOLDER), "--project", project)
-    async with assistant(behind.env, project, "--toolsets", "all") as call:
+    async with assistant(behind.env, behind.project, "--toolsets", "all") as call:
 
         async def perform_one(name, arguments):
             return None if BY_NAME[name].toolset is None else await call(name, **arguments)
@@ -154,48 +155,48 @@ async def test_the_direct_address_listens_and_holds_locks(behind):
     await listener.close()
 
 
-@pytest.mark.parametrize("arguments", [("status",), ("jobs", "run", "partitions"), ("doctor", "--json")])
-def test_the_commands_work_through_it(behind, arguments):
-    project = fresh_key("pooled")
-    succeeds(behind.env, "import", str(sample.FOLDER), "--project", project)
-    done = bmad(behind.env, *arguments, "--project", project)
-    assert done.returncode == 0, done.stderr
-    if arguments[0] == "doctor":
-        found = {one["name"]: one for one in json.loads(done.stdout)}
-        assert found["Role"]["text"] == "bmad_server, bound by row-level security"
-        assert {one["level"] for one in found.values()} == {"ok"}, found
+def test_doctor_and_the_jobs_of_the_owner_work_through_it(behind):
+    done = bmad(behind.env, "doctor", "--json", "--project", behind.project)
+    found = {one["name"]: one for one in json.loads(done.stdout)}
+    assert found["Role"]["text"] == "bmad_server, bound by row-level security"
+    assert {one["level"] for one in found.values()} == {"ok"}, found
+    assert "partitions" in succeeds(behind.env, "jobs", "run", "partitions", "--project", behind.project)
 
 
-def test_a_login_that_nothing_binds_is_refused(behind):
-    env = behind.env | {"BMAD_DATABASE_URL": behind.server.url("postgres", "shop", behind.port)}
-    assert "CREATE ROLE bmad_server LOGIN" in fails(env, "status")
+def settings_of(env, **more):
+    named = {name.removeprefix("BMAD_").lower(): value for name, value in env.items()}
+    return Settings(**named | {"project": "shop"} | more)
+
+
+async def test_a_login_that_nothing_binds_is_refused(behind):
+    database = Database(settings_of(behind.env, database_url=behind.server.url("postgres", "shop", behind.port)))
+    with pytest.raises(Unavailable, match="CREATE ROLE bmad_server LOGIN"):
+        await database.connections()
     # Not even where its sessions begin as the role that is bound: those that the pooler has already do not.
-    behind.server.run(
-        "psql", "-d", behind.server.url(), "-q", "-c", "ALTER ROLE postgres IN DATABASE shop SET role = bmad_app"
-    )
+    admin = await asyncpg.connect(behind.server.url())
+    await admin.execute("ALTER ROLE postgres IN DATABASE shop SET role = bmad_app")
     try:
-        assert "CREATE ROLE bmad_server LOGIN" in fails(env, "status")
+        with pytest.raises(Unavailable, match="CREATE ROLE bmad_server LOGIN"):
+            await database.connections()
     finally:
-        behind.server.run(
-            "psql", "-d", behind.server.url(), "-q", "-c", "ALTER ROLE postgres IN DATABASE shop RESET role"
-        )
+        await admin.execute("ALTER ROLE postgres IN DATABASE shop RESET role")
+        await admin.close()
 
 
-def test_a_login_without_inheritance_is_told_what_it_lacks(behind):
-    env = behind.env | {"BMAD_DATABASE_URL": behind.server.url("loner", "shop", behind.port)}
-    assert 'ALTER ROLE "loner" INHERIT' in fails(env, "db", "upgrade")
+async def test_a_login_without_inheritance_is_told_what_it_lacks(behind):
+    keeper = await asyncpg.connect(behind.env["BMAD_DATABASE_DIRECT_URL"])
+    with pytest.raises(Conflict, match='ALTER ROLE "loner" INHERIT'):
+        await ensure_app_role(keeper, "loner")
+    await keeper.close()
 
 
-def test_a_pooler_that_nobody_told_of_is_found_out(behind):
-    direct = {"BMAD_MEMORY_PROVIDER": "builtin"}
-    told = fails(direct | {"BMAD_DATABASE_URL": behind.env["BMAD_DATABASE_URL"]}, "status")
-    assert "set BMAD_DATABASE_DIRECT_URL" in told
+async def test_a_pooler_that_nobody_told_of_is_found_out(behind):
+    def untold(url):
+        return Database(settings_of(behind.env, database_url=url, database_direct_url=None))
+
+    with pytest.raises(Unavailable, match="set BMAD_DATABASE_DIRECT_URL"):
+        await untold(behind.env["BMAD_DATABASE_URL"]).open_pool()
     ignoring = "ignore_startup_parameters = role,statement_timeout,lock_timeout,idle_in_transaction_session_timeout"
-    with pooler(behind.server, *ROLES, more=ignoring) as port:
-        told = fails(direct | {"BMAD_DATABASE_URL": behind.server.url("postgres", "shop", port)}, "status")
-    assert "dropped the role bmad_app" in told
-
-
-async def test_the_app_itself_may_log_in(behind):
-    with pytest.raises(Unavailable, match="postgres"):
-        await through_pooler(behind.server.url("postgres", "shop", behind.port))
+    dropped = pytest.raises(Unavailable, match="dropped the role bmad_app")
+    with pooler(behind.server, *ROLES, more=ignoring) as port, dropped:
+        await untold(behind.server.url("postgres", "shop", port)).open_pool()

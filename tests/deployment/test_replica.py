@@ -17,9 +17,10 @@ from deployment.pgbouncer import needs_pgbouncer, pooler
 from own_postgresql import OwnPostgresql, own_home
 from processes import assistant, fresh_key
 
-from bmad_mcp.app import open_workspace
+from bmad_mcp.app import Database, open_workspace
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME, CATALOG
+from bmad_mcp.commands.replica_checks import check_replica
 from bmad_mcp.operation import Operation, perform
 from bmad_mcp.settings import Settings
 from bmad_mcp.shapes import Aged
@@ -207,12 +208,15 @@ async def test_what_is_no_replica_is_not_read_from(pair):
         assert found.as_of is None
 
 
-def test_doctor_tells_how_far_behind_it_is(pair):
-    env = {"BMAD_DATABASE_URL": pair.primary.url(), "BMAD_MEMORY_PROVIDER": "builtin"}
-    told = succeeds(env | {"BMAD_DATABASE_READ_URL": pair.replica.url()}, "doctor")
-    assert re.search(r"answers analytics, \d+\.\d s behind", told), told
-    alone = succeeds(env | {"BMAD_DATABASE_READ_URL": pair.primary.url()}, "doctor")
-    assert "not used: it is no replica of this database" in alone
+async def test_doctor_tells_how_far_behind_it_is(pair):
+    async def told(settings):
+        return [one.text async for one in check_replica(Database(settings))]
+
+    (found,) = await told(settings_for(pair))
+    assert re.fullmatch(r"answers analytics, \d+\.\d s behind", found)
+    not_one = settings_for(pair, database_read_url=pair.primary.url())
+    assert await told(not_one) == ["not used: it is no replica of this database"]
+    assert await told(settings_for(pair, database_read_url=None)) == []
 
 
 async def test_row_level_security_binds_the_reads_of_a_replica(ask, pair):
@@ -258,7 +262,6 @@ async def test_a_client_reads_it_in_the_result(pair):
 
 @needs_pgbouncer
 async def test_the_replica_may_have_a_pooler_in_front_too(pair):
-    succeeds({"BMAD_DATABASE_URL": pair.primary.url()}, "db", "upgrade")
     admin = await asyncpg.connect(pair.primary.url())
     await admin.execute("CREATE ROLE bmad_server LOGIN IN ROLE bmad_app")
     await admin.close()
