@@ -39,7 +39,10 @@ class Announcer:
 
     async def finish(self) -> None:
         """Tell what is left, now; a process may end right after."""
+        telling = self._telling
         self.stop()
+        if telling is not None:
+            await asyncio.wait({telling})
         await self._tell()
 
     def stop(self) -> None:
@@ -60,6 +63,10 @@ class Announcer:
         try:
             async with self._pool.acquire(timeout=PATIENCE_SECONDS) as connection:
                 await connection.execute(ANNOUNCE, told, timeout=PATIENCE_SECONDS)
+        except asyncio.CancelledError:
+            # Left to who breaks this off.
+            self._changed.update(told)
+            raise
         except Exception as error:
             # Whoever follows looks by themselves now and then, so a hint may fail in any way.
             logger.debug("A change is not told of: %s", error)

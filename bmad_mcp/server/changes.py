@@ -22,8 +22,7 @@ Hear = Callable[[Changes | None], Awaitable[None]]
 LOOK_SECONDS = 10.0
 # What comes that soon after a change is read together.
 TOGETHER_SECONDS = 0.1
-AGAIN_SECONDS = 0.5
-AGAIN_AT_MOST_SECONDS = 10.0
+AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 ANSWER_SECONDS = 5.0
 
 
@@ -98,8 +97,8 @@ class ChangeFeed:
                 level = logging.DEBUG if self._failures else logging.WARNING
                 logger.log(level, "Changes are not followed for now: %s", error)
                 self._refuse_new(error)
-            await asyncio.sleep(min(AGAIN_SECONDS * 2**self._failures, AGAIN_AT_MOST_SECONDS))
-            self._failures += 1
+            await asyncio.sleep(AGAIN_SECONDS[self._failures])
+            self._failures = min(self._failures + 1, len(AGAIN_SECONDS) - 1)
 
     def _refuse_new(self, error: Exception) -> None:
         for project_id, followed in list(self._projects.items()):

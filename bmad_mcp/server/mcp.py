@@ -205,18 +205,15 @@ class McpFace:
         uri = str(params.uri)
         if (view := app_views.read(uri)) is not None:
             return ReadResourceResult(contents=[view])
-        with _told(uri=uri):
+        with _told(uri=uri[:200]):
             if (skill := await skills.read(self._perform_for(ctx), uri)) is not None:
                 return ReadResourceResult(contents=[skill])
-        if (found := find_resource(uri)) is not None:
-            operation, arguments = found
-            with _told(uri=uri):
-                result = await self._perform(ctx, operation, arguments)
-            return ReadResourceResult(
-                contents=[
-                    TextResourceContents(uri=uri, text=text_of(operation, result), mime_type=mime_type(operation))
-                ]
-            )
+            if (found := find_resource(uri)) is not None:
+                operation, arguments = found
+                text = text_of(operation, await self._perform(ctx, operation, arguments))
+                return ReadResourceResult(
+                    contents=[TextResourceContents(uri=uri, text=text, mime_type=mime_type(operation))]
+                )
         raise MCPError(
             code=INVALID_PARAMS,
             message=f"There is no resource {uri[:200]!r}. resources/list and resources/templates/list show them.",
@@ -260,7 +257,7 @@ class McpFace:
             return await skills.list_skills(self._perform_for(ctx), params.cursor, ctx.protocol_version)
 
     async def _get_skill(self, ctx: Context, params: skills.GetSkillParams) -> dict[str, Any]:
-        with _told(uri=params.uri):
+        with _told(uri=params.uri[:200]):
             return await skills.get_skill(self._perform_for(ctx), params.uri, ctx.protocol_version)
 
     def _perform_for(self, ctx: Context) -> Callable[..., Any]:

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from bmad_mcp.call import Call
 from bmad_mcp.errors import NotFound
@@ -22,7 +24,9 @@ async def skill_list(call: Call, limit: Limit = 20, cursor: Cursor | None = None
     return SkillPage(items=briefs, next_cursor=following)
 
 
-async def skill_get(call: Call, skill: DefinitionName) -> SkillOut:
+async def skill_get(
+    call: Call, skill: Annotated[DefinitionName, Field(description="A persona or workflow, such as dev.")]
+) -> SkillOut:
     """Read a skill: how to work as this persona or to run this workflow."""
     row = await call.db.fetchrow(queries.ONE, skill)
     if row is None:

@@ -93,7 +93,7 @@ async def test_the_inspector_finds_nothing_wrong(server_env, era):
     process = await asyncio.create_subprocess_exec(
         *(str(node) if node.exists() else "node", str(home / LAUNCHER), "--cli", "--protocol-era", era),
         *(part for name, value in server_env.items() for part in ("-e", f"{name}={value}")),
-        *("--method", "skills/list", "--verify", "--require-digests"),
+        *("--method", "skills/list", "--verify", "--require-digests", "--connect-timeout", "60000"),
         *(sys.executable, "-m", "bmad_mcp", "serve", "--project", fresh_key("skills")),
         env=os.environ,
         stdin=asyncio.subprocess.DEVNULL,
