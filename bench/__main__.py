@@ -15,7 +15,7 @@ from bench.seeding import seeded
 from bench.servers import environment
 from bmad_mcp import migrate
 from bmad_mcp.embedded.cluster import Cluster
-from bmad_mcp.embedded.endpoints import Endpoints
+from bmad_mcp.embedded.endpoints import ADMIN_ROLE, Endpoints
 
 QUICK_SIZES, FULL_SIZES = (1_000, 10_000, 100_000), (1_000, 10_000, 100_000, 1_000_000)
 LEVELS = (1, 8, 32)
@@ -39,13 +39,14 @@ def sizes_of(options: argparse.Namespace) -> dict[str, int]:
     )
 
 
-def measured(options: argparse.Namespace, folder: Path, cluster: Cluster, endpoints: Endpoints) -> dict[str, Any]:
+def measured(options: argparse.Namespace, folder: Path, endpoints: Endpoints) -> dict[str, Any]:
     """Every part, one after the other; within a part what is compared takes turns."""
     env = environment(folder)
     sizes = sizes_of(options)
     migrate.upgrade("postgresql://", **endpoints.owner_connect())
+    admin = endpoints.connect_args(ADMIN_ROLE) | {"database": endpoints.database}
     told(f"filling {len(sizes)} projects with {sum(sizes.values()):,} tasks")
-    ids: dict[str, UUID] = asyncio.run(seeded(endpoints, sizes))
+    ids: dict[str, UUID] = asyncio.run(seeded(endpoints.app_connect(), admin, sizes))
     rounds = options.rounds
     told("cold starts")
     waited, busy = starts.cold(env, "empty", options.starts)
@@ -57,8 +58,8 @@ def measured(options: argparse.Namespace, folder: Path, cluster: Cluster, endpoi
         "start": {"waited": waited, "processor": busy},
         "calls on": f"{CALLS_ON:,}",
         "calls": {
-            "stdio": calls.over_stdio(env, "alone-calls", rounds),
-            "HTTP": calls.over_http(env, "alone-calls", rounds),
+            "stdio": calls.over_stdio(env, admin, "alone-calls", rounds),
+            "HTTP": calls.over_http(env, admin, "alone-calls", rounds),
         },
     }
     told("statements beside bare asyncpg")
@@ -66,7 +67,11 @@ def measured(options: argparse.Namespace, folder: Path, cluster: Cluster, endpoi
     told("agents at once")
     found["crowd"] = crowd.measured(env, "alone-calls", LEVELS, options.seconds, 3)
     told("memory and tokens")
-    found["memory"] = starts.memory(env, "empty", cluster.data_folder, 2_000 if options.full else 500)
+    # On a database of its own: what a server and an empty project hold, not what the seeded millions left in caches.
+    fresh = folder / "fresh"
+    fresh.mkdir()
+    fresh.chmod(0o711)
+    found["memory"] = starts.memory(environment(fresh), "empty", fresh / "postgres", 2_000 if options.full else 500)
     found["tokens"] = tokens.measured(env, "alone-calls")
     told("growth")
     one = {key: size for key, size in sizes.items() if key.startswith("one-")}
@@ -96,10 +101,9 @@ def main() -> None:
         folder = Path(place)
         # Run as root, PostgreSQL's own user must be able to enter.
         folder.chmod(0o711)
-        cluster = Cluster(folder / "postgres")
         # Up all the time, so that a start is a start of the server and not of PostgreSQL.
-        with cluster as endpoints:
-            found = measured(chosen, folder, cluster, endpoints)
+        with Cluster(folder / "postgres") as endpoints:
+            found = measured(chosen, folder, endpoints)
     sys.stdout.write(report.write(found, page=chosen.write_page))
     told(f"took {time.monotonic() - began:.0f} s")
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from bench.calls import YARDSTICK
+from bench.calls import COMMIT, YARDSTICK
 from bench.series import low, median
 from bench.statements import OURS, RAW
 
@@ -40,6 +40,12 @@ def bounds(report: dict[str, Any]) -> list[Bound]:
         calls = report["calls"][transport]
         found += [
             _ratio(f"{name} / no-op, {transport}", calls[name], calls[YARDSTICK], most) for name, most in CALLS.items()
+        ]
+        # A change is durable before it is answered, which a tool that does nothing need not wait for.
+        durable = [noop + commit for noop, commit in zip(sorted(calls[YARDSTICK]), sorted(calls[COMMIT]), strict=True)]
+        found += [
+            _ratio(f"{name} / no-op and a commit, {transport}", calls[name], durable, CALLS[name])
+            for name in ("claim", "complete")
         ]
     for level, both in report["crowd"].items():
         if level == "32":

@@ -109,6 +109,7 @@ def _backlog_ways(child: Child, _: Path) -> Ways:
 
 
 def _ohno_tasks(folder: Path, binary: Path, count: int) -> None:
+    (folder / ".ohno").mkdir()
     child = Child([str(binary)], _cut_off(folder), folder)
     child.hello()
     for number in range(count):
@@ -152,6 +153,7 @@ def _cut_off(folder: Path) -> dict[str, str]:
         "DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "TASK_MASTER_TOOLS": "all",
+        "OHNO_DB_PATH": str(folder / ".ohno" / "tasks.db"),
     }
 
 
@@ -172,13 +174,17 @@ def measured(env: dict[str, str], sizes: dict[int, str], rounds: int) -> dict[st
             ways: dict[str, Ways] = {"bmad-mcp": {**work, "next": work["claim"]}}
             for peer in there:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peer-")))
-                peer.prepare(folder, peer.binary, count)
-                beside = Child([str(peer.binary), *peer.command[1:]], _cut_off(folder), folder)
-                stack.callback(beside.close)
-                beside.hello()
-                tools = beside.request("tools/list", {})["result"]["tools"]
+                try:
+                    peer.prepare(folder, peer.binary, count)
+                    beside = Child([str(peer.binary), *peer.command[1:]], _cut_off(folder), folder)
+                    stack.callback(beside.close)
+                    beside.hello()
+                    tools = beside.request("tools/list", {})["result"]["tools"]
+                    ways[peer.version] = peer.ways(beside, folder)
+                except (RuntimeError, OSError, LookupError, subprocess.CalledProcessError) as error:
+                    skipped[peer.package] = f"does not work here: {error}"
+                    continue
                 found["tokens of tools/list"][peer.version] = of_listing(tools)
-                ways[peer.version] = peer.ways(beside, folder)
             calls: dict[str, Times] = {}
             for name in OPERATIONS:
                 calls[name] = in_turn({server: one[name] for server, one in ways.items()}, rounds)

@@ -10,7 +10,6 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.db import open_pool, uuid7
-from bmad_mcp.embedded.endpoints import ADMIN_ROLE, Endpoints
 from bmad_mcp.projects.open import open_project
 
 ROLES = ("dev", "dev", "dev", "qa", "sm", "po", "pm", "architect", "analyst", "ux-expert")
@@ -58,27 +57,28 @@ class MadeUp:
         return self._now - timedelta(days=20 * (1 - number / (self._tasks + 1)))
 
 
-async def seeded(endpoints: Endpoints, projects: dict[str, int]) -> dict[str, UUID]:
+async def seeded(app: dict[str, Any], admin: dict[str, Any], projects: dict[str, int]) -> dict[str, UUID]:
     """Make the projects, each with so many tasks, and let the planner know; their ids.
 
-    A server that opens one of them adds the built-in definitions.
+    Takes asyncpg.connect arguments of the app's role and of a superuser. A server that opens one of them adds the built-in definitions.
     """
     ids: dict[str, UUID] = {}
-    pool = await open_pool(**endpoints.app_connect())
+    pool = await open_pool(**app)
     try:
         for key in projects:
             async with pool.acquire() as connection:
                 ids[key], _ = await open_project(connection, key, key)
     finally:
         await pool.close()
-    admin = await asyncpg.connect(**endpoints.connect_args(ADMIN_ROLE))
+    filling = await asyncpg.connect(**admin)
     try:
         for key, tasks in projects.items():
-            await _fill(admin, ids[key], tasks)
-        # As autovacuum does a minute after so many rows came.
-        await admin.execute("VACUUM ANALYZE")
+            await _fill(filling, ids[key], tasks)
+        # As autovacuum and the checkpointer do within minutes after so many rows came.
+        await filling.execute("VACUUM ANALYZE", timeout=3600)
+        await filling.execute("CHECKPOINT", timeout=3600)
     finally:
-        await admin.close()
+        await filling.close()
     return ids
 
 

@@ -7,6 +7,7 @@ from bench.series import Times
 from bench.servers import NOOP, ours
 from bench.wire import Child, processor_seconds, resident_mib
 from bench.work import Work
+from bmad_mcp.embedded.cluster import Cluster
 
 
 def cold(env: dict[str, str], project: str, rounds: int) -> tuple[Times, Times]:
@@ -35,9 +36,10 @@ def _listed(child: Child) -> float:
     return time.perf_counter() - child.started
 
 
-def memory(env: dict[str, str], project: str, data_folder: Path, calls: int) -> dict[str, float]:
+def memory(env: dict[str, str], project: str, cluster_root: Path, calls: int) -> dict[str, float]:
     """MiB of the bare SDK's server, of this one idle and after so many calls, and of its database."""
     noop, server = Child(NOOP, env), Child(ours(project), env)
+    data_folder = Cluster(cluster_root).data_folder
     try:
         noop.hello()
         noop.call("noop")

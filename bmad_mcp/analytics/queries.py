@@ -1,5 +1,7 @@
 """SQL of the project at a glance and of its board."""
 
+from bmad_mcp.lifecycles import TaskStatus
+
 # Each costs a model about 25 tokens, and the whole status has 600.
 SHOWN = 3
 WAITING_SHOWN = 5
@@ -17,16 +19,22 @@ def _key(low: str) -> str:
     return f"{low}[1] || '.' || {low}[2] || CASE WHEN {low}[3] > 0 THEN chr({low}[3]) ELSE '' END"
 
 
-def _counts(table: str) -> str:
-    return f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (
-        SELECT status, count(*) AS rows FROM {table} WHERE {PROJECT} GROUP BY status) c)"""
+_WORKFLOW_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (
+        SELECT status, count(*) AS rows FROM bmad_workflows WHERE {PROJECT} GROUP BY status) c)"""
+# One count for each status, as each has an index of its own and needs no row for it.
+_TASK_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (VALUES {
+    ", ".join(
+        f"('{status}', (SELECT count(*) FROM bmad_tasks WHERE {PROJECT} AND status = '{status}'))"
+        for status in TaskStatus
+    )
+}) AS c(status, rows) WHERE c.rows > 0)"""
 
 
 # One statement and one snapshot: the numbers agree with each other.
 STATUS = f"""
 SELECT p.key, p.name, p.settings -> 'files' AS files,
-    {_counts("bmad_workflows")} AS workflows,
-    {_counts("bmad_tasks")} AS tasks,
+    {_WORKFLOW_COUNTS} AS workflows,
+    {_TASK_COUNTS} AS tasks,
     (SELECT jsonb_object_agg(c.status, jsonb_build_object('count', c.rows,
         'first', {_key("c.low")}))
      FROM (SELECT s.status, count(*) AS rows, {LOWEST} AS low FROM bmad_stories s

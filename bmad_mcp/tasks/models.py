@@ -31,7 +31,12 @@ class Task(Versioned, Base):
         ),
         Index("ix_bmad_tasks_held", "project_id", "lease_until", postgresql_where=text(HELD)),
         Index("ix_bmad_tasks_holder", "project_id", "lease_agent", "number", postgresql_where=text(HELD)),
-        Index(None, "project_id", "status", "number"),
+        *(
+            Index(
+                f"ix_bmad_tasks_{status}_number", "project_id", "number", postgresql_where=text(f"status = '{status}'")
+            )
+            for status in TaskStatus
+        ),
         Index(None, "project_id", "agent", "number"),
         Index(None, "project_id", "story_id", "number"),
         Index(None, "project_id", "workflow_id", "number"),

@@ -108,8 +108,7 @@ async def task_list(
     """List tasks in the order they were made."""
     sql, values = queries.LIST, []
     if status is not None:
-        values.append(status)
-        sql += f" AND t.status = ${len(values)}::text::bmad_task_status"
+        sql += queries.LIST_STATUS[TaskStatus(status)]
     if agent is not None:
         values.append(await agent_name(call, agent))
         sql += f" AND t.agent = ${len(values)}"

@@ -270,4 +270,6 @@ FROM bmad_tasks t
 LEFT JOIN bmad_stories s ON s.project_id = t.project_id AND s.id = t.story_id
 WHERE t.project_id = bmad_project()
 """
+# In the text and not as $n: under row-level security a status can only choose an index whose own condition names it.
+LIST_STATUS = {status: f" AND t.status = '{status}'" for status in TaskStatus}
 LIST_READY = f" AND (({READY}) OR ({LEFT_BEHIND}))"

@@ -1,0 +1,34 @@
+"""Find the tasks of a status by an index of that status: under row-level security a comparison cannot choose one.
+
+Revision: 0013
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0013"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+STATUSES = ("pending", "active", "in_progress", "review", "completed", "blocked", "cancelled")
+BEFORE = "ix_bmad_tasks_project_id_status_number"
+
+
+def upgrade() -> None:
+    """Seven indexes for one: a task is in one of them, so a write costs what it did."""
+    for status in STATUSES:
+        op.create_index(
+            f"ix_bmad_tasks_{status}_number",
+            "bmad_tasks",
+            ["project_id", "number"],
+            postgresql_where=sa.text(f"status = '{status}'"),
+        )
+    op.drop_index(BEFORE, "bmad_tasks")
+
+
+def downgrade() -> None:
+    """The one index again."""
+    op.create_index(BEFORE, "bmad_tasks", ["project_id", "status", "number"])
+    for status in STATUSES:
+        op.drop_index(f"ix_bmad_tasks_{status}_number", "bmad_tasks")
