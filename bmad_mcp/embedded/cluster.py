@@ -14,6 +14,7 @@ from bmad_mcp.embedded.binaries import Binaries, find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home, make_home
 from bmad_mcp.embedded.endpoints import Endpoints
 from bmad_mcp.embedded.file_lock import POLL_SECONDS, alone, exclusive, hold_shared
+from bmad_mcp.embedded.newer_major import can_move, finish_move, move_data
 from bmad_mcp.embedded.postmaster import Postmaster
 from bmad_mcp.embedded.program_copy import place_binaries, remove_other_copies
 from bmad_mcp.embedded.roles import Answer, ask, prepare
@@ -135,6 +136,7 @@ class Cluster:
     def _bring_up(self, home: DataHome, control_lock: int) -> Endpoints:
         server = Postmaster(home)
         began = last_sign = time.monotonic()
+        deadline = began + START_SECONDS
         was_launched = was_prepared = False
         while True:
             # A running server knows best where it listens: its starter may have had another temp folder.
@@ -155,14 +157,18 @@ class Cluster:
                     raise Unavailable(f"PostgreSQL ended while it started. {server.last_words()}".rstrip())
                 self._launch(server, control_lock)
                 was_launched = True
+                # Before it, data may have moved to a newer version, which takes as long as it is large.
+                deadline = time.monotonic() + START_SECONDS
             if answer is not Answer.SILENT or was_launched:
                 last_sign = now
-            if now - began > START_SECONDS or now - last_sign > SILENCE_SECONDS:
+            if now > deadline or now - last_sign > SILENCE_SECONDS:
                 raise Unavailable(_why_no_answer(server, endpoints, answer))
             time.sleep(POLL_SECONDS)
 
     def _launch(self, server: Postmaster, control_lock: int) -> None:
-        home, major = server.home, server.data_major
+        home = server.home
+        finish_move(home)
+        major = server.data_major
         if home.is_elsewhere:
             logger.warning(
                 "PostgreSQL cannot run as %s in %s, so its data is in %s.",
@@ -171,19 +177,35 @@ class Cluster:
                 home.folder,
             )
         try:
-            binaries = place_binaries(self._find(major=major), home)
+            found = self._find(major=major)
+            if major is not None:
+                found = self._moved(home, found, control_lock)
+            binaries = place_binaries(found, home)
         except Unavailable as error:
             if major is None:
                 raise
             raise Unavailable(
-                f"{error} Install PostgreSQL {major} to go on with {home.data}, or save it with that version's pg_dump "
-                "and restore it in a new BMAD_DATA_DIR, or move the folder away to begin with an empty database."
+                f"{error} Install PostgreSQL {major} to go on with {home.data}: where a newer one is there too, the next "
+                "start moves the data over. Or save it with that version's pg_dump and restore it in a new BMAD_DATA_DIR, "
+                "or move the folder away to begin with an empty database."
             ) from error
         socket_folder = make_socket_folder(home)
         if major is None:
             server.initialise(binaries, socket_folder, control_lock)
         remove_other_copies(binaries, home)
         server.launch(binaries, socket_folder)
+
+    def _moved(self, home: DataHome, old: Binaries, control_lock: int) -> Binaries:
+        """The programs for the data: newer ones, once they have taken it over."""
+        new = self._find(major=None)
+        if new.major <= old.major or not can_move(new):
+            return old
+        try:
+            move_data(home, old, new, control_lock)
+        except Unavailable as error:
+            logger.warning("%s", error)
+            return old
+        return new
 
 
 def _stop_if_unused(home: DataHome) -> None:

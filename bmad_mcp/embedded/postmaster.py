@@ -88,7 +88,7 @@ class Postmaster:
             raise Unavailable(f"PostgreSQL could not create its data in {self.home.folder}: {done.stdout.strip()}")
         write_server_files(unfinished, self.home, binaries, socket_folder)
         unfinished.rename(self.home.data)
-        _sync(self.home.folder)
+        sync(self.home.folder)
 
     def launch(self, binaries: Binaries, socket_folder: Path) -> None:
         """Begin a start, detached from this process; whether it succeeds shows by `is_alive` and by its answers."""
@@ -192,7 +192,8 @@ def _locales(major: int) -> list[list[str]]:
     return [["--locale=C", f"--lc-ctype={name}"] for name in ("C.UTF-8", "en_US.UTF-8", "C")]
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Have the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

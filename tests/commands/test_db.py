@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from commands.command import CLEAN, bmad, fails, succeeds
 from data_dirs import new_data_dir
+from database_facts import FACTS
 from processes import COMMAND, fresh_key
 
 from bench.wire import Child
@@ -268,6 +269,19 @@ def test_a_backup_comes_back_as_it_was(embedded, tmp_path):
         endpoints.connect_args(ADMIN_ROLE), "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'bmad'"
     )
     assert databases == "bmad"
+
+
+def test_a_backup_comes_back_in_a_fresh_cluster_with_its_rows_policies_rights_and_roles(embedded, tmp_path, data_dir):
+    env, endpoints = embedded
+    file = tmp_path / "all.dump"
+    succeeds(env, "db", "backup", str(file))
+    assert "Restored 2 projects" in succeeds({"BMAD_DATA_DIR": str(data_dir)}, "db", "restore", str(file), "--yes")
+    with Cluster(data_dir / "postgres") as fresh:
+        assert rows_of(fresh) == rows_of(endpoints)
+        for name, fact in FACTS.items():
+            there, here = sql(fresh.connect_args(ADMIN_ROLE), fact), sql(endpoints.connect_args(ADMIN_ROLE), fact)
+            assert there == here, name
+            assert here, name
 
 
 def test_a_restore_wants_to_be_confirmed_and_nobody_else_there(embedded, tmp_path):
