@@ -13,6 +13,7 @@ import asyncpg
 from bmad_mcp.db import Transaction, project_transaction, uuid7
 
 if TYPE_CHECKING:
+    from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 
@@ -34,6 +35,8 @@ class OpenProject:
     pool: asyncpg.Pool
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
+    # None: memories are not searched by meaning.
+    embedder: Embedder | None = None
 
 
 class Workspace(Protocol):
@@ -68,6 +71,7 @@ class Call:
     project_key: str
     db: Transaction
     services: MemoryServices | None = None
+    embedder: Embedder | None = None
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
@@ -82,7 +86,16 @@ async def open_call(workspace: Workspace, caller: Caller, operation: str) -> Asy
     project = await workspace.project()
     transaction = Transaction(project.pool, project.id)
     try:
-        yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
+        yield Call(
+            uuid7().hex,
+            operation,
+            caller,
+            project.id,
+            project.key,
+            transaction,
+            project.services,
+            project.embedder,
+        )
     except BaseException:
         await transaction.end("ROLLBACK")
         raise
