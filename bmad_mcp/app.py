@@ -22,6 +22,7 @@ from bmad_mcp.replica import Replica
 from bmad_mcp.settings import Settings
 
 if TYPE_CHECKING:
+    from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 logger = logging.getLogger("bmad_mcp.app")
@@ -235,6 +236,14 @@ def connect_memory(settings: Settings, read_seconds: float) -> "MemoryServices":
     return services
 
 
+def memory_embedder(settings: Settings) -> "Embedder | None":
+    """What makes vectors of memories, loaded when it is first needed; None where they are off or not installed."""
+    if settings.memory_vectors == "off":
+        return None
+    found: Embedder | None = import_module("bmad_mcp.memory.embedder").find_embedder()
+    return found
+
+
 class ProjectWorkspace:
     """One project on this process's database; ready when its first caller needs it, mended when it is lost."""
 
@@ -279,7 +288,13 @@ class ProjectWorkspace:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
                 opened = OpenProject(
-                    project_id, self.settings.project, pool, self._services, self._replica, self._capacity
+                    project_id,
+                    self.settings.project,
+                    pool,
+                    self._services,
+                    replica=self._replica,
+                    capacity=self._capacity,
+                    embedder=memory_embedder(self.settings),
                 )
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.

@@ -16,6 +16,7 @@ from bmad_mcp.replica import Age, Replica, ReplicaLost
 from bmad_mcp.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
+    from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 
@@ -66,6 +67,8 @@ class OpenProject:
     capacity: Capacity = field(default_factory=Capacity, compare=False)
     # The project that the pool's connections begin in; None: they begin in none.
     begins_in: UUID | None = None
+    # None: memories are not searched by meaning.
+    embedder: Embedder | None = None
 
 
 class Workspace(Protocol):
@@ -102,6 +105,8 @@ class Call:
     services: MemoryServices | None = None
     # None: the rows are those of now.
     age: Age | None = None
+    # None: memories are not searched by meaning.
+    embedder: Embedder | None = None
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
@@ -131,7 +136,17 @@ async def open_call(
         )
         try:
             try:
-                yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services, age)
+                yield Call(
+                    uuid7().hex,
+                    operation,
+                    caller,
+                    project.id,
+                    project.key,
+                    transaction,
+                    project.services,
+                    age,
+                    project.embedder,
+                )
             except BaseException:
                 await transaction.end("ROLLBACK")
                 raise

@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         float,
         Field(ge=0, le=86_400, description="How long the service's answer to a question is used again."),
     ] = 300.0
+    memory_vectors: Annotated[
+        Literal["auto", "off"],
+        Field(description="Search the built-in memory by meaning too; auto = where the extra `vectors` is installed."),
+    ] = "auto"
     sync: Annotated[
         Path | None,
         Field(description="Folder of BMad files that `serve` keeps the same as the database; unset = none."),

@@ -114,7 +114,7 @@ def test_every_error_has_a_code_and_a_status():
 def test_the_stdio_path_imports_nothing_heavy():
     code = (
         "import sys; import bmad_mcp.__main__, bmad_mcp.app, bmad_mcp.server.mcp, bmad_mcp.server.stdio;"
-        "print([m for m in ('sqlalchemy', 'alembic', 'yaml', 'rich', 'fastapi', 'pgqueuer') if m in sys.modules])"
+        "print([m for m in ('sqlalchemy', 'alembic', 'yaml', 'rich', 'fastapi', 'pgqueuer', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", "tools/list must be answered before these are loaded"

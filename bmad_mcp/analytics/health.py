@@ -8,6 +8,7 @@ from bmad_mcp import __version__
 from bmad_mcp.analytics import health_queries
 from bmad_mcp.analytics.figures import whole
 from bmad_mcp.call import Call
+from bmad_mcp.memory.embedder import in_a_sentence
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.shapes import Out
 
@@ -44,10 +45,13 @@ class LastLookUp(Out):
 
 
 class MemoryHealth(Out):
-    """What serves (null: nobody has asked yet), deliveries that wait or were given up, and the latest look-up."""
+    """What serves (null: nobody has asked yet), whether vectors are on, deliveries that wait or were given up, and the
+    latest look-up.
+    """
 
     status: Word
     provider: str | None
+    vectors: str
     waiting_count: int
     given_up_count: int
     last_lookup: LastLookUp | None
@@ -92,6 +96,7 @@ async def health(call: Call) -> Health:
     memory = MemoryHealth(
         status=_word(row["given_up"] == 0),
         provider=_provider(call),
+        vectors=in_a_sentence(call.embedder),
         waiting_count=row["waiting"],
         given_up_count=row["given_up"],
         last_lookup=LastLookUp(**row["last"]) if row["last"] else None,

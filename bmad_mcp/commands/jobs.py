@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from bmad_mcp.app import Database, memory_services
+from bmad_mcp.app import Database, memory_embedder, memory_services
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import memory_project, tell
@@ -44,7 +44,7 @@ async def _here(settings: Settings) -> AsyncIterator[tuple[Database, JobContext]
     database = Database(settings, tell)
     services = memory_services(settings)
     try:
-        async with job_context(database, services) as context:
+        async with job_context(database, services, memory_embedder(settings)) as context:
             yield database, context
     finally:
         if services is not None:
@@ -72,21 +72,21 @@ def list_command(settings: Settings, all_projects: bool, as_json: bool) -> None:
             click.echo(line)
 
 
-async def _states(settings: Settings, all_projects: bool) -> tuple[list[State], frozenset[str]]:
-    """The jobs, and the names of those that a process with these settings leaves to others."""
+async def _states(settings: Settings, all_projects: bool) -> tuple[list[State], dict[str, str]]:
+    """The jobs, and what a process with these settings lacks for those that it leaves to others."""
     async with _here(settings) as (_, context):
-        left = [job.name for job in JOBS if not await job.can_run(context.services)]
+        left = {job.name: job.need.missing for job in JOBS if job.need and not await job.can_run(context)}
         found = await states(context.pool, JOBS, None if all_projects else settings.project)
-        return found, frozenset(left)
+        return found, left
 
 
-def _row(one: State, left: frozenset[str]) -> tuple[str, ...]:
+def _row(one: State, left: Mapping[str, str]) -> tuple[str, ...]:
     return (
         one.unit.job.name,
         one.unit.key or "",
         ago(one.ended_at) if one.ended_at else "never",
         f"{one.seconds:.1f} s" if one.seconds is not None else "",
-        "no service here" if one.unit.job.name in left else _next(one),
+        left.get(one.unit.job.name) or _next(one),
         _state(one),
     )
 
@@ -145,10 +145,8 @@ def run_command(settings: Settings, name: str, all_projects: bool) -> None:
 async def _run(settings: Settings, name: str, all_projects: bool) -> list[Ran]:
     job = BY_NAME[name]
     async with _here(settings) as (database, context):
-        if not await job.can_run(context.services):
-            raise Failure(
-                f"{name} has nothing to work on: BMAD_MEMORY_URL leads to no OpenMemory. `doctor` says what is there."
-            )
+        if job.need is not None and not await job.can_run(context):
+            raise Failure(f"{name} has nothing to work on: {job.need.why}")
         found = await states(context.pool, [job], None if all_projects else settings.project)
         if not found and not all_projects:
             raise NotFound(

@@ -6,10 +6,12 @@ from typing import Any
 
 import asyncpg
 
-from bmad_mcp.app import connect_memory
+from bmad_mcp.app import connect_memory, memory_embedder
 from bmad_mcp.commands.finding import Finding
-from bmad_mcp.memory import keeping_queries, service_queries
+from bmad_mcp.errors import Unavailable
+from bmad_mcp.memory import keeping_queries, service_queries, vector_queries
 from bmad_mcp.memory.elapsed import in_words
+from bmad_mcp.memory.embedder import in_a_sentence
 from bmad_mcp.memory.forget_plan import memories
 from bmad_mcp.settings import Settings
 
@@ -94,6 +96,22 @@ async def check_deliveries(connection: asyncpg.Connection, settings: Settings) -
         f"{sizes['memories']:,} kept here, {sizes['answers']:,} answers in the cache; for all projects together"
         f" {_size(sizes['memory_bytes'])} and {_size(sizes['cache_bytes'])}",
     )
+    yield await _check_vectors(connection, settings)
+
+
+async def _check_vectors(connection: asyncpg.Connection, settings: Settings) -> Finding:
+    if settings.memory_vectors == "off":
+        return Finding("ok", "Search", "Vectors are off, by BMAD_MEMORY_VECTORS; auto turns them on.")
+    embedder = memory_embedder(settings)
+    told = in_a_sentence(embedder)
+    if embedder is None:
+        return Finding("ok", "Search", told)
+    try:
+        await embedder.model()
+    except Unavailable as error:
+        return Finding("warn", "Search", "the model of the search by meaning is broken", error.message)
+    row = await connection.fetchrow(vector_queries.STATE)
+    return Finding("ok", "Search", f"{told} {row['vectors']:,} of {memories(row['memories'])} have a vector.")
 
 
 def _deliveries(row: Any, reasons: list[Any], settings: Settings) -> Iterator[Finding]:

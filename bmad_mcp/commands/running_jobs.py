@@ -20,6 +20,7 @@ from bmad_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from bmad_mcp.jobs.job import JobContext
+    from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 logger = logging.getLogger("bmad_mcp.jobs")
@@ -48,9 +49,9 @@ async def _look_again_and_again(workspace: ProjectWorkspace) -> None:
 async def run_due_jobs(database: Database, opened: OpenProject) -> None:
     """Run what is due and what this process can run, on connections of their own."""
     known, schedule = import_module("bmad_mcp.jobs.known"), import_module("bmad_mcp.jobs.schedule")
-    jobs = [job for job in known.JOBS if await job.can_run(opened.services)]
+    jobs = [job for job in known.JOBS if await job.can_run(opened)]
     if await schedule.due(opened.pool, jobs):
-        async with job_context(database, opened.services) as context:
+        async with job_context(database, opened.services, opened.embedder) as context:
             await schedule.Schedule(context, database.open_listener, jobs).run_due()
     if opened.services is not None:
         meaning = import_module("bmad_mcp.jobs.meaning")
@@ -58,7 +59,9 @@ async def run_due_jobs(database: Database, opened: OpenProject) -> None:
 
 
 @asynccontextmanager
-async def job_context(database: Database, services: "MemoryServices | None") -> AsyncIterator["JobContext"]:
+async def job_context(
+    database: Database, services: "MemoryServices | None", embedder: "Embedder | None"
+) -> AsyncIterator["JobContext"]:
     """What the jobs of this process work with; raises Unavailable when the database does not answer."""
     job = import_module("bmad_mcp.jobs.job")
 
@@ -71,7 +74,7 @@ async def job_context(database: Database, services: "MemoryServices | None") -> 
         await upgrade((await database.connections()).owner)
 
     async with _closed(await database.open_pool()) as pool:
-        yield job.JobContext(pool, open_owner, upgrade_schema, services, _service(database.settings))
+        yield job.JobContext(pool, open_owner, upgrade_schema, services, _service(database.settings), embedder)
 
 
 @asynccontextmanager

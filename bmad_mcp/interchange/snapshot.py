@@ -75,7 +75,18 @@ TABLES: Mapping[str, Table] = {
     "mcp_idempotency": Table("t.principal, t.operation, t.key"),
 }
 # What is computed from the others, and secrets of this server.
-LEFT_OUT = frozenset({"mcp_memory_cache", "mcp_daily_metrics", "mcp_rollups", "mcp_jobs", "mcp_archive", "mcp_tokens"})
+LEFT_OUT = frozenset(
+    {
+        "mcp_memory_cache",
+        "mcp_memory_centres",
+        "mcp_memory_vectors",
+        "mcp_daily_metrics",
+        "mcp_rollups",
+        "mcp_jobs",
+        "mcp_archive",
+        "mcp_tokens",
+    }
+)
 # Search columns are computed from the others.
 COLUMNS = """
 SELECT a.attname AS name, a.atttypid::regtype::text AS type, ty.typcategory = 'A' AS is_list

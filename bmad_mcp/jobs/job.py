@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +14,7 @@ import asyncpg
 from bmad_mcp.call import Caller, OpenProject
 
 if TYPE_CHECKING:
+    from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 # The project of jobs that belong to the database as a whole.
@@ -37,19 +38,33 @@ class JobContext:
     upgrade: Callable[[], Awaitable[None]]
     services: MemoryServices | None = None
     service: str = ""
+    embedder: Embedder | None = None
 
 
-async def always(_: MemoryServices | None) -> bool:
-    """Every process can run it."""
-    return True
+class Reach(Protocol):
+    """What a process has beside the database: a JobContext, or an open project."""
+
+    @property
+    def services(self) -> MemoryServices | None: ...
+
+    @property
+    def embedder(self) -> Embedder | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What not every process has; `missing` and `why` say that one has not, in two words and in a sentence."""
+
+    is_met: Callable[[Reach], Awaitable[bool]]
+    missing: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of each project, or of the database as a whole.
 
-    `run` can be broken off anywhere and run again. A process whose memory service `can_run` declines
-    leaves the job to the others.
+    `run` can be broken off anywhere and run again. A process that has not what it needs leaves it to the others.
     """
 
     name: str
@@ -57,4 +72,8 @@ class Job:
     every: timedelta
     run: Callable[[OpenProject, JobContext], Awaitable[Outcome]]
     is_of_database: bool = False
-    can_run: Callable[[MemoryServices | None], Awaitable[bool]] = always
+    need: Need | None = None
+
+    async def can_run(self, reach: Reach) -> bool:
+        """Whether this process has what the job needs."""
+        return self.need is None or await self.need.is_met(reach)

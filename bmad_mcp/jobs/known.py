@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 
 from bmad_mcp.analytics.rollup import roll_up
 from bmad_mcp.call import OpenProject
-from bmad_mcp.jobs import meaning
+from bmad_mcp.jobs import embedding, meaning
 from bmad_mcp.jobs.clean_up import clean_queue, delete_expired
-from bmad_mcp.jobs.job import Job, JobContext, Outcome
+from bmad_mcp.jobs.job import Job, JobContext, Need, Outcome
 from bmad_mcp.jobs.partitions import make_partitions
 from bmad_mcp.jobs.retention import keep_to_limits
+from bmad_mcp.memory.embedder import OFF
 
 DAILY = timedelta(days=1)
 HOURLY = timedelta(hours=1)
@@ -38,7 +39,18 @@ JOBS = (
         HOURLY,
         meaning.probe_meaning,
         is_of_database=True,
-        can_run=meaning.has_openmemory,
+        need=Need(
+            meaning.has_openmemory,
+            "no service here",
+            "BMAD_MEMORY_URL leads to no OpenMemory. `doctor` says what is there.",
+        ),
+    ),
+    Job(
+        "embed",
+        "Makes vectors of memories, for the search by meaning.",
+        HOURLY / 12,
+        embedding.embed_memories,
+        need=Need(embedding.has_embedder, "vectors are off", OFF),
     ),
 )
 BY_NAME = {job.name: job for job in JOBS}

@@ -6,7 +6,7 @@ import asyncpg
 
 from bmad_mcp.call import OpenProject
 from bmad_mcp.jobs import queries
-from bmad_mcp.jobs.job import WHOLE_DATABASE, JobContext, Outcome
+from bmad_mcp.jobs.job import WHOLE_DATABASE, JobContext, Outcome, Reach
 from bmad_mcp.jobs.schedule import schedule_transaction
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 NAME = "meaning_probe"
 
 
-async def has_openmemory(services: "MemoryServices | None") -> bool:
+async def has_openmemory(reach: Reach) -> bool:
     """Whether this process has a service whose search by meaning may be broken; mem0 searches by meaning always."""
-    return services is not None and (await services.choice()).provider == "openmemory"
+    return reach.services is not None and (await reach.services.choice()).provider == "openmemory"
 
 
 async def probe_meaning(_: OpenProject, context: JobContext) -> Outcome:

@@ -6,11 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, uuid7
-from bmad_mcp.memory import queries, spelling
+from bmad_mcp.memory import queries, spelling, vector_queries
 from bmad_mcp.memory.categories import category_of
 from bmad_mcp.memory.confidence import confidence_of
+from bmad_mcp.memory.embedder import Embedder, in_a_sentence
 from bmad_mcp.memory.identifiers import identifiers_of
 from bmad_mcp.memory.provider import Health, NewMemory, Question, Receipt, Remembered
+from bmad_mcp.memory.vectors import Close, close_to
 
 # How much each of these may move a score up or down.
 RECENCY, CERTAINTY, OWN, FITTING = 0.1, 0.05, 1.05, 1.03
@@ -22,9 +24,14 @@ class BuiltinMemory:
 
     name = "builtin"
 
-    def __init__(self, db: Transaction, *, is_queued: bool = False, operation: str = "") -> None:
-        """`is_queued`: what is kept now waits for delivery to a service. `operation`: who keeps it, for the notes."""
+    def __init__(
+        self, db: Transaction, embedder: Embedder | None = None, *, is_queued: bool = False, operation: str = ""
+    ) -> None:
+        """`embedder`: memories are also found by meaning. `is_queued`: what is kept now waits for delivery to a service.
+        `operation`: who keeps it, for the notes.
+        """
         self._db = db
+        self._embedder = embedder
         self._is_queued = is_queued
         self._operation = operation
 
@@ -54,13 +61,14 @@ class BuiltinMemory:
 
     async def recall(self, question: Question) -> list[Remembered]:
         """The memories that fit best, best first; the latest with the score 0 when none does."""
-        rows = await self._look(question, ())
+        close = await close_to(self._db, self._embedder, question)
+        rows = await self._look(question, (), close)
         meant = await self._meant(rows)
         if meant:
-            rows = await self._look(question, meant)
+            rows = await self._look(question, meant, close)
         return _ranked(rows, question, meant)
 
-    async def _look(self, question: Question, more: Sequence[str]) -> list[Any]:
+    async def _look(self, question: Question, more: Sequence[str], close: Close) -> list[Any]:
         return await self._db.fetch(
             queries.RECALL,
             question.text,
@@ -71,6 +79,8 @@ class BuiltinMemory:
             question.since,
             question.limit,
             list(more),
+            close.ids,
+            close.closeness,
         )
 
     async def _meant(self, rows: Sequence[Any]) -> list[str]:
@@ -91,22 +101,28 @@ class BuiltinMemory:
         return list(dict.fromkeys(known for word in unknown for known in spelling.alike(word, vocabulary)))
 
     async def related(self, ref: str, limit: int) -> list[Remembered] | None:
-        """The memories that share names, words or category with one; None when there is no such memory."""
+        """The memories that share names, words, meaning or category with one; None when there is no such memory."""
         source = _uuid(ref)
-        if source is None or not await self._db.fetchval(queries.EXISTS, source):
+        text = await self._db.fetchval(queries.TEXT, source) if source is not None else None
+        if text is None:
             return None
-        rows = await self._db.fetch(queries.RELATED, source, limit)
+        close = await close_to(self._db, self._embedder, Question(text), but=source)
+        rows = await self._db.fetch(queries.RELATED, source, limit, close.ids, close.closeness)
         nudged = [(float(row["score"]) * _nudge(row), row) for row in rows]
         return [_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)]
 
     async def forget(self, refs: Sequence[str]) -> int:
         """Delete these memories; how many there were."""
         known = [found for found in map(_uuid, refs) if found is not None]
-        return int((await self._db.execute(queries.FORGET, known)).rsplit(" ", 1)[1])
+        count = int((await self._db.execute(queries.FORGET, known)).rsplit(" ", 1)[1])
+        if count:
+            await self._db.execute(vector_queries.FORGET_CENTRE)
+        return count
 
     async def health(self) -> Health:
         """Always well while the database answers."""
-        return Health(True, f"{await self._db.fetchval(queries.COUNT)} memories in the project's database")
+        told = f"{await self._db.fetchval(queries.COUNT)} memories in the project's database."
+        return Health(True, f"{told} {in_a_sentence(self._embedder)}")
 
 
 def _uuid(ref: str) -> UUID | None:
@@ -169,6 +185,7 @@ def _shared(row: Any, meant: Sequence[str] = ()) -> list[str]:
         *named,
         *([f"words {', '.join(plain)}"] if plain else []),
         *([f"spelt like {', '.join(guessed)}"] if guessed else []),
+        *(["close in meaning"] if row["is_close"] else []),
     ]
 
 

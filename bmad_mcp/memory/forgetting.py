@@ -9,7 +9,7 @@ from uuid import UUID
 
 from bmad_mcp.activity.record import record
 from bmad_mcp.call import Caller, OpenProject
-from bmad_mcp.memory import keeping_queries, service_queries
+from bmad_mcp.memory import keeping_queries, service_queries, vector_queries
 from bmad_mcp.memory.forget_plan import Plan, keys_here, memories
 from bmad_mcp.memory.keeping import call_on
 from bmad_mcp.memory.provider import NewMemory
@@ -146,6 +146,7 @@ class _Forgetting:
             if gone:
                 await call.db.execute(service_queries.FORGET_ANSWERS)
                 await call.db.execute(keeping_queries.FORGET_RESULTS)
+                await call.db.execute(vector_queries.FORGET_CENTRE)
                 count = sum(gone.values())
                 await record(call, memories(count), count=count, where="here", categories=gone)
             left = await call.db.fetch(keeping_queries.UNSETTLED, list(ids))

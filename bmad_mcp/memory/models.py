@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index
+from sqlalchemy import ARRAY, REAL, CheckConstraint, Computed, ForeignKey, Index, LargeBinary
 from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import BIT, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
-from bmad_mcp.schema import EMPTY_ARRAY, EMPTY_OBJECT, NEW_ID, NOW, Base, InProject
+from bmad_mcp.schema import EMPTY_ARRAY, EMPTY_OBJECT, NEW_ID, NOW, Base, InProject, in_project
 
 
 class Memory(Base):
@@ -52,6 +52,31 @@ class Memory(Base):
     # Committed before each try, so that whoever comes after a crash looks the key up first.
     attempted_at: Mapped[datetime | None]
     failure: Mapped[str | None]
+
+
+class MemoryCentre(Base):
+    """What the vectors of a project have in common; they are kept by what sets them apart from it."""
+
+    __tablename__ = "mcp_memory_centres"
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
+    model: Mapped[str]
+    centre: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+    # How many memories there were when it was made.
+    memories: Mapped[int]
+    made_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class MemoryVector(Base):
+    """The meaning of a memory: the signs of its vector, and its values in a byte each."""
+
+    __tablename__ = "mcp_memory_vectors"
+    __table_args__ = (in_project(["memory_id"], "mcp_memories"),)
+
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
+    memory_id: Mapped[UUID] = mapped_column(primary_key=True)
+    signs: Mapped[Any] = mapped_column(BIT(256))
+    code: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class MemoryCache(Base):

@@ -105,7 +105,7 @@ async def memory_related(
     """Find memories that share names, words or category with one."""
     began = time.perf_counter()
     answer = await related_in_service(call, memory, limit)
-    store = BuiltinMemory(call.db)
+    store = BuiltinMemory(call.db, call.embedder)
     items = await store.related(memory, limit) if answer is None else list(answer.items)
     if items is None or (answer is not None and answer.freshness is None):
         why = f" {answer.note}." if answer is not None and answer.note else ""

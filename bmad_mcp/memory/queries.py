@@ -5,7 +5,7 @@
 # than a word. Age, evidence and such only nudge; `builtin` does that.
 K = 60
 PER_RANKING = 60
-WORD_WEIGHT, NAME_WEIGHT, CATEGORY_WEIGHT = 1.0, 1.5, 0.25
+WORD_WEIGHT, NAME_WEIGHT, MEANING_WEIGHT, CATEGORY_WEIGHT = 1.0, 1.5, 1.0, 0.25
 NEAR_BONUS = 0.15
 MOST_WORDS = 40
 
@@ -108,6 +108,16 @@ matched AS MATERIALIZED (
 )"""
 
 
+def _by_meaning(ids: str, closeness: str) -> str:
+    """The ranking of what `vectors` found. Squared, as the cosines of strangers are not far from those of kin."""
+    return f"""
+by_meaning AS (
+    SELECT id, {MEANING_WEIGHT}::float8 AS weight, (closeness / max(closeness) OVER ()) ^ 2 AS strength,
+        row_number() OVER (ORDER BY closeness DESC, id DESC) AS place
+    FROM unnest({ids}::uuid[], {closeness}::float8[]) c (id, closeness)
+)"""
+
+
 FUSED = f"sum(r.weight * r.strength / ({K} + r.place)) * ({K} + 1)"
 SHOWN = """m.id, m.text, m.category, date_trunc('second', m.created_at) AS created_at, m.confidence, m.agent,
     m.author_kind, extract(epoch FROM now() - m.created_at)::float8 / 86400 AS days,
@@ -122,13 +132,15 @@ _ELIGIBLE = """AND ($4::text IS NULL OR m.category = $4::text) AND ($5::text IS 
 # When nothing matches, the latest are better than nothing: they come with the score 0. `unknown` are the words of the
 # question that no memory has.
 RECALL = f"""
-WITH {_asked("to_tsvector('english', $1::text)", "$8::text[]", "$2::text[]")}, {_rankings(_ELIGIBLE)}, best AS (
-    SELECT {WORD_WEIGHT}::float8 * (asked.query IS NOT NULL)::int
-        + {NAME_WEIGHT}::float8 * (asked.names <> '{{}}')::int AS score
+WITH {_asked("to_tsvector('english', $1::text)", "$8::text[]", "$2::text[]")}, {_rankings(_ELIGIBLE)},
+{_by_meaning("$9", "$10")}, best AS (
+    SELECT greatest({WORD_WEIGHT}::float8 * (asked.query IS NOT NULL)::int
+        + {NAME_WEIGHT}::float8 * (asked.names <> '{{}}')::int,
+        {MEANING_WEIGHT}::float8 * (cardinality($9) > 0)::int) AS score
     FROM asked
 ), found AS (
     SELECT r.id, {FUSED} AS score
-    FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_names) r GROUP BY r.id
+    FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_names UNION ALL SELECT * FROM by_meaning) r GROUP BY r.id
     ORDER BY score DESC, r.id DESC LIMIT greatest(2 * $7::int, 30)
 ), evidence AS MATERIALIZED (
     SELECT one.id, times FROM found JOIN matched one USING (id)
@@ -142,7 +154,7 @@ WITH {_asked("to_tsvector('english', $1::text)", "$8::text[]", "$2::text[]")}, {
      WHERE m.project_id = bmad_project() AND NOT EXISTS (SELECT FROM found) {_ELIGIBLE}
      ORDER BY m.id DESC LIMIT $7::int)
 )
-SELECT {SHOWN}, s.score / nullif(best.score, 0) AS score, ARRAY(SELECT unnest(asked.words) EXCEPT
+SELECT {SHOWN}, m.id = ANY($9) AS is_close, s.score / nullif(best.score, 0) AS score, ARRAY(SELECT unnest(asked.words) EXCEPT
     SELECT hit FROM word_worth) AS unknown, coalesce(cardinality(asked.words), 0) AS asked
 FROM (SELECT id, score FROM found UNION ALL SELECT id, 0 FROM latest) s
 JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id
@@ -161,7 +173,7 @@ WITH source AS MATERIALIZED (
     SELECT m.id, m.category, m.search, m.identifiers FROM mcp_memories m
     WHERE m.project_id = bmad_project() AND m.id = $1::uuid
 ), {_asked("(SELECT search FROM source)", "'{}'::text[]", "coalesce((SELECT identifiers FROM source), '{}')")},
-{_rankings("AND m.id <> $1::uuid")}, by_category AS (
+{_rankings("AND m.id <> $1::uuid")}, {_by_meaning("$3", "$4")}, by_category AS (
     SELECT m.id, {CATEGORY_WEIGHT}::float8 AS weight, 1::float8 AS strength,
         row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place
     FROM source JOIN mcp_memories m ON m.category = source.category
@@ -169,15 +181,16 @@ WITH source AS MATERIALIZED (
     ORDER BY place LIMIT {PER_RANKING}
 ), found AS (
     SELECT r.id, {FUSED} / {WORD_WEIGHT + NAME_WEIGHT + CATEGORY_WEIGHT} AS score
-    FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_names UNION ALL SELECT * FROM by_category) r GROUP BY r.id
+    FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_names UNION ALL SELECT * FROM by_meaning
+          UNION ALL SELECT * FROM by_category) r GROUP BY r.id
     ORDER BY score DESC, r.id DESC LIMIT greatest(2 * $2::int, 30)
 ), evidence AS MATERIALIZED (
     SELECT one.id, times FROM found JOIN matched one USING (id)
     JOIN (SELECT same, count(*) AS times FROM matched GROUP BY same) alike USING (same)
 )
-SELECT {SHOWN}, s.score, m.category = source.category AS same_category
+SELECT {SHOWN}, m.id = ANY($3) AS is_close, s.score, m.category = source.category AS same_category
 FROM found s JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id
 LEFT JOIN evidence ON evidence.id = s.id, asked, source
 ORDER BY s.score DESC, m.id DESC
 """
-EXISTS = "SELECT EXISTS (SELECT FROM mcp_memories WHERE project_id = bmad_project() AND id = $1::uuid)"
+TEXT = "SELECT text FROM mcp_memories WHERE project_id = bmad_project() AND id = $1::uuid"

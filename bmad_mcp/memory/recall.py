@@ -43,7 +43,7 @@ class Recall:
 
 async def recall(call: Call, question: Question, answer: Answer | None = None) -> Recall:
     """What the database finds for a question, together with what the service answered."""
-    memory, began = BuiltinMemory(call.db), time.perf_counter()
+    memory, began = BuiltinMemory(call.db, call.embedder), time.perf_counter()
     items = await memory.recall(question)
     own = Recall(memory.name, items, "found" if items else "nothing", milliseconds_since(began))
     events.lookup_ended(own.source, own.outcome, own.latency_ms / 1000)

@@ -129,7 +129,8 @@ async def test_nothing_waits(kept, database):
     found = await deliveries(kept, database)
     assert found["Deliveries"].level == "ok"
     assert found["Memories"].text.startswith("1 kept here, 0 answers in the cache")
-    assert set(found) == {"Deliveries", "Memories"}
+    assert found["Search"].text.endswith("0 of 1 memory have a vector.")
+    assert set(found) == {"Deliveries", "Memories", "Search"}
 
 
 async def test_what_waits_for_long_is_told_with_what_delivers_it(kept, database):

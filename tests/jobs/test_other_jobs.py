@@ -10,6 +10,8 @@ from memory.services.fake_service import FakeOpenMemory
 from stored_rows import change, fetch
 
 from bmad_mcp.jobs import meaning
+from bmad_mcp.jobs.known import BY_NAME
+from bmad_mcp.memory.embedder import find_embedder
 from bmad_mcp.memory.outbox import ENTRYPOINT, payload_of
 from bmad_mcp.memory.services.choosing import MemoryServices
 
@@ -137,8 +139,19 @@ async def test_one_probe_of_meaning_serves_every_process(jobs, works):
         await second.aclose()
 
 
-async def test_a_process_without_openmemory_leaves_the_probe_to_others():
-    assert not await meaning.has_openmemory(None)
+async def test_memories_are_embedded_by_a_process_that_has_the_model(jobs):
+    await add_memory(jobs.opened, 1, "Hosting costs 4,100 euros")
+    await add_memory(jobs.other, 1, "Something else")
+    assert not await BY_NAME["embed"].can_run(jobs.context)
+    able = replace(jobs, context=replace(jobs.context, embedder=find_embedder()))
+    assert await BY_NAME["embed"].can_run(able.context)
+    assert (await able.run("embed")).outcome == {"embedded": 1}
+    assert (await able.run("embed")).outcome == {}
+    assert (await count(jobs.opened, "mcp_memory_vectors"), await count(jobs.other, "mcp_memory_vectors")) == (1, 0)
+
+
+async def test_a_process_without_openmemory_leaves_the_probe_to_others(jobs):
+    assert not await BY_NAME["meaning_probe"].can_run(jobs.context)
     mem0 = MemoryServices("http://127.0.0.1:9", user="bmad", setting="mem0")
-    assert not await meaning.has_openmemory(mem0)
+    assert not await BY_NAME["meaning_probe"].can_run(replace(jobs.context, services=mem0))
     await mem0.aclose()

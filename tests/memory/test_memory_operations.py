@@ -7,6 +7,7 @@ from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.errors import Invalid, NotFound
 from bmad_mcp.memory.builtin import BuiltinMemory
+from bmad_mcp.memory.embedder import OFF
 from bmad_mcp.memory.operations import memory_search, memory_store
 from bmad_mcp.memory.provider import NewMemory, Question
 from bmad_mcp.operation import perform
@@ -213,7 +214,7 @@ async def test_the_builtin_store_forgets_and_tells_how_it_is(call):
     assert (first.status, blank.ref, blank.status) == ("stored", None, "empty")
     health = await memory.health()
     assert health.ok
-    assert health.detail == "1 memories in the project's database"
+    assert health.detail == f"1 memories in the project's database. {OFF}"
     assert await memory.forget([first.ref, "nonsense"]) == 1
     assert await memory.recall(Question("keep")) == []
     assert await memory.related(first.ref, 5) is None
