@@ -11,9 +11,10 @@ import pytest
 from commands.command import succeeds
 from commands.memory_commands import command_pool, commands_on
 from memory.keeping_project import kept_project, one_service
-from memory.services import faults
-from memory.services.fake_service import FakeMem0, FakeOpenMemory, FakeServer, Reply
+from memory.services.fake_service import FakeMem0, FakeOpenMemory
 
+from bench import faults
+from bench.fake_server import FakeServer, Reply
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.settings import Settings
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from commands.command import succeeds
 from commands.memory_commands import command_pool, commands_on, one_service, settings_of
-from memory.services.fake_service import Reply
 from processes import held
 
+from bench.fake_server import Reply
 from bmad_mcp.commands import memory_delivering
 from bmad_mcp.commands.failures import Failure
 

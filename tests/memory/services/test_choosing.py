@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from memory.services import faults
-from memory.services.fake_service import FakeMem0, FakeOpenMemory, FakeServer, Stopwatch
+from memory.services.fake_service import FakeMem0, FakeOpenMemory, Stopwatch
 
+from bench import faults
+from bench.fake_server import FakeServer
 from bmad_mcp.memory.services.choosing import ABSENT_SECONDS, FOUND_SECONDS, MemoryServices
 from bmad_mcp.memory.services.mem0 import Mem0
 from bmad_mcp.memory.services.openmemory import OpenMemory

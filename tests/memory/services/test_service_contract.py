@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from memory.services.fake_service import Asked, FakeServer, Reply
 
+from bench.fake_server import Asked, FakeServer, Reply
 from bmad_mcp.memory.provider import NewMemory, Question
 from bmad_mcp.memory.services import answers, mem0, openmemory
 from bmad_mcp.memory.services.answers import Outgoing
