@@ -139,6 +139,11 @@ async def test_introduce_makes_the_user_known_once_and_leaves_nothing(beside):
     assert not any(one.path.startswith("/mcp/") for one in beside.server.asked[asked:])
 
 
+async def test_an_introduction_needs_no_project(beside):
+    beside.server.users.clear()
+    assert "OpenMemory knows 'bmad' now." in await beside.succeeds("memory", "introduce", "--project", "not-made-yet")
+
+
 async def test_mem0_needs_no_introduction(pool, server_env):
     async with one_service("mem0") as server, commands_on(pool, server_env, server) as kept:
         assert "nothing to do" in await kept.succeeds("memory", "introduce")
