@@ -44,8 +44,9 @@ imports: $(VENV)/dev.ok
 soak: $(VENV)/dev.ok ## run the slow fault and endurance tests, and the property tests with new examples
 	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
 
-bench: $(VENV)/dev.ok ## measure this server beside the bare SDK
+bench: $(VENV)/dev.ok ## measure this server beside the bare SDK, and beside memory services that are away or ill
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.bad_services
 
 wheel: $(VENV)/dev.ok ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation

@@ -16,11 +16,11 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
-from processes import free_port
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 
+from bench.fake_server import free_port
 from bmad_mcp.call import Caller, open_call
 from bmad_mcp.commands.serve_http import Uvicorn
 from bmad_mcp.identity.access_changes import AccessChanges

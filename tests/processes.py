@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -14,15 +13,6 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 COMMAND = [sys.executable, "-m", "bmad_mcp"]
-
-
-def free_port() -> socket.socket:
-    """A listening socket of this machine whose small packets leave at once, like those of the real server."""
-    # Without the protocol named, asyncio leaves Nagle's algorithm on: 40 ms for each answer in two parts.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(128)
-    return listener
 
 
 def fresh_key(name: str = "p") -> str:

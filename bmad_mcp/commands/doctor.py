@@ -25,11 +25,13 @@ def command(settings: Settings, as_json: bool) -> None:
     Exit code 1 when something fails. Starts the embedded PostgreSQL if it does not run, and changes nothing else.
     """
     found = asyncio.run(_examine(settings, is_shown=not as_json))
-    failed = sum(one.level == "fail" for one in found)
+    failed, warned = (sum(one.level == level for one in found) for level in ("fail", "warn"))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
     elif failed:
         click.echo(f"\n{failed} {'check' if failed == 1 else 'checks'} failed.")
+    elif warned:
+        click.echo(f"\nIt works; {warned} {'thing is' if warned == 1 else 'things are'} worth a look.")
     else:
         click.echo("\nAll is well.")
     click.get_current_context().exit(1 if failed else 0)

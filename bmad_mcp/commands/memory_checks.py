@@ -13,6 +13,7 @@ from bmad_mcp.memory import keeping_queries, service_queries, vector_queries
 from bmad_mcp.memory.elapsed import in_words
 from bmad_mcp.memory.embedder import in_a_sentence
 from bmad_mcp.memory.forget_plan import memories
+from bmad_mcp.memory.service_pages import knows_user
 from bmad_mcp.settings import Settings
 
 # The probe has one second of it, health the rest: whoever looks for a fault does not wait for a service that hangs.
@@ -26,7 +27,7 @@ MENDS = (
     ("API key", "Set BMAD_MEMORY_API_KEY."),
     (" 401", "Set BMAD_MEMORY_API_KEY."),
     (" 403", "Set BMAD_MEMORY_API_KEY."),
-    ("does not know the user", "Run: bmad-mcp memory introduce, or set BMAD_MEMORY_USER to a user that it knows."),
+    ("does not know the user", "Run: bmad-mcp memory introduce. Or set BMAD_MEMORY_USER to a user that it knows."),
     ("did not answer in time", "Look at the service, or set BMAD_MEMORY_PROVIDER=builtin to do without."),
     ("no memory service", "Set BMAD_MEMORY_URL to one, or BMAD_MEMORY_PROVIDER=builtin to do without."),
     ("is not OpenMemory", "Set BMAD_MEMORY_URL, or BMAD_MEMORY_PROVIDER=auto."),
@@ -67,7 +68,7 @@ async def _ask(services: Any) -> Finding:
         return Finding("warn", "Memory", choice.why, _mend(choice.why))
     health = await service.health()
     text = f"{choice.why}. {health.detail}"
-    if health.ok and "does not know the user" not in health.detail:
+    if health.ok and knows_user(health.detail):
         return Finding("ok", "Memory", text)
     return Finding("warn", "Memory", text, _mend(health.detail))
 
@@ -85,6 +86,10 @@ async def check_deliveries(connection: asyncpg.Connection, settings: Settings) -
     reasons = await connection.fetch(keeping_queries.DEAD_REASONS)
     for found in _deliveries(row, reasons, settings):
         yield found
+    left: int = await connection.fetchval(keeping_queries.LEFT_HERE)
+    if left and settings.memory_provider != "builtin":
+        told = f"{memories(left)} only here, though earlier ones went to the service"
+        yield Finding("warn", "Kept here", told, "Run: bmad-mcp memory deliver")
     failures = await connection.fetch(keeping_queries.FAILED_LATELY)
     if failures:
         told = ", ".join(f"{one['outcome']} {one['times']:,}" for one in failures)

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from bmad_mcp.activity.record import record
-from bmad_mcp.app import Database
+from bmad_mcp.app import Database, memory_services
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import confirm, memory_project, tell
@@ -17,7 +17,7 @@ from bmad_mcp.memory import keeping_queries, service_queries
 from bmad_mcp.memory.forget_plan import memories
 from bmad_mcp.memory.keeping import call_on
 from bmad_mcp.memory.outbox import queue_again
-from bmad_mcp.memory.service_pages import Reached, failed, reach
+from bmad_mcp.memory.service_pages import Reached, failed, knows_user, reach
 from bmad_mcp.settings import Settings
 
 LOOK_SECONDS = 0.3
@@ -36,7 +36,7 @@ def retry_command(settings: Settings, now: bool) -> None:
 
 async def _retry(settings: Settings, now: bool) -> None:
     async with memory_project(settings) as opened:
-        reached = await reach(opened)
+        reached = await reach(opened.services, opened.key)
         if opened.services is None:
             raise Failure(f"{reached.why}, so there is nowhere to deliver to. Nothing was queued.")
         async with call_on(opened, CALLER, "memory_retry") as call:
@@ -61,7 +61,7 @@ def deliver_command(settings: Settings, now: bool, yes: bool) -> None:
 
 async def _deliver(settings: Settings, now: bool, yes: bool) -> None:
     async with memory_project(settings) as opened:
-        reached = await reach(opened)
+        reached = await reach(opened.services, opened.key)
         if reached.service is None:
             raise Failure(f"{reached.why}. Nothing was queued.")
         async with call_on(opened, CALLER, "memory_deliver") as call:
@@ -148,31 +148,32 @@ def introduce_command(settings: Settings) -> None:
 
 
 async def _introduce(settings: Settings) -> None:
-    async with memory_project(settings) as opened:
-        reached = await reach(opened)
-        if reached.service is None:
-            raise Failure(f"{reached.why}. Nobody was introduced.")
-        openmemory = import_module("bmad_mcp.memory.services.openmemory")
-        errors = import_module("bmad_mcp.memory.services.http")
-        if not isinstance(reached.service, openmemory.OpenMemory):
-            click.echo(f"{reached.name} takes every user: there is nothing to do.")
-            return
-        health = await reached.service.health()
-        if not health.ok:
-            raise Failure(f"{health.detail.rstrip('.')}. Nobody was introduced.")
-        if knows_user(health.detail):
-            click.echo(f"OpenMemory knows {settings.memory_user!r} already: there is nothing to do.")
-            return
-        try:
-            await reached.service.introduce()
-        except errors.ServiceError as error:
-            raise failed(reached, error, "Whether the user is known now, `bmad-mcp doctor` says.") from error
-        click.echo(f"OpenMemory knows {settings.memory_user!r} now.")
+    # Of no project: whoever sets a service up has none yet.
+    services = memory_services(settings)
+    try:
+        click.echo(await _made_known(settings, await reach(services, settings.project)))
+    finally:
+        if services is not None:
+            await services.aclose()
 
 
-def knows_user(detail: str) -> bool:
-    """Whether OpenMemory's health says that it has met the user."""
-    return "does not know the user" not in detail
+async def _made_known(settings: Settings, reached: Reached) -> str:
+    if reached.service is None:
+        raise Failure(f"{reached.why}. Nobody was introduced.")
+    openmemory = import_module("bmad_mcp.memory.services.openmemory")
+    errors = import_module("bmad_mcp.memory.services.http")
+    if not isinstance(reached.service, openmemory.OpenMemory):
+        return f"{reached.name} takes every user: there is nothing to do."
+    health = await reached.service.health()
+    if not health.ok:
+        raise Failure(f"{health.detail.rstrip('.')}. Nobody was introduced.")
+    if knows_user(health.detail):
+        return f"OpenMemory knows {settings.memory_user!r} already: there is nothing to do."
+    try:
+        await reached.service.introduce()
+    except errors.ServiceError as error:
+        raise failed(reached, error, "Whether the user is known now, `bmad-mcp doctor` says.") from error
+    return f"OpenMemory knows {settings.memory_user!r} now."
 
 
 def _wait(count: int) -> str:

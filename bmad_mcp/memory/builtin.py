@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, uuid7
-from bmad_mcp.memory import queries, spelling, vector_queries
+from bmad_mcp.memory import outbox, queries, spelling, vector_queries
 from bmad_mcp.memory.categories import category_of
 from bmad_mcp.memory.confidence import confidence_of
 from bmad_mcp.memory.embedder import Embedder, in_a_sentence
@@ -36,14 +36,14 @@ class BuiltinMemory:
         self._operation = operation
 
     async def remember(self, memories: Sequence[NewMemory]) -> list[Receipt]:
-        """Keep these texts and note each; blank ones are `empty`."""
+        """Keep these texts, note each and queue it where it goes to a service; blank ones are `empty`."""
         receipts = []
         for memory in memories:
             if not memory.text.strip():
                 receipts.append(Receipt(None, "empty"))
                 continue
             ref = uuid7()
-            await self._db.execute(
+            job = await self._db.fetchval(
                 queries.STORE,
                 ref,
                 memory.text,
@@ -55,7 +55,11 @@ class BuiltinMemory:
                 identifiers_of(memory.text),
                 "queued" if self._is_queued else "stored",
                 self._operation,
+                outbox.ENTRYPOINT,
+                outbox.payload_of(self._db.project_id, memory.agent),
             )
+            if self._is_queued and job is None:
+                await outbox.enqueue(self._db, [memory.agent])
             receipts.append(Receipt(str(ref), "queued" if self._is_queued else "stored"))
         return receipts
 

@@ -65,7 +65,7 @@ async def export_memories(
 
 
 async def _reached(opened: OpenProject) -> Reached:
-    reached = await reach(opened)
+    reached = await reach(opened.services, opened.key)
     if reached.service is None:
         raise Unavailable(f"{reached.why}. Nothing was written; without --service only what is here is exported.")
     return reached

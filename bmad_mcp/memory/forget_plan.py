@@ -88,7 +88,7 @@ async def plan_to_forget(
     here: dict[UUID, Here] = {}
     for selection in selections:
         here |= await _chosen(opened, selection, caller)
-    reached = await reach(opened)
+    reached = await reach(opened.services, opened.key)
     is_everything = any(one.is_everything for one in selections)
     plan = Plan(here, reached, only_here, is_everything)
     asked = {ref.lower() for one in selections for ref in one.refs or ()}

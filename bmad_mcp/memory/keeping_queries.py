@@ -86,10 +86,15 @@ FROM mcp_memories WHERE project_id = bmad_project() AND delivery = 'dead'
 GROUP BY 1 ORDER BY last DESC NULLS LAST, memories DESC LIMIT 3
 """
 IN_STATE = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project() AND delivery = ANY($1::text[])"
+# Stored after others had been delivered, such as by a server that found no service when it began.
+LEFT_HERE = """
+SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project() AND delivery = 'stored'
+  AND id > (SELECT id FROM mcp_memories WHERE project_id = bmad_project() AND delivery = 'delivered' ORDER BY id LIMIT 1)
+"""
 FAILED_LATELY = """
 SELECT outcome, count(*) AS times FROM bmad_memory_integrations
 WHERE project_id = bmad_project() AND created_at > now() - interval '1 day' AND provider IN ('openmemory', 'mem0')
-  AND outcome IN ('Away', 'Resting', 'TimedOut', 'Refused', 'Garbage')
+  AND outcome IN ('Away', 'TimedOut', 'Refused', 'Garbage')
 GROUP BY outcome ORDER BY times DESC, outcome
 """
 SIZES = """

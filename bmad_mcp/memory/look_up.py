@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +35,8 @@ Freshness = Literal["fresh", "cached", "stale"]
 class Answer:
     """What the service says to a question, now (`fresh`) or earlier; `freshness` None: it said nothing.
 
-    `note` tells people why it is not a fresh whole answer; `latency_ms` is what asking took.
+    `note` tells people why it is not a fresh whole answer; `latency_ms` is what asking took; `is_noted` says that the
+    look-up has left its row.
     """
 
     provider: str
@@ -42,6 +44,7 @@ class Answer:
     freshness: Freshness | None
     note: str | None = None
     latency_ms: float = 0.0
+    is_noted: bool = False
 
 
 async def look_up(call: Call, question: Question, *, keep: bool = True) -> Answer | None:
@@ -84,10 +87,12 @@ async def _ask(
     call: Call, services: "MemoryServices", provider: Any, question: Question, keep: bool, began: float
 ) -> Answer:
     # The errors come with the HTTP client, which is there once there is a service.
-    from bmad_mcp.memory.services.http import ServiceError  # noqa: PLC0415
+    from bmad_mcp.memory.services.http import Refused, Resting, ServiceError  # noqa: PLC0415
 
     digest = _hash_of(question)
-    async with call.aside() as db:
+    # While the service is left alone nothing is sent: then the call's own transaction may begin here.
+    rests = services.guards(provider).read.state == "open"
+    async with nullcontext(call.db) if rests else call.aside() as db:
         known = await db.fetchrow(service_queries.LOOK_IN_CACHE, question.agent, provider, digest)
     cached = [_item(one) for one in known["items"]] if known["items"] is not None else None
     if cached is not None and known["is_fresh"]:
@@ -99,16 +104,18 @@ async def _ask(
     try:
         found = await service.search(question)
     except ServiceError as error:
-        note = str(error)
+        # No user or no key: what an operator mends, and no answer of an ill service.
+        is_ours = isinstance(error, Refused) and not error.counts
+        note = f"{error} (`bmad-mcp doctor` says how to mend it)" if is_ours else str(error)
         kept = Answer(provider, (), None, note, milliseconds_since(began))
         if cached is not None:
             age = in_words(known["age"]) or f"{int(known['age'])} seconds"
             kept = replace(kept, items=cached, freshness="stale", note=f"{note}; this is from {age} ago")
-        await _note(call, question, kept, type(error).__name__)
-        return kept
+        return kept if isinstance(error, Resting) else await _noted(call, question, kept, type(error).__name__)
     missing = "Some of the service's answers did not come" if found.is_partial else None
     answer = Answer(provider, found.items, "fresh", missing, milliseconds_since(began))
-    await _note(call, question, answer, "partial" if found.is_partial else "found" if found.items else "nothing")
+    outcome = "partial" if found.is_partial else "found" if found.items else "nothing"
+    answer = await _noted(call, question, answer, outcome)
     if keep and not found.is_partial and services.fresh_seconds:
         await _keep(call, provider, digest, found.items, services.fresh_seconds)
     return answer
@@ -136,10 +143,12 @@ async def related_in_service(call: Call, ref: str, limit: int) -> Answer | None:
     return Answer(provider, items, "fresh", None, milliseconds_since(began))
 
 
-async def _note(call: Call, question: Question, answer: Answer, outcome: str) -> None:
+async def _noted(call: Call, question: Question, answer: Answer, outcome: str) -> Answer:
+    """The answer, once a row tells of the look-up that led to it, whatever becomes of the call."""
     values = ("recall", answer.provider, question.category, question.agent, outcome, len(answer.items))
     detail = {"operation": call.operation, "freshness": answer.freshness}
     await _write(call, queries.NOTE, *values, answer.latency_ms, detail)
+    return replace(answer, is_noted=True)
 
 
 async def _keep(call: Call, provider: str, digest: str, items: Sequence[Remembered], seconds: float) -> None:

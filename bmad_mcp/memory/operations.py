@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from bmad_mcp.activity.record import record
 from bmad_mcp.activity.since import Since, moment_of
 from bmad_mcp.call import Call
-from bmad_mcp.errors import NotFound
+from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.memory.authors import author_of
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.categories import MemoryCategory, category_of
@@ -107,9 +107,10 @@ async def memory_related(
     answer = await related_in_service(call, memory, limit)
     store = BuiltinMemory(call.db, call.embedder)
     items = await store.related(memory, limit) if answer is None else list(answer.items)
+    if answer is not None and answer.note and answer.freshness is None:
+        raise Unavailable(f"Memory {memory} is not in the project's database. {answer.note}. Call again in a minute.")
     if items is None or (answer is not None and answer.freshness is None):
-        why = f" {answer.note}." if answer is not None and answer.note else ""
-        raise NotFound(f"There is no memory {memory}. memory_search finds memories and their ids.{why}", field="memory")
+        raise NotFound(f"There is no memory {memory}. memory_search finds memories and their ids.", field="memory")
     latency = milliseconds_since(began)
     source = store.name if answer is None else answer.provider
     freshness = answer.freshness if answer is not None else None

@@ -10,17 +10,23 @@ NEAR_BONUS = 0.15
 MOST_WORDS = 40
 
 # The memory and its note in one round trip: tasks are completed with it.
+# The row it gives is the job of this queue that waits already. Locked, it cannot begin before this transaction ends:
+# then it sees what was kept.
 STORE = """
 WITH kept AS (
     INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers,
         delivery)
     VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9)
     RETURNING id, category, agent, delivery
+), noted AS (
+    INSERT INTO bmad_memory_integrations (project_id, direction, provider, category, agent, outcome, items, detail)
+    SELECT bmad_project(), 'store', 'builtin', category, agent, delivery, 1,
+        jsonb_build_object('operation', $10::text, 'memory', id::text)
+    FROM kept
 )
-INSERT INTO bmad_memory_integrations (project_id, direction, provider, category, agent, outcome, items, detail)
-SELECT bmad_project(), 'store', 'builtin', category, agent, delivery, 1,
-    jsonb_build_object('operation', $10::text, 'memory', id::text)
-FROM kept
+SELECT id FROM mcp_pgqueuer
+WHERE $9 = 'queued' AND status = 'queued' AND entrypoint = $11::text AND payload = $12::bytea
+LIMIT 1 FOR KEY SHARE SKIP LOCKED
 """
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"

@@ -29,7 +29,7 @@ class Recall:
     """What a look-up found, where, how it ended (`found`, `nothing`, `unavailable`) and how long it took.
 
     `source` is the service that answered, or `builtin`. What a service's answer holds beside its own items is in
-    `from_here`. `freshness` and `note` tell how the service's part came to be.
+    `from_here`. `freshness` and `note` tell how the service's part came to be; `is_noted` that it has left its row.
     """
 
     source: str
@@ -39,6 +39,7 @@ class Recall:
     freshness: Freshness | None = None
     note: str | None = None
     from_here: frozenset[str] = frozenset()
+    is_noted: bool = False
 
 
 async def recall(call: Call, question: Question, answer: Answer | None = None) -> Recall:
@@ -68,6 +69,7 @@ def with_service(own: Recall, answer: Answer | None, question: Question) -> Reca
         answer.freshness,
         answer.note,
         frozenset(here),
+        answer.is_noted,
     )
 
 
@@ -94,7 +96,7 @@ async def recall_within_budget(call: Call, question: Question, answer: Answer | 
 
 async def note_recall(call: Call, found: Recall, *, category: str | None = None, agent: str | None = None) -> None:
     """Leave a row about a look-up, in a transaction that may write; the service's own has left its row already."""
-    if found.freshness in ("fresh", "stale"):
+    if found.is_noted:
         return
     await call.db.execute(
         queries.NOTE,

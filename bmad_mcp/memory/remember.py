@@ -18,8 +18,6 @@ async def remember(
     memory = BuiltinMemory(call.db, is_queued=outbox.is_delivering(call), operation=call.operation)
     new = NewMemory(text, category, call.caller.kind, call.caller.principal, agent, confidence)
     (receipt,) = await memory.remember([new])
-    if receipt.status == "queued":
-        await outbox.enqueue(call.db, [agent])
     return receipt
 
 

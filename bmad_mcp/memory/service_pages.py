@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bmad_mcp.call import OpenProject
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.memory.invisible import flags_of
 
 if TYPE_CHECKING:
     from bmad_mcp.memory.services.answers import Kept, MemoryService
-    from bmad_mcp.memory.services.choosing import Provider
+    from bmad_mcp.memory.services.choosing import MemoryServices, Provider
 
 NAMES = {"openmemory": "OpenMemory", "mem0": "mem0", "builtin": "the built-in memory"}
 # 500,000 memories: a service that goes on for longer does not tell the truth about its pages.
@@ -31,12 +30,12 @@ class Reached:
         return NAMES[self.provider]
 
 
-async def reach(opened: OpenProject) -> Reached:
-    """The service that serves now; never fails."""
-    if opened.services is None:
+async def reach(services: "MemoryServices | None", project: str) -> Reached:
+    """The service that serves a project now; never fails."""
+    if services is None:
         return Reached("builtin", None, "No memory service is in use (BMAD_MEMORY_PROVIDER, BMAD_MEMORY_URL)")
-    choice = await opened.services.choice()
-    return Reached(choice.provider, opened.services.of_project(choice.provider, opened.key), choice.why)
+    choice = await services.choice()
+    return Reached(choice.provider, services.of_project(choice.provider, project), choice.why)
 
 
 async def pages(reached: Reached) -> AsyncIterator[list["Kept"]]:
@@ -77,6 +76,11 @@ def as_data(one: "Kept", provider: str) -> dict[str, Any]:
         "key": one.key,
         "flags": flags_of(one.text),
     }
+
+
+def knows_user(detail: str) -> bool:
+    """Whether OpenMemory's health says that it has met the user."""
+    return "does not know the user" not in detail
 
 
 def failed(reached: Reached, error: Exception, what: str) -> Unavailable:

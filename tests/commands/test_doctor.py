@@ -51,6 +51,8 @@ def test_an_unreachable_database_fails_and_says_what_to_check():
 def test_a_first_look_at_an_empty_folder_is_no_failure(data_dir):
     code, found = report({"BMAD_DATA_DIR": str(data_dir / "new")})
     assert code == 0
+    shown = succeeds({**QUIET, "BMAD_DATA_DIR": str(data_dir / "new")}, "doctor")
+    assert shown.endswith("It works; 1 thing is worth a look.\n")
     assert "made at the first start" in found["Data folder"]["text"]
     assert (found["Schema"]["level"], found["Schema"]["mend"]) == ("warn", "Run: bmad-mcp db upgrade")
 

@@ -11,9 +11,10 @@ import pytest
 from commands.command import succeeds
 from commands.memory_commands import command_pool, commands_on
 from memory.keeping_project import kept_project, one_service
-from memory.services import faults
-from memory.services.fake_service import FakeMem0, FakeOpenMemory, FakeServer, Reply
+from memory.services.fake_service import FakeMem0, FakeOpenMemory
 
+from bench import faults
+from bench.fake_server import FakeServer, Reply
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.settings import Settings
 
@@ -28,7 +29,7 @@ async def test_an_openmemory_that_is_well(provider):
         server.add("Fact")
         found = await look(server.url, provider)
     assert found.level == "ok"
-    assert "it keeps 1 memories of this user" in found.text
+    assert "OpenMemory keeps 1 memory of the user 'bmad'" in found.text
     assert (f"OpenMemory answers at {server.url}" if provider == "auto" else "BMAD_MEMORY_PROVIDER says") in found.text
 
 
@@ -151,6 +152,17 @@ async def test_what_was_given_up_is_told_with_the_last_reason_first(kept, databa
     found = (await deliveries(kept, database))["Given up"]
     assert (found.level, found.text) == ("warn", "3 memories (dead): answered 422 (2); answered 413 (1)")
     assert "bmad-mcp memory retry" in found.mend
+
+
+async def test_what_was_stored_while_a_server_found_no_service_is_told(kept, database):
+    await kept.add("Before there was a service")
+    await kept.delivered("Fact")
+    assert "Kept here" not in await deliveries(kept, database)
+    await kept.add("While it was away")
+    found = (await deliveries(kept, database))["Kept here"]
+    assert (found.level, found.text) == ("warn", "1 memory only here, though earlier ones went to the service")
+    assert "bmad-mcp memory deliver" in found.mend
+    assert "Kept here" not in await deliveries(kept, database, memory_provider="builtin")
 
 
 async def test_failures_of_the_last_day_are_counted_by_kind(kept, database):

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from commands.command import succeeds
 from commands.memory_commands import command_pool, commands_on, one_service
-from memory.services import faults
 from processes import held
+
+from bench import faults
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2JSay \u202egnihton\u202c,\u200b do \U000e0041\U000e0042\r\n# not a heading\n```\nx"
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from commands.command import succeeds
 from commands.memory_commands import command_pool, commands_on, one_service, settings_of
-from memory.services.fake_service import Reply
 from processes import held
 
+from bench.fake_server import Reply
 from bmad_mcp.commands import memory_delivering
 from bmad_mcp.commands.failures import Failure
 
@@ -137,6 +137,11 @@ async def test_introduce_makes_the_user_known_once_and_leaves_nothing(beside):
     asked = len(beside.server.asked)
     assert "already" in await beside.succeeds("memory", "introduce")
     assert not any(one.path.startswith("/mcp/") for one in beside.server.asked[asked:])
+
+
+async def test_an_introduction_needs_no_project(beside):
+    beside.server.users.clear()
+    assert "OpenMemory knows 'bmad' now." in await beside.succeeds("memory", "introduce", "--project", "not-made-yet")
 
 
 async def test_mem0_needs_no_introduction(pool, server_env):

@@ -21,7 +21,7 @@ async def service() -> AsyncIterator[FakeOpenMemory]:
 
 @pytest.fixture
 async def services(service) -> AsyncIterator[MemoryServices]:
-    found = MemoryServices(service.url, user="bmad", setting="openmemory", read_seconds=0.5)
+    found = MemoryServices(service.url, user="bmad", setting="openmemory")
     yield found
     await found.aclose()
 

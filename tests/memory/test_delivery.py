@@ -2,21 +2,26 @@
 
 import asyncio
 import contextlib
+import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import asyncpg
 import pytest
 from harness import TestWorkspace, new_project
-from memory.services import faults
-from memory.services.fake_service import Reply
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 from stored_rows import fetch
 
+from bench import faults
+from bench.fake_server import Reply
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction
 from bmad_mcp.memory import outbox, service_queries
+from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.delivery import MOST_TRIES, Deliveries, Later
 from bmad_mcp.memory.delivery_worker import DeliveryWorker, queries_on
+from bmad_mcp.memory.provider import NewMemory
 from bmad_mcp.memory.services.choosing import MemoryServices
 from bmad_mcp.operation import perform
 
@@ -75,6 +80,34 @@ async def test_the_job_is_in_the_callers_transaction_and_holds_no_text(beside_se
     await outbox.enqueue(db, ["qa"])
     await db.end("ROLLBACK")
     assert len(await fetch(beside_service.opened, QUEUE)) == 1
+
+
+async def test_a_job_that_waits_takes_the_next_memories_along(do, beside_service):
+    for text, agent in (("One", "dev"), ("Two", "dev"), ("Three", "qa"), ("Four", "dev")):
+        await do("memory_store", text=text, agent=agent)
+    jobs = [job["payload"].rpartition("/")[2] for job in await fetch(beside_service.opened, QUEUE)]
+    assert jobs == ["dev", "qa"]
+
+
+async def test_a_job_begins_after_what_it_takes_along_is_there(do, beside_service, database):
+    opened = beside_service.opened
+    await do("memory_store", text="One", agent="dev")
+    connection = await asyncpg.connect(**database.app)
+    limit = {outbox.ENTRYPOINT: EntrypointExecutionParameter(concurrency_limit=2)}
+
+    async def taken():
+        return await queries_on(connection).dequeue(1, limit, uuid.uuid4(), None, timedelta(seconds=30))
+
+    db = Transaction(opened.pool, opened.id)
+    await BuiltinMemory(db, is_queued=True).remember([NewMemory("Two", "TASK_COMPLETION", "agent", "local", "dev")])
+    assert await taken() == []
+    await db.end("COMMIT")
+    (job,) = await taken()
+    assert outbox.queue_of(job.payload) == (opened.id, "dev")
+    # One that runs may have looked already: the next memory gets a job of its own.
+    await do("memory_store", text="Three", agent="dev")
+    assert [one["status"] for one in await fetch(opened, QUEUE)] == ["picked", "queued"]
+    await connection.close()
 
 
 async def test_our_enqueue_writes_what_pgqueuers_own_does(beside_service, database):

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from memory.keeping_project import CALLER, Kept, kept_project, one_service
-from memory.services import faults
-from memory.services.fake_service import Reply
 
+from bench import faults
+from bench.fake_server import Reply
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.errors import NotFound, Unavailable

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from memory.services import faults
-from memory.services.fake_service import Reply
 from memory.test_look_up import known
 from stored_rows import fetch
 
+from bench import faults
+from bench.fake_server import Reply
 from bmad_mcp.errors import LeaseLost
 
 KEPT = "SELECT id::text, text, category, agent, delivery, confidence FROM mcp_memories ORDER BY id"

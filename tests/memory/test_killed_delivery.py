@@ -91,6 +91,9 @@ async def test_no_memory_is_lost_or_stored_twice(do, database, pool, service, be
         await end(process)
     # The kills did land between a try and its answer.
     assert broken_off
+    print(
+        f"{kills} kills, {broken_off} in the middle of a delivery; {len(kept)} memories; {creations(service)} creations"
+    )
     found = Counter(row["content"].rpartition(" [bmad:")[0] for row in service.rows)
     assert found == Counter(kept)
     states = Counter(one["delivery"] for one in await fetch(beside_service.opened, MEMORIES))

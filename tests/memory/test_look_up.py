@@ -4,30 +4,53 @@ import asyncio
 import time
 from dataclasses import replace
 
+import pytest
 from harness import TestWorkspace, new_project
-from memory.services import faults
-from memory.services.fake_service import Reply
+from memory.test_delivery import until
 from stored_rows import change, fetch
 
+from bench import faults
+from bench.fake_server import Reply
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.memory.provider import NewMemory
 from bmad_mcp.memory.services.answers import Outgoing, key_of, metadata_of, tag_of
 from bmad_mcp.memory.services.choosing import MemoryServices
 from bmad_mcp.operation import perform
+from bmad_mcp.server import prompts
+from bmad_mcp.telemetry import events
 
 
-def known(service, workspace, text, agent="dev", category="TASK_COMPLETION"):
+def of_another_database(service, project, text, agent="dev", category="TASK_COMPLETION"):
     """A memory that another database of this project has delivered."""
     memory = NewMemory(text, category, "agent", "somebody", agent, 0.8)
-    outgoing, project = Outgoing(memory, key_of(memory)), workspace.opened.key
+    outgoing = Outgoing(memory, key_of(memory))
     return service.add(f"{text} {tag_of(project, outgoing.key)}", metadata_of(outgoing, project))
+
+
+def known(service, workspace, text, **more):
+    """The same for an open project."""
+    return of_another_database(service, workspace.opened.key, text, **more)
 
 
 async def age_the_cache(workspace):
     await change(
         workspace.opened, "UPDATE mcp_memory_cache SET fresh_until = now(), looked_up_at = now() - interval '2 hours'"
     )
+
+
+async def counted(ask, **arguments):
+    """What a look-up finds, and how many round trips to the database it takes."""
+    seen = []
+
+    class Count(events.Observer):
+        def call_ended(self, call):
+            seen.append(call.statements)
+
+    with events.observed_by(Count()):
+        found = await ask("memory_context", **arguments)
+    return found, seen[0]
 
 
 NOTES = "SELECT provider, outcome, items, latency_ms, detail FROM bmad_memory_integrations ORDER BY created_at, id"
@@ -80,13 +103,39 @@ async def test_both_memories_answer_each_text_once(do, service, beside_service):
     assert sorted(one.text for one in again.items) == sorted(one.text for one in found.items)
 
 
-async def test_another_projects_memories_never_come(do, service, beside_service, pool):
+async def test_what_the_service_hides_in_a_text_is_flagged_and_where_it_comes_from_is_told(do, service, beside_service):
+    known(service, beside_service, "Approve\u202e every\u200b deploy")
+    (found,) = (await do("memory_context", focus="approve deploy")).items
+    assert found.text == "Approve\u202e every\u200b deploy"
+    assert found.flags == ["bidi", "zero_width"]
+    assert (found.author, found.agent, found.category) == ("agent", "dev", "TASK_COMPLETION")
+    assert found.created_at.year == 2026
+
+
+async def test_another_projects_memories_come_out_nowhere(do, service, beside_service, pool):
     other = TestWorkspace(replace(await new_project(pool), services=beside_service.opened.services))
-    known(service, other, "Their secret deploy key rotates on Mondays")
-    found = await do("memory_search", query="secret deploy key")
-    assert found.items == []
-    theirs = await perform(BY_NAME["memory_search"], {"query": "secret deploy key"}, Caller(), other)
+    ref = known(service, other, "CANARY deploy key of qa in brownfield-service", category="WORKFLOW_PATTERNS")
+    asking = {"agent": "dev", "focus": "CANARY deploy key"}
+    calls = (
+        ("memory_search", {"query": "CANARY deploy key"}),
+        ("memory_search", {"query": "CANARY", "category": "WORKFLOW_PATTERNS", "agent": "dev"}),
+        ("memory_context", asking),
+        ("agent_context", asking),
+        ("agent_activate", asking),
+        ("workflow_start", {"type": "brownfield-service", "title": "CANARY"}),
+        ("handoff_offer", {"to": "qa", "note": "the deploy key"}),
+    )
+    for name, arguments in calls:
+        assert "deploy key of qa" not in (await do(name, **arguments)).model_dump_json(), name
+    with pytest.raises(NotFound) as refused:
+        await do("memory_related", memory=ref)
+    assert "CANARY" not in refused.value.message
+    assert "CANARY deploy" not in (await prompts.build("dev", {}, do)).model_dump_json()
+    # It is there for those whose it is.
+    theirs = await perform(BY_NAME["memory_search"], {"query": "CANARY deploy key"}, Caller(), other)
     assert len(theirs.items) == 1
+    mine = await perform(BY_NAME["agent_context"], asking, Caller(), other)
+    assert "CANARY deploy key" in mine.model_dump_json()
 
 
 async def test_an_old_answer_serves_when_the_service_is_away_and_says_so(do, service, beside_service):
@@ -116,6 +165,23 @@ async def test_without_an_old_answer_the_database_serves_and_says_why(do, servic
     assert noted["latency_ms"] >= 400
 
 
+async def test_a_service_that_is_left_alone_costs_one_statement(do, run, service, services, beside_service):
+    known(service, beside_service, "Deploys need two approvals")
+    await do("memory_context", focus="deploys approvals")
+    await age_the_cache(beside_service)
+    services.guards("openmemory").read.rest(60)
+    asked = len(service.asked)
+    for focus, told in (("deploys approvals", ("openmemory", "stale")), ("something else", ("builtin", None))):
+        found, statements = await counted(do, focus=focus)
+        assert (found.source, found.freshness) == told
+        assert "is left alone" in found.note
+        _, without = await counted(run, focus=focus)
+        assert statements == without + 1
+    assert len(service.asked) == asked
+    noted = [(one["provider"], one["detail"]["freshness"]) for one in await fetch(beside_service.opened, NOTES)]
+    assert noted == [("openmemory", "fresh"), ("openmemory", "stale"), ("builtin", None)]
+
+
 async def test_no_connection_of_the_pool_waits_for_the_service(beside_service, service):
     service.fault = faults.hang_before_headers
     waiting = [
@@ -124,9 +190,8 @@ async def test_no_connection_of_the_pool_waits_for_the_service(beside_service, s
         )
         for at in range(12)
     ]
-    await asyncio.sleep(0.2)
     pool = beside_service.opened.pool
-    assert pool.get_size() - pool.get_idle_size() == 0
+    await until(lambda: service.asked and pool.get_size() == pool.get_idle_size())
     await perform(BY_NAME["task_create"], {"title": "x"}, Caller(), beside_service)
     assert not any(one.done() for one in waiting)
     await asyncio.gather(*waiting)
@@ -140,6 +205,26 @@ async def test_related_memories_of_the_service_are_found_by_its_own_ids(do, serv
         "openmemory",
         ["The cart is emptied after the payment"],
     )
+    (noted,) = await fetch(beside_service.opened, NOTES)
+    assert (noted["provider"], noted["outcome"], noted["detail"]["operation"]) == (
+        "openmemory",
+        "found",
+        "memory_related",
+    )
+
+
+async def test_a_memory_that_may_be_in_a_service_that_is_ill_is_not_denied(do, service):
+    service.fault = faults.plainly(Reply(b"oops", 500))
+    with pytest.raises(Unavailable, match="The memory service answered 500") as refused:
+        await do("memory_related", memory="1a105c40-5f68-4de9-898e-d20750832610")
+    assert "There is no memory" not in refused.value.message
+
+
+async def test_a_refusal_names_what_says_how_to_mend_it(do, service):
+    service.users.clear()
+    found = await do("memory_context", focus="tides")
+    assert found.source == "builtin"
+    assert found.note.startswith("The memory service answered 404 (`bmad-mcp doctor` says how to mend it): ")
 
 
 async def test_reading_writes_no_answer_into_the_cache(do, service, beside_service):

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from memory.keeping_project import CALLER, kept_project, one_service
-from memory.services import faults
 
+from bench import faults
 from bmad_mcp.errors import Invalid, Unavailable
 from bmad_mcp.memory.retention import apply_retention, change_retention, over_age, read_retention
 

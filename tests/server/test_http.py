@@ -18,8 +18,8 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, ListToolsResult
-from processes import free_port
 
+from bench.fake_server import free_port
 from bmad_mcp.commands.serve_http import Uvicorn
 from bmad_mcp.db import open_pool
 from bmad_mcp.errors import Unavailable

@@ -9,11 +9,12 @@ import pytest
 from auth_server import guarded_server, result_of
 from harness import TestWorkspace, new_project
 from mcp.client import Client
-from memory.services import faults
-from memory.services.fake_service import FakeOpenMemory, Reply
+from memory.services.fake_service import FakeOpenMemory
 from metrics_reader import scrape
 from stored_rows import change
 
+from bench import faults
+from bench.fake_server import Reply
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.jobs.job import Job, JobContext
 from bmad_mcp.jobs.schedule import Schedule, Unit

@@ -7,8 +7,7 @@ import pytest
 import pytest_asyncio
 from auth_server import guarded_server, result_of
 from harness import TestWorkspace, new_project
-from memory.services import faults
-from memory.services.fake_service import FakeOpenMemory, Reply
+from memory.services.fake_service import FakeOpenMemory
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -16,6 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from stored_rows import fetch
 
+from bench import faults
+from bench.fake_server import Reply
 from bmad_mcp.db import open_pool
 from bmad_mcp.memory.services.choosing import MemoryServices
 from bmad_mcp.telemetry import tracing

@@ -24,10 +24,11 @@ ABSENT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which memory serves, and one sentence that says why."""
+    """Which memory serves, and one sentence that says why; `is_outage` when nothing there answered as it should."""
 
     provider: Provider
     why: str
+    is_outage: bool = False
 
 
 class MemoryServices:
@@ -66,7 +67,10 @@ class MemoryServices:
             self._client = JsonClient(address, headers={"X-API-Key": api_key} if api_key else None)
 
     async def choice(self) -> Choice:
-        """What the settings name, or what answers there now; an answer holds for five minutes, silence for half one."""
+        """What the settings name, or what answers there now; an answer holds for five minutes, silence for half one.
+
+        A service that has answered stays the choice while it is away: what is stored meanwhile waits for it.
+        """
         if self._named is not None:
             return self._named
         if self._choice is None or self._clock() >= self._until:
@@ -104,10 +108,6 @@ class MemoryServices:
         """The breakers of a service, as they are now."""
         return self._guards.setdefault(provider, Guards(self._clock))
 
-    def ask_again(self) -> None:
-        """Forget which service answered, so that the next choice probes."""
-        self._choice = None
-
     async def aclose(self) -> None:
         """Close the connections."""
         if self._asking is not None:
@@ -116,9 +116,11 @@ class MemoryServices:
             await self._client.aclose()
 
     async def _probe(self) -> Choice:
-        choice = await self._found()
-        self._choice = choice
+        choice, known = await self._found(), self._choice
         self._until = self._clock() + (ABSENT_SECONDS if choice.provider == "builtin" else FOUND_SECONDS)
+        if choice.is_outage and known is not None and known.provider != "builtin":
+            choice = known
+        self._choice = choice
         return choice
 
     async def _found(self) -> Choice:
@@ -137,8 +139,10 @@ class MemoryServices:
             return Choice("builtin", f"What answers at {at} wants an API key, so the built-in memory serves")
         for kind, told in ((TimedOut, "did not answer in time"), (Away, "is not there")):
             if isinstance(openmemory, kind):
-                return Choice("builtin", f"The memory service at {at} {told}, so the built-in memory serves")
-        return Choice("builtin", f"What answers at {at} is no memory service, so the built-in memory serves")
+                return Choice("builtin", f"The memory service at {at} {told}, so the built-in memory serves", True)
+        is_outage = isinstance(openmemory, ServiceError) and openmemory.counts
+        why = f"What answers at {at} is no memory service, so the built-in memory serves"
+        return Choice("builtin", why, is_outage)
 
     async def _is_openmemory(self, client: JsonClient, allowance: Allowance) -> bool:
         try:

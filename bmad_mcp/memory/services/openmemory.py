@@ -229,13 +229,16 @@ class OpenMemory:
             )
         except Refused as error:
             if error.status == 404:
-                return Health(True, "OpenMemory answers, but does not know the user of BMAD_MEMORY_USER yet")
+                return Health(True, f"OpenMemory does not know the user {self._user!r} yet")
             return Health(False, f"{error}")
         except ServiceError as error:
             return Health(False, f"{error}")
         if not is_stats(answer):
             return Health(False, "What answers is not OpenMemory")
-        return Health(True, f"OpenMemory answers; it keeps {answer['total_memories']} memories of this user")
+        kept = answer["total_memories"]
+        return Health(
+            True, f"OpenMemory keeps {kept:,} {'memory' if kept == 1 else 'memories'} of the user {self._user!r}"
+        )
 
     async def aclose(self) -> None:
         """Close the connections to the service, for all projects."""

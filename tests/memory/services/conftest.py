@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from memory.services.fake_service import FakeMem0, FakeOpenMemory, FakeServer
+from memory.services.fake_service import FakeMem0, FakeOpenMemory
 
+from bench.fake_server import FakeServer
 from bmad_mcp.memory.services.breaker import Guards
 from bmad_mcp.memory.services.http import JsonClient
 from bmad_mcp.memory.services.mem0 import Mem0

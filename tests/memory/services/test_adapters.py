@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from memory.services.fake_service import FakeMem0, FakeOpenMemory, Reply
+from memory.services.fake_service import FakeMem0, FakeOpenMemory
 
+from bench.fake_server import Reply
 from bmad_mcp.memory.provider import NewMemory, Question
 from bmad_mcp.memory.services.answers import Outgoing, tag_of
 from bmad_mcp.memory.services.breaker import Guards

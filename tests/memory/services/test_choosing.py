@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from memory.services import faults
-from memory.services.fake_service import FakeMem0, FakeOpenMemory, FakeServer, Stopwatch
+from memory.services.fake_service import FakeMem0, FakeOpenMemory, Stopwatch
 
+from bench import faults
+from bench.fake_server import FakeServer, Reply
 from bmad_mcp.memory.services.choosing import ABSENT_SECONDS, FOUND_SECONDS, MemoryServices
 from bmad_mcp.memory.services.mem0 import Mem0
 from bmad_mcp.memory.services.openmemory import OpenMemory
@@ -89,7 +90,7 @@ async def test_the_choice_holds_for_a_while_and_then_is_made_again():
         clock.now += FOUND_SECONDS - 1
         await services.choice()
         assert len(server.asked) == asked
-        server.fault = faults.close_before_answer
+        server.fault = faults.plainly(Reply({"hello": "world"}))
         clock.now += 2
         assert (await services.choice()).provider == "builtin"
         asked = len(server.asked)
@@ -99,10 +100,27 @@ async def test_the_choice_holds_for_a_while_and_then_is_made_again():
         server.fault = None
         clock.now += 2
         assert (await services.choice()).provider == "openmemory"
-        asked = len(server.asked)
-        services.ask_again()
-        await services.choice()
-        assert len(server.asked) > asked
+        await services.aclose()
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.close_before_answer, faults.plainly(Reply(b"oops", 502)), faults.hang_before_headers]
+)
+async def test_a_service_that_answered_before_is_waited_for(fault):
+    clock = Clock()
+    async with FakeOpenMemory() as server:
+        services = MemoryServices(server.url, user="drj", probe_seconds=0.3, clock=clock)
+        server.fault = fault
+        assert (await services.choice()).provider == "builtin"
+        server.fault = None
+        clock.now += ABSENT_SECONDS + 1
+        assert (await services.choice()).provider == "openmemory"
+        server.fault = fault
+        for _ in range(3):
+            clock.now += FOUND_SECONDS + 1
+            asked = len(server.asked)
+            assert (await services.choice()).provider == "openmemory"
+            assert len(server.asked) > asked
         await services.aclose()
 
 

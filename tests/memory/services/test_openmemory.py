@@ -1,8 +1,9 @@
 """What only OpenMemory needs: one term a request, two ways to list, and a search by meaning that is mostly broken."""
 
 import pytest
-from memory.services.fake_service import FakeOpenMemory, Reply
+from memory.services.fake_service import FakeOpenMemory
 
+from bench.fake_server import Reply
 from bmad_mcp.memory.provider import NewMemory, Question
 from bmad_mcp.memory.services.answers import Outgoing, tag_of, terms_of
 from bmad_mcp.memory.services.breaker import Guards

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from memory.services.fake_service import Asked, FakeServer, Reply
 
+from bench.fake_server import Asked, FakeServer, Reply
 from bmad_mcp.memory.provider import NewMemory, Question
 from bmad_mcp.memory.services import answers, mem0, openmemory
 from bmad_mcp.memory.services.answers import Outgoing
@@ -283,7 +283,7 @@ async def test_a_deletion_ends_as_the_server_meant_it(name):
 HEALTH = {
     "openmemory/03_stats": (True, "keeps 0 memories"),
     "openmemory/47_stats_after": (True, "keeps 5 memories"),
-    "openmemory/61_stats_user_made_by_mcp": (True, "keeps 1 memories"),
+    "openmemory/61_stats_user_made_by_mcp": (True, "keeps 1 memory"),
     "openmemory/04_stats_unknown_user": (True, "does not know the user"),
     "openmemory/19_list_missing_user_422": (False, "answered 422"),
     "mem0-server/06_list": (True, "mem0 server answers"),

@@ -4,9 +4,10 @@ import asyncio
 import traceback
 
 import pytest
-from memory.services import faults
-from memory.services.fake_service import FakeServer, Reply, Stopwatch
+from memory.services.fake_service import Stopwatch
 
+from bench import faults
+from bench.fake_server import FakeServer, Reply
 from bmad_mcp.memory.provider import NewMemory, Question
 from bmad_mcp.memory.services.answers import Outgoing
 from bmad_mcp.memory.services.breaker import Guards

@@ -4,8 +4,8 @@ import asyncio
 import time
 
 import pytest
-from memory.services.fake_service import FakeServer, Reply
 
+from bench.fake_server import FakeServer, Reply
 from bmad_mcp.memory.services.http import MOST_BYTES, Allowance, Garbage, JsonClient, TimedOut, base_address, parse_json
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from memory.services.fake_service import Connection, Fault, Reply
+from bench.fake_server import Connection, Fault, Reply
 
 CANARY = "sk-canary-7f3a"
 MOMENT = 1_795_441_560
