@@ -42,18 +42,24 @@ def inspector(tmp_path):
     program = npm_installed("@modelcontextprotocol/inspector", INSPECTOR)
     entry = json.loads((program / "package.json").read_text())["bin"]["mcp-inspector"]
 
-    async def inspect(*options: str):
-        home = {"HOME": str(tmp_path)}
-        return json.loads(await told_by(str(program / entry), "--cli", "--format", "json", *options, env=home))[
-            "result"
-        ]
+    async def inspect(*options: str) -> str:
+        return await told_by(str(program / entry), "--cli", *options, env={"HOME": str(tmp_path)})
 
     return inspect
 
 
+def result_of(told: str):
+    return json.loads(told)["result"]
+
+
 def options_of(method: str, era: str) -> list[str]:
     strict = ["--strict"] if method == "tools/list" else []
-    return ["--method", method, "--protocol-era", era, *strict]
+    return ["--format", "json", "--method", method, "--protocol-era", era, *strict]
+
+
+def handed_on(variables: dict[str, str]) -> list[str]:
+    """The Inspector hands a server only the variables that it is told to."""
+    return [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
 
 
 def names_of(answer) -> set[str]:
@@ -63,7 +69,7 @@ def names_of(answer) -> set[str]:
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("method", SOME_LISTS)
 async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_http(inspector, real_address, method, era):
-    answer = await inspector(f"{real_address}/mcp", *options_of(method, era))
+    answer = result_of(await inspector(f"{real_address}/mcp", *options_of(method, era)))
     assert answer[method.split("/")[0]]
     if method == "tools/list":
         assert names_of(answer) == ALL
@@ -73,9 +79,8 @@ async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_http(insp
 @pytest.mark.parametrize("method", SOME_LISTS)
 async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_stdio(inspector, server_env, method, era):
     command = [*COMMAND, "serve", "--project", fresh_key("inspect")]
-    # It hands a server only what it is told to.
-    variables = [part for name, value in server_env.items() for part in ("-e", f"{name}={value}")]
-    answer = await inspector(*options_of(method, era), *variables, "--", *command)
+    variables = handed_on(server_env)
+    answer = result_of(await inspector(*options_of(method, era), *variables, "--", *command))
     assert answer[method.split("/")[0]]
     if method == "tools/list":
         assert names_of(answer) == CORE
@@ -84,8 +89,19 @@ async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_stdio(ins
 @pytest.mark.parametrize("era", [pytest.param("legacy", marks=pytest.mark.soak), "modern"])
 async def test_the_inspector_calls_a_tool(inspector, real_address, era):
     call = ["--tool-name", "task_create", "--tool-args-json", '{"title": "From the Inspector", "priority": "high"}']
-    answer = await inspector(f"{real_address}/mcp", *options_of("tools/call", era), *call)
+    answer = result_of(await inspector(f"{real_address}/mcp", *options_of("tools/call", era), *call))
     assert answer["structuredContent"]["task"]["priority"] == "high"
+
+
+@pytest.mark.parametrize("era", ["legacy", pytest.param("modern", marks=pytest.mark.soak)])
+async def test_the_inspector_verifies_every_skill(inspector, server_env, era):
+    command = [*COMMAND, "serve", "--project", fresh_key("skills")]
+    options = ["--method", "skills/list", "--verify", "--require-digests", "--protocol-era", era]
+    told = await inspector(*options, "--connect-timeout", "60000", *handed_on(server_env), "--", *command)
+    reports = [json.loads(line) for line in told.splitlines()]
+    assert len(reports) >= 14
+    assert {report["outcome"] for report in reports} == {"verified"}
+    assert [report["conformance"] + report["frontmatter"] for report in reports if report["conformance"]] == []
 
 
 def check(answer, tools: set[str]) -> None:
