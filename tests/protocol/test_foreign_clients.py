@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ INSPECTOR, SDK = "2.12.0", "1.32.2"
 LISTS = ("tools/list", "resources/list", "prompts/list")
 SOME_LISTS = [LISTS[0], *(pytest.param(one, marks=pytest.mark.soak) for one in LISTS[1:])]
 ERAS = ("legacy", "modern")
+VERIFIED = r"Verified \d+ skills and \d+ files: no conformance errors\."
 CLIENT = Path(__file__).with_name("sdk_client.mjs")
 ALL = {one.name for one in CATALOG if one.toolset}
 CORE = {one.name for one in CATALOG if one.toolset == "core"}
 
 
-async def told_by(*command: str, env: dict[str, str] | None = None) -> str:
-    """What the client printed; fails when it fails, or writes a warning."""
+async def told_by(*command: str, env: dict[str, str] | None = None, said: str = "") -> str:
+    """What the client printed; fails when it fails, or writes anything but `said` beside it."""
     process = await asyncio.create_subprocess_exec(
         newest_node(),
         *command,
@@ -32,7 +34,7 @@ async def told_by(*command: str, env: dict[str, str] | None = None) -> str:
     )
     out, errors = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, (process.returncode, errors.decode()[-3000:], out.decode()[-1000:])
-    assert errors.decode().strip() == ""
+    assert re.fullmatch(said, errors.decode().strip())
     return out.decode()
 
 
@@ -42,8 +44,8 @@ def inspector(tmp_path):
     program = npm_installed("@modelcontextprotocol/inspector", INSPECTOR)
     entry = json.loads((program / "package.json").read_text())["bin"]["mcp-inspector"]
 
-    async def inspect(*options: str) -> str:
-        return await told_by(str(program / entry), "--cli", *options, env={"HOME": str(tmp_path)})
+    async def inspect(*options: str, said: str = "") -> str:
+        return await told_by(str(program / entry), "--cli", *options, env={"HOME": str(tmp_path)}, said=said)
 
     return inspect
 
@@ -97,7 +99,9 @@ async def test_the_inspector_calls_a_tool(inspector, real_address, era):
 async def test_the_inspector_verifies_every_skill(inspector, server_env, era):
     command = [*COMMAND, "serve", "--project", fresh_key("skills")]
     options = ["--method", "skills/list", "--verify", "--require-digests", "--protocol-era", era]
-    told = await inspector(*options, "--connect-timeout", "60000", *handed_on(server_env), "--", *command)
+    told = await inspector(
+        *options, "--connect-timeout", "60000", *handed_on(server_env), "--", *command, said=VERIFIED
+    )
     reports = [json.loads(line) for line in told.splitlines()]
     assert len(reports) >= 14
     assert {report["outcome"] for report in reports} == {"verified"}
