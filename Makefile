@@ -44,7 +44,7 @@ imports: $(VENV)/dev.ok
 soak: $(VENV)/dev.ok ## run the slow fault and endurance tests, and the property tests with new examples
 	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
 
-bench: $(VENV)/dev.ok ## measure this server beside the bare SDK
+bench: $(VENV)/dev.ok ## measure this server beside the bare SDK, bare asyncpg and other servers
 	@$(BIN)/python -m bench
 
 wheel: $(VENV)/dev.ok ## build the wheel into dist/
