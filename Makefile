@@ -44,7 +44,7 @@ imports: $(VENV)/dev.ok
 soak: $(VENV)/dev.ok ## run the slow fault and endurance tests, and the property tests with new examples
 	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
 
-bench: $(VENV)/dev.ok ## measure this server beside the bare SDK, and beside memory services that are away or ill
+bench: $(VENV)/dev.ok ## measure this server beside the bare SDK, bare asyncpg, other servers, and ill memory services
 	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench.bad_services
 

@@ -54,7 +54,6 @@ def measured(options: argparse.Namespace, folder: Path, endpoints: Endpoints) ->
     found = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": report.machine(),
-        "note": options.note,
         "start": {"waited": waited, "processor": busy},
         "calls on": f"{CALLS_ON:,}",
         "calls": {
@@ -93,8 +92,6 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=150, help="calls of each operation (default 150)")
     options.add_argument("--peer-rounds", type=int, default=15, help="calls of each operation of peers (default 15)")
     options.add_argument("--seconds", type=float, default=2.0, help="how long agents work at once (default 2)")
-    options.add_argument("--write-page", action="store_true", help="also write docs/reference/speed.md")
-    options.add_argument("--note", default="", help="a sentence about the machine, for the page")
     chosen = options.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bmad-bench-") as place:
@@ -104,7 +101,7 @@ def main() -> None:
         # Up all the time, so that a start is a start of the server and not of PostgreSQL.
         with Cluster(folder / "postgres") as endpoints:
             found = measured(chosen, folder, endpoints)
-    sys.stdout.write(report.write(found, page=chosen.write_page))
+    sys.stdout.write(report.write(found))
     told(f"took {time.monotonic() - began:.0f} s")
 
 

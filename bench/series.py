@@ -10,18 +10,18 @@ Times = dict[str, list[float]]
 WARM_UP = 8
 
 
-def turns(names: Sequence[str], rounds: int) -> Iterator[tuple[str, bool]]:
+def turns(names: Sequence[str], rounds: int, warm_up: int = WARM_UP) -> Iterator[tuple[str, bool]]:
     """Each name once a round, and whether it counts; each round begins with another one, as the first finds cold caches."""
-    for number in range(WARM_UP + rounds):
+    for number in range(warm_up + rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
-            yield name, number >= WARM_UP
+            yield name, number >= warm_up
 
 
-def in_turn(ways: dict[str, Callable[[], Any]], rounds: int) -> Times:
+def in_turn(ways: dict[str, Callable[[], Any]], rounds: int, warm_up: int = WARM_UP) -> Times:
     """Seconds of each way, one of each a round."""
     found: Times = {name: [] for name in ways}
-    for name, counts in turns(list(ways), rounds):
+    for name, counts in turns(list(ways), rounds, warm_up):
         began = time.perf_counter()
         ways[name]()
         if counts:
