@@ -12,7 +12,7 @@ AT_ONCE := $(if $(BMAD_TEST_DATABASE_URL),,-n 4 --dist loadfile)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types imports soak bench lock wheel docs dist demo clean python-found
+.PHONY: help run test check format lint types imports soak fuzz bench lock wheel docs dist demo clean python-found
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -43,6 +43,11 @@ imports: $(VENV)/dev.ok
 
 soak: $(VENV)/dev.ok ## run the slow fault and endurance tests, and the property tests with new examples
 	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
+
+fuzz: $(VENV)/dev.ok ## fuzz the readers and the framing with atheris, SECONDS=1800 for each target
+	@$(PIP) install 'atheris>=3,<4'
+	@for target in framing stdio yaml cursor project; do \
+		$(BIN)/python tests/fuzz/run.py $$target $(or $(SECONDS),1800) || exit 1; done
 
 bench: $(VENV)/dev.ok ## measure this server beside the bare SDK, bare asyncpg, other servers, and ill memory services
 	@$(BIN)/python -m bench

@@ -1,6 +1,7 @@
 """Brings a database's schema to this version: migrations, partitions and grants, once however many ask."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -18,6 +20,10 @@ from bmad_mcp.migrations_folder import MIGRATIONS
 # Any constant will do; it is ours in pg_locks.
 MIGRATION_LOCK = 0x626D6164
 MONTHS_AHEAD = 3
+LOCK_SECONDS = 2
+LOCK_TRIES = 5
+LOCK_PAUSE_SECONDS = 1.0
+LOCK_NOT_AVAILABLE = "55P03"
 
 GRANTS = """
 DO $do$
@@ -106,6 +112,8 @@ def _add_partitions(connection: Connection) -> None:
 def _bring_up(connection: Connection) -> None:
     # Held to the end of the transaction: a second migrator waits and then finds nothing to do.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    # Whoever waits for a table's lock has everybody else wait behind him.
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
     command.upgrade(configuration(connection), "head")
     _add_partitions(connection)
     connection.execute(text(GRANTS))
@@ -127,8 +135,18 @@ async def _run(url: str, connect_args: dict[str, Any], work: Any) -> None:
 
 
 def upgrade(url: str = "postgresql://", **connect_args: Any) -> None:
-    """Bring the schema to the newest revision; blocking. Runs as the owner. `connect_args` go to asyncpg."""
-    asyncio.run(_run(url, connect_args, _bring_up))
+    """Bring the schema to the newest revision; blocking. Runs as the owner. `connect_args` go to asyncpg.
+
+    A table that others keep locked is tried a few times, then DBAPIError is raised and nothing is changed.
+    """
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            asyncio.run(_run(url, connect_args, _bring_up))
+            return
+        except DBAPIError as error:
+            if not tries_left or getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def downgrade(url: str = "postgresql://", **connect_args: Any) -> None:

@@ -39,6 +39,13 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
+def write_sql() -> None:
+    """Print the migrations as SQL, without a database: `alembic upgrade --sql`."""
+    context.configure(dialect_name="postgresql", literal_binds=True, version_table="bmad_alembic_version")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
 async def migrate_url(url: str) -> None:
     """Run the migrations on a database of their own connection, for the `alembic` command line."""
     engine = create_async_engine(url, poolclass=pool.NullPool)
@@ -47,7 +54,9 @@ async def migrate_url(url: str) -> None:
     await engine.dispose()
 
 
-if "connection" in context.config.attributes:
+if context.is_offline_mode():
+    write_sql()
+elif "connection" in context.config.attributes:
     migrate(context.config.attributes["connection"])
 else:
     asyncio.run(migrate_url(context.config.get_main_option("sqlalchemy.url") or ""))

@@ -1,6 +1,7 @@
 """The schema: up and down, beside another application, by two at once, and equal to the models."""
 
 import asyncio
+import io
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from harness import TestDatabase
@@ -261,3 +263,58 @@ def test_months_follow_each_other_over_the_years_end():
         ("2026_12", "2026-12-01", "2027-01-01"),
         ("2027_01", "2027-01-01", "2027-02-01"),
     ]
+
+
+def script() -> str:
+    """The migrations as SQL, as `alembic upgrade --sql` prints them."""
+    config = migrate.configuration()
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    return config.output_buffer.getvalue()
+
+
+# What squawk would say, and why it is so here.
+SQUAWK = {
+    "prefer-bigint-over-int": "positions, points and versions; no key counts in an int",
+    "prefer-identity": "the job queue's own tables, which pgqueuer declares",
+    "prefer-text-field": "Alembic's own version table",
+    "require-lock-timeout": "migrate.upgrade sets it; the test below waits for it",
+    "require-statement-timeout": "a backfill takes as long as its table is; only locks make others wait",
+}
+
+
+def test_a_linter_of_migrations_says_only_what_has_a_reason(tmp_path):
+    file = tmp_path / "migrations.sql"
+    file.write_text(script())
+    squawk = [str(Path(sys.executable).with_name("squawk")), "--reporter", "json", str(file)]
+    told = json.loads(subprocess.run(squawk, capture_output=True, text=True).stdout)
+    assert {one["rule_name"] for one in told} == set(SQUAWK), told
+
+
+async def test_a_table_that_is_in_use_is_waited_for_in_turns_and_others_go_on_meanwhile(scratch_database):
+    await asyncio.to_thread(scratch_database.migrate)
+    admin = await asyncpg.connect(**scratch_database.admin)
+    # One column back: the newest revision that alters a table has its work to do again.
+    await admin.execute("ALTER TABLE bmad_agent_activity DROP COLUMN trace_id")
+    await admin.execute("UPDATE bmad_alembic_version SET version_num = '0006'")
+    holder = await asyncpg.connect(**scratch_database.admin)
+    held = holder.transaction()
+    await held.start()
+    await holder.execute("LOCK TABLE bmad_agent_activity IN ACCESS SHARE MODE")
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'bmad_agent_activity'::regclass"
+
+    async def until(count: int) -> None:
+        while await admin.fetchval(waits) != count:
+            await asyncio.sleep(0.02)
+
+    upgrade = asyncio.create_task(asyncio.to_thread(scratch_database.migrate))
+    async with asyncio.timeout(60):
+        await until(1)
+        # Waits behind the migration, and is let through when that gives way, though the holder goes on.
+        assert await admin.fetchval("SELECT count(*) FROM bmad_agent_activity") == 0
+        assert not upgrade.done()
+        await held.rollback()
+        await upgrade
+    assert await admin.fetchval("SELECT version_num FROM bmad_alembic_version") == newest_revision()
+    await holder.close()
+    await admin.close()

@@ -74,7 +74,8 @@ def id_at_edge(data: bytes, end: bytes = b"") -> str | int | None:
     head = data[:EDGE].decode(errors="replace")
     tail = (end or data)[-EDGE:].decode(errors="replace")
     found = _FIRST.match(head) or _LAST.search(tail)
-    return _own_id({"id": json.loads(found[1])}) if found else None
+    # What looks like an id need not be JSON: 01 is not.
+    return _id_of(f'{{"id": {found[1]}}}') if found else None
 
 
 class _Unwanted(ValueError):
