@@ -13,6 +13,7 @@ import asyncpg
 from bmad_mcp.db import Transaction, project_transaction, uuid7
 
 if TYPE_CHECKING:
+    from bmad_mcp.encryption.vault import Vault
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 
@@ -34,6 +35,8 @@ class OpenProject:
     pool: asyncpg.Pool
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
+    # None: nothing of the project is encrypted.
+    vault: Vault | None = None
 
 
 class Workspace(Protocol):
@@ -72,7 +75,7 @@ class Call:
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
         """A short transaction of its own, for what must be said before the call's own one begins."""
-        async with project_transaction(self.db.pool, self.project_id) as transaction:
+        async with project_transaction(self.db.pool, self.project_id, self.db.vault) as transaction:
             yield transaction
 
 
@@ -80,7 +83,7 @@ class Call:
 async def open_call(workspace: Workspace, caller: Caller, operation: str) -> AsyncIterator[Call]:
     """A call whose transaction commits when the block ends well and rolls back when it does not."""
     project = await workspace.project()
-    transaction = Transaction(project.pool, project.id)
+    transaction = Transaction(project.pool, project.id, project.vault)
     try:
         yield Call(uuid7().hex, operation, caller, project.id, project.key, transaction, project.services)
     except BaseException:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
@@ -16,6 +16,9 @@ from pydantic_core import from_json, to_json
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
 from bmad_mcp.telemetry.tracing import current_trace
+
+if TYPE_CHECKING:
+    from bmad_mcp.encryption.vault import Vault
 
 logger = logging.getLogger("bmad_mcp.db")
 
@@ -52,6 +55,8 @@ class Transaction:
 
     pool: asyncpg.Pool
     project_id: UUID
+    # None: nothing of the project is encrypted.
+    vault: "Vault | None" = None
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
     committing: bool = field(default=False, init=False)
     _connection: Any = field(default=None, init=False)
@@ -87,6 +92,14 @@ class Transaction:
         """One statement for many rows, in one batch."""
         await (self._connection or await self._open()).executemany(sql, rows)
 
+    async def seal(self, place: str, row: str, text: str) -> str:
+        """The text as it is to be stored in `table.column` of a row: encrypted where the project is; empty stays empty."""
+        return text if self.vault is None or not text else await self.vault.seal(self, place, row, text)
+
+    async def reveal(self, place: str, row: str, text: str) -> str:
+        """A text that was stored there, readable again; a note where it cannot be decrypted."""
+        return text if self.vault is None or not text else await self.vault.reveal(self, place, row, text)
+
     async def end(self, verb: str) -> None:
         """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped.
 
@@ -114,9 +127,11 @@ def rows_of(tag: str) -> int:
 
 
 @asynccontextmanager
-async def project_transaction(pool: asyncpg.Pool, project_id: UUID) -> AsyncIterator[Transaction]:
+async def project_transaction(
+    pool: asyncpg.Pool, project_id: UUID, vault: "Vault | None" = None
+) -> AsyncIterator[Transaction]:
     """A transaction of a worker's own: commits when the block ends well, rolls back when it does not."""
-    transaction = Transaction(pool, project_id)
+    transaction = Transaction(pool, project_id, vault)
     try:
         yield transaction
     except BaseException:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from bmad_mcp.activity.record import noted
 from bmad_mcp.agents import queries
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.agents.markdown import context_markdown
@@ -38,6 +39,7 @@ from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encod
 # How many memories a session begins with, and how much of each.
 MEMORIES = 5
 MEMORY_CHARACTERS = 400
+FOCUS, SUMMARY = "bmad_agent_sessions.focus", "bmad_agent_sessions.summary"
 
 
 async def agent_list(
@@ -95,7 +97,14 @@ async def agent_activate(
     session_id = uuid7()
     await call.db.execute(queries.LOCK_SESSIONS)
     started_at = await call.db.fetchval(
-        queries.ACTIVATE, row["id"], session_id, call.caller.connection, focus, call.caller.principal, call.id
+        queries.ACTIVATE,
+        row["id"],
+        session_id,
+        call.caller.connection,
+        await call.db.seal(FOCUS, str(session_id), focus),
+        call.caller.principal,
+        call.id,
+        noted(call, focus),
     )
     if started_at is None:
         raise AGENT.refuse(name, row["status"], AgentStatus.ACTIVE)
@@ -118,16 +127,26 @@ async def agent_deactivate(
 ) -> Deactivation:
     """End your session as an agent; what was done is remembered."""
     await call.db.execute(queries.LOCK_SESSIONS)
+    said, is_sealed = summary.strip(), call.db.vault is not None
     row = await call.db.fetchrow(
-        queries.DEACTIVATE, agent, call.caller.connection, summary.strip(), call.caller.principal, call.id
+        queries.DEACTIVATE,
+        agent,
+        call.caller.connection,
+        "" if is_sealed else said,
+        call.caller.principal,
+        call.id,
+        noted(call, said),
     )
     if row is None:
         name = await agent_name(call, agent)
         raise Conflict(f"{name} has no open session to end. agent_activate opens one.", field="agent")
+    if said and is_sealed:
+        # It is sealed for its session, which only now is known.
+        await call.db.execute(queries.KEEP_SUMMARY, row["id"], await call.db.seal(SUMMARY, str(row["id"]), said))
     done = row["done"] or {}
     memory = None
     facts = _facts(row)
-    if summary.strip() or facts:
+    if said or facts:
         memory = await remember_work(call, MemoryCategory.AGENT_SESSIONS, summary, facts, agent=row["agent"])
     held = held_tasks(row)
     return Deactivation(

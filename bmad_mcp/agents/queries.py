@@ -93,6 +93,10 @@ ORDER BY a.name <> $1, a.name LIMIT 1
 # Sessions open and close one after another in a project: whether an agent has another open session is then certain.
 LOCK_SESSIONS = "SELECT pg_advisory_xact_lock(hashtextextended('bmad sessions ' || bmad_project(), 0))"
 
+KEEP_SUMMARY = """
+UPDATE bmad_agent_sessions SET summary = $2 WHERE project_id = bmad_project() AND id = $1::uuid
+"""
+
 ACTIVATE = f"""
 WITH earlier AS (
     UPDATE bmad_agent_sessions AS s SET ended_at = clock_timestamp()
@@ -117,7 +121,7 @@ WITH earlier AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT bmad_project(), 'agent_activate', 'agent ' || activated.name, activated.name, $5::text, $6::text,
-        jsonb_strip_nulls(jsonb_build_object('note', nullif(left($4::text, 300), '')))
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($7::text, '')))
     FROM activated
 )
 SELECT date_trunc('second', started_at) AS started_at FROM session
@@ -149,7 +153,7 @@ WITH agent AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT bmad_project(), 'agent_deactivate', 'agent ' || agent.name, agent.name, $4::text, $5::text,
-        jsonb_strip_nulls(jsonb_build_object('note', nullif(left($3::text, 300), '')))
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($6::text, '')))
     FROM session, agent
 )
 SELECT session.id, date_trunc('second', session.started_at) AS started_at,

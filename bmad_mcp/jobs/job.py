@@ -14,6 +14,7 @@ import asyncpg
 from bmad_mcp.call import Caller, OpenProject
 
 if TYPE_CHECKING:
+    from bmad_mcp.encryption.vaults import Vaults
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 # The project of jobs that belong to the database as a whole.
@@ -37,6 +38,8 @@ class JobContext:
     upgrade: Callable[[], Awaitable[None]]
     services: MemoryServices | None = None
     service: str = ""
+    # None: nothing is encrypted in any project.
+    vaults: Vaults | None = None
 
 
 async def always(_: MemoryServices | None) -> bool:

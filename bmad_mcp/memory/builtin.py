@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from bmad_mcp.memory import queries, spelling
 from bmad_mcp.memory.categories import category_of
 from bmad_mcp.memory.confidence import confidence_of
 from bmad_mcp.memory.identifiers import identifiers_of
+from bmad_mcp.memory.marking import TEXT, Asked, as_asked, as_kept
 from bmad_mcp.memory.provider import Health, NewMemory, Question, Receipt, Remembered
 
 # How much each of these may move a score up or down.
@@ -36,35 +38,46 @@ class BuiltinMemory:
                 receipts.append(Receipt(None, "empty"))
                 continue
             ref = uuid7()
+            (kept,) = await as_kept(self._db, {str(ref): memory.text})
             await self._db.execute(
                 queries.STORE,
                 ref,
-                memory.text,
+                kept.text,
                 memory.category,
                 memory.agent,
                 memory.author_kind,
                 memory.principal,
                 memory.confidence,
-                identifiers_of(memory.text),
+                kept.identifiers,
                 "queued" if self._is_queued else "stored",
                 self._operation,
+                kept.search,
+                kept.mark,
             )
             receipts.append(Receipt(str(ref), "queued" if self._is_queued else "stored"))
         return receipts
 
     async def recall(self, question: Question) -> list[Remembered]:
         """The memories that fit best, best first; the latest with the score 0 when none does."""
-        rows = await self._look(question, ())
+        if self._db.vault is not None:
+            asked = await as_asked(self._db, self._db.vault, question.text)
+            rows = await self._look(queries.RECALL_MARKED, question, asked)
+            return await self._readable(_ranked([asked.plain(row) for row in rows], question, ()))
+        asked = Asked(question.text, identifiers_of(question.text))
+        rows = await self._look(queries.RECALL, question, asked)
         meant = await self._meant(rows)
         if meant:
-            rows = await self._look(question, meant)
+            rows = await self._look(queries.RECALL, question, asked, meant)
         return _ranked(rows, question, meant)
 
-    async def _look(self, question: Question, more: Sequence[str]) -> list[Any]:
+    async def _readable(self, found: Sequence[Remembered]) -> list[Remembered]:
+        return [replace(one, text=await self._db.reveal(TEXT, one.ref, one.text)) for one in found]
+
+    async def _look(self, statement: str, question: Question, asked: Asked, more: Sequence[str] = ()) -> list[Any]:
         return await self._db.fetch(
-            queries.RECALL,
-            question.text,
-            identifiers_of(question.text),
+            statement,
+            asked.text,
+            asked.identifiers,
             question.agent,
             question.category,
             question.agent if question.only_agent else None,
@@ -93,11 +106,15 @@ class BuiltinMemory:
     async def related(self, ref: str, limit: int) -> list[Remembered] | None:
         """The memories that share names, words or category with one; None when there is no such memory."""
         source = _uuid(ref)
-        if source is None or not await self._db.fetchval(queries.EXISTS, source):
+        text = await self._db.fetchval(queries.TEXT, source) if source is not None else None
+        if text is None:
             return None
         rows = await self._db.fetch(queries.RELATED, source, limit)
+        if self._db.vault is not None:
+            asked = await as_asked(self._db, self._db.vault, await self._db.reveal(TEXT, str(source), text))
+            rows = [asked.plain(row) for row in rows]
         nudged = [(float(row["score"]) * _nudge(row), row) for row in rows]
-        return [_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)]
+        return await self._readable([_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)])
 
     async def forget(self, refs: Sequence[str]) -> int:
         """Delete these memories; how many there were."""
