@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,12 @@ logger = logging.getLogger("bmad_mcp.encryption")
 FRESH_SECONDS = 5.0
 WRAPPED = "mcp_data_keys.wrapped"
 UNREADABLE = "[This text cannot be read: it is damaged, or its key is gone. `bmad-mcp doctor` tells more.]"
+
+
+class Reads(Protocol):
+    """A connection in the project's scope, or a transaction on one."""
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]: ...
 
 
 class Vault:
@@ -63,7 +69,7 @@ class Vault:
         """Look at the keys again before the next text: the database refused the one that was used."""
         self._looked_at = 0.0
 
-    async def look_again(self, db: Transaction) -> None:
+    async def look_again(self, db: Reads) -> None:
         """Read the keys; raises Unavailable naming the one that is missing or wrong."""
         self.take(await db.fetch(queries.KEYS))
 
@@ -77,7 +83,7 @@ class Vault:
         self._in_use = next((row["id"] for row in reversed(rows) if not row["is_retired"]), None)
         self._looked_at = time.monotonic()
 
-    async def keep_fresh(self, db: Transaction) -> None:
+    async def keep_fresh(self, db: Reads) -> None:
         """Look at the keys again when that is a few seconds ago: another process may have begun to rotate."""
         if time.monotonic() - self._looked_at > FRESH_SECONDS / 2:
             await self.look_again(db)
@@ -108,12 +114,12 @@ class Vault:
         master = next(iter(masters))
         return master, SealingKey(master, masters[master], self._project).seal(WRAPPED, name, key)
 
-    async def seal(self, db: Transaction, place: str, row: str, text: str) -> str:
+    async def seal(self, db: Reads, place: str, row: str, text: str) -> str:
         """The text as it is stored in this place (`table.column`) of this row."""
         await self.keep_fresh(db)
         return self.in_use.seal(place, row, text.encode())
 
-    async def open(self, db: Transaction, place: str, row: str, text: str) -> str:
+    async def open(self, db: Reads, place: str, row: str, text: str) -> str:
         """A stored text as it was; what was stored in the clear stays as it is. Raises Unreadable."""
         name = key_of(text)
         if name is None:
@@ -126,7 +132,7 @@ class Vault:
             raise Unreadable
         return self._keys[name].open(place, row, text).decode()
 
-    async def reveal(self, db: Transaction, place: str, row: str, text: str) -> str:
+    async def reveal(self, db: Reads, place: str, row: str, text: str) -> str:
         """The same for people and models: a note stands in the place of what cannot be read."""
         try:
             return await self.open(db, place, row, text)

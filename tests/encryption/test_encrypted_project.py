@@ -1,5 +1,6 @@
 """A project with keys: everything works as without, nothing readable is stored, and one damaged row stays one."""
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -17,6 +18,7 @@ from bmad_mcp.db import Transaction, open_pool
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.vault import UNREADABLE
 from bmad_mcp.errors import Unavailable
+from bmad_mcp.interchange.exporting import export_as
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.exporting import export_memories
 from bmad_mcp.memory.forget_plan import plan_to_forget
@@ -223,3 +225,27 @@ async def test_a_server_that_may_only_read_makes_no_key(pool, database):
     finally:
         await reading.close()
     assert await fetch(opened, "SELECT id FROM mcp_data_keys WHERE project_id = bmad_project()") == []
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
+async def test_a_project_leaves_in_the_clear(sealed, do, tmp_path, form):
+    await do("agent_activate", agent="dev", focus="FOCUS of it")
+    await do("task_create", title="x")
+    claim = await do("task_claim", agent="dev")
+    await do("task_complete", task="T-1", lease=claim.lease, summary="SUMMARY", idempotency_key="k")
+    await do("agent_deactivate", agent="dev", summary='SESSION, "quoted"')
+    await do("memory_store", text="MEMORY of login.ts")
+    await export_as(sealed.opened, form, tmp_path / "out")
+    files = [tmp_path / "out"] if form == "json" else sorted((tmp_path / "out").rglob("*.*"))
+    told = "\n".join(file.read_text() for file in files)
+    assert [word for word in ("SUMMARY", "SESSION", "MEMORY of login.ts") if word not in told] == []
+    assert "v1." not in told
+    if form == "csv":
+        for table in ("mcp_memories", "bmad_tasks", "bmad_agent_sessions", "mcp_idempotency"):
+            rows = list(csv.DictReader((tmp_path / "out" / f"{table}.csv").open(newline="")))
+            assert rows
+            assert None not in rows[0]
+        (session,) = csv.DictReader((tmp_path / "out" / "bmad_agent_sessions.csv").open(newline=""))
+        assert (session["focus"], session["summary"]) == ("FOCUS of it", 'SESSION, "quoted"')
+        (first, *_) = csv.DictReader((tmp_path / "out" / "mcp_idempotency.csv").open(newline=""))
+        assert json.loads(first["result"])["task"]["key"] == "T-1"
