@@ -26,6 +26,7 @@ COMMANDS = {
     "memory": ("bmad_mcp.commands.memory", "Show, export and erase memories; bring them to a service."),
     "keys": ("bmad_mcp.commands.keys", "Make and change the keys that memories are encrypted with."),
     "jobs": ("bmad_mcp.commands.jobs", "Show and run scheduled jobs; how long things stay."),
+    "audit": ("bmad_mcp.commands.audit", "Export who did what, and what was refused."),
     "db": ("bmad_mcp.commands.db", "Upgrade, reach, back up and restore the database."),
     "demo": ("bmad_mcp.commands.demo", "Watch four agents play a sprint over real MCP connections."),
 }

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
+from bmad_mcp.activity.refusals import REFUSALS
 from bmad_mcp.call import Caller, OpenProject, Workspace
 from bmad_mcp.errors import Forbidden, Unavailable
 from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
@@ -217,19 +218,21 @@ def caller_of(request: Request | None) -> Caller:
     return access_of(request).caller
 
 
-def allow(request: Request, operation: Operation) -> Access:
+async def allow(request: Request, operation: Operation) -> Access:
     """The access with which the operation may run now, in its own project.
 
-    Raises Refusal with the challenge when a token with more scopes would do, Forbidden when none would.
+    Raises Refusal with the challenge when a token with more scopes would do, Forbidden when none would. Either leaves a
+    row in the trail.
     """
     access = access_of(request)
     try:
         access.check(operation)
-    except MissingScope as missing:
-        events.request_refused(missing.code)
-        raise cast(Resource, request.scope[_RESOURCE]).insufficient(missing) from None
     except Forbidden as forbidden:
         events.request_refused(forbidden.code)
+        if not access.read_only:
+            await REFUSALS.record(access.workspace, access.caller, operation, forbidden)
+        if isinstance(forbidden, MissingScope):
+            raise cast(Resource, request.scope[_RESOURCE]).insufficient(forbidden) from None
         raise
     return access
 

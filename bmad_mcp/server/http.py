@@ -1,7 +1,7 @@
 """The HTTP surface: MCP at /mcp, REST, health and pages for people; the guard and authentication come first."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -17,6 +17,7 @@ from bmad_mcp import __version__
 from bmad_mcp.call import Caller, Workspace
 from bmad_mcp.errors import Forbidden
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
+from bmad_mcp.identity.rights import MissingScope
 from bmad_mcp.identity.verifying import Verifier
 from bmad_mcp.operation import Operation
 from bmad_mcp.server.auth import (
@@ -38,6 +39,7 @@ from bmad_mcp.server.messages import UnusableMessage, read_json
 from bmad_mcp.server.rest.app import build_rest
 from bmad_mcp.server.rest.cors import CrossOrigin
 from bmad_mcp.server.rest.problems import Refusal
+from bmad_mcp.telemetry import events
 from bmad_mcp.telemetry.events import observed_by
 from bmad_mcp.telemetry.tracing import joined
 
@@ -82,7 +84,7 @@ class McpEndpoint:
             await answer(scope, receive, send)
             return
         try:
-            self._check(asked, Request(scope))
+            await self._check(asked, Request(scope))
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
             return
@@ -97,13 +99,17 @@ class McpEndpoint:
 
         await self._manager.handle_request(scope, replay, send)
 
-    def _check(self, asked: Any, request: Request) -> None:
+    async def _check(self, asked: Any, request: Request) -> None:
         """Raise Refusal for what a client can mend by asking for more scopes; all else is the tool's own answer."""
         params = asked.get("params") if isinstance(asked, dict) and asked.get("method") == "tools/call" else None
         operation = self._face.tool(params.get("name")) if isinstance(params, dict) else None
         if operation is not None:
-            with suppress(Forbidden):
-                allow(request, operation)
+            try:
+                access_of(request).check(operation)
+            except MissingScope:
+                await allow(request, operation)
+            except Forbidden as forbidden:
+                events.request_refused(forbidden.code)
 
 
 class JoinedTraces:
@@ -169,8 +175,8 @@ def build_app(
     async def first_page(request: Request) -> Response:
         return HTMLResponse(await page.render(access_of(request).workspace))
 
-    def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
-        access = allow(request, operation)
+    async def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
+        access = await allow(request, operation)
         return access.caller, access.workspace
 
     @asynccontextmanager
