@@ -185,7 +185,7 @@ class ProjectWorkspace:
         self._opening: asyncio.Task[OpenProject] | None = None
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
-        self.vaults = Vaults(settings.read_master_keys)
+        self._vaults = Vaults(settings.read_master_keys)
 
     def open(self) -> None:
         """Begin to open in the background; calls wait for it."""
@@ -211,8 +211,8 @@ class ProjectWorkspace:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
             # Before anything is written: what is encrypted with a key that is missing stays as it is.
-            vault = await self.vaults.of_project(pool, project_id)
-            opened = OpenProject(project_id, self.settings.project, pool, self._services, vault)
+            vault = await self._vaults.of_project(pool, project_id)
+            opened = OpenProject(project_id, self.settings.project, pool, self._services, self._vaults, vault)
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -288,8 +288,9 @@ async def opened_project(
     settings: Settings, pool: asyncpg.Pool, project_id: UUID, services: "MemoryServices | None" = None
 ) -> OpenProject:
     """A project that `find_project` found, ready for calls; raises Unavailable when its encryption key is missing."""
-    vault = await Vaults(settings.read_master_keys).of_project(pool, project_id)
-    return OpenProject(project_id, settings.project, pool, services, vault)
+    vaults = Vaults(settings.read_master_keys)
+    vault = await vaults.of_project(pool, project_id)
+    return OpenProject(project_id, settings.project, pool, services, vaults, vault)
 
 
 def _note_failure(opening: asyncio.Task[OpenProject]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from bmad_mcp.db import Transaction, project_transaction, uuid7
 
 if TYPE_CHECKING:
     from bmad_mcp.encryption.vault import Vault
+    from bmad_mcp.encryption.vaults import Vaults
     from bmad_mcp.memory.services.choosing import MemoryServices
 
 
@@ -35,8 +36,15 @@ class OpenProject:
     pool: asyncpg.Pool
     # None: only the memory in the database serves.
     services: MemoryServices | None = None
-    # None: nothing of the project is encrypted.
+    # Where the keys of projects are found; None: nothing is encrypted in any.
+    vaults: Vaults | None = None
+    # None: nothing of this project is encrypted.
     vault: Vault | None = None
+
+    async def beside(self, project_id: UUID, key: str) -> OpenProject:
+        """Another project of the same database; raises Unavailable when its encryption key is missing."""
+        vault = await self.vaults.of_project(self.pool, project_id) if self.vaults is not None else None
+        return replace(self, id=project_id, key=key, vault=vault)
 
 
 class Workspace(Protocol):

@@ -17,7 +17,7 @@ def vaults_of(*keys: str) -> Vaults:
 
 async def with_keys(opened: OpenProject, *keys: str) -> TestWorkspace:
     """The project as another process with these keys has it."""
-    return TestWorkspace(replace(opened, vault=await vaults_of(*keys).of_project(opened.pool, opened.id)))
+    return TestWorkspace(await replace(opened, vaults=vaults_of(*keys)).beside(opened.id, opened.key))
 
 
 async def encrypted_project(pool: asyncpg.Pool, key: str | None = None) -> TestWorkspace:

@@ -41,7 +41,7 @@ async def _deliver(workspace: ProjectWorkspace) -> None:
                 logger.info("Memories go to %s: %s", choice.provider, choice.why)
                 # The job queue's library costs a quarter of a second, which only those pay who have a service.
                 worker = import_module("bmad_mcp.memory.delivery_worker")
-                await worker.deliver_for(opened, workspace.database.open_listener, workspace.vaults)
+                await worker.deliver_for(opened, workspace.database.open_listener)
         except (BmadError, *DATABASE_FAILURES) as error:
             logger.warning("The delivery of memories waits: %s", error)
         await asyncio.sleep(NEXT_LOOK_SECONDS)

@@ -13,7 +13,6 @@ from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import confirm, memory_project, tell
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
-from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.memory import keeping_queries, service_queries
 from bmad_mcp.memory.forget_plan import memories
 from bmad_mcp.memory.keeping import call_on
@@ -111,7 +110,7 @@ async def _deliver_now(settings: Settings, opened: OpenProject, reached: Reached
     worker = import_module("bmad_mcp.memory.delivery_worker")
     began, given_up = await _waiting(opened)
     database = Database(settings)
-    task = asyncio.create_task(worker.deliver_for(opened, database.open_listener, Vaults(settings.read_master_keys)))
+    task = asyncio.create_task(worker.deliver_for(opened, database.open_listener))
     try:
         left, dead, since = began, given_up, asyncio.get_running_loop().time()
         while left:

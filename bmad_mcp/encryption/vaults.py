@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import project_transaction
+from bmad_mcp.db import Transaction, project_transaction
 from bmad_mcp.encryption import queries
 from bmad_mcp.encryption.master_keys import MasterKeys
 from bmad_mcp.errors import Unavailable
@@ -29,7 +29,7 @@ class Vaults:
     def __init__(self, read_keys: Callable[[], MasterKeys | None]) -> None:
         """`read_keys` reads the setting: again whenever a key is missing, as a file may have it by now."""
         self.read_keys = read_keys
-        self._open: dict[UUID, Vault] = {}
+        self._open: dict[UUID, Vault | None] = {}
 
     async def of_project(self, pool: asyncpg.Pool, project_id: UUID) -> Vault | None:
         """The vault of a project, or None when nothing is encrypted; makes the first key of a project.
@@ -38,20 +38,24 @@ class Vaults:
         """
         if project_id not in self._open:
             async with project_transaction(pool, project_id) as db:
-                if self.read_keys() is None:
-                    if await db.fetchval(queries.HAS_KEYS):
-                        raise Unavailable(
-                            "This project is encrypted and no key is set. Set BMAD_ENCRYPTION_KEYS or"
-                            " BMAD_ENCRYPTION_KEYS_FILE to the keys that it was encrypted with. Nothing was changed."
-                        )
-                    return None
-                # The ciphers cost a start thirty milliseconds, which only those pay who have keys.
-                vault: Vault = import_module("bmad_mcp.encryption.vault").Vault(self, project_id)
-                await vault.look_again(db)
-                if not vault.has_keys:
-                    await vault.make_first_key(db)
-            self._open[project_id] = vault
+                found = await self._find(db)
+            self._open[project_id] = found
         return self._open[project_id]
+
+    async def _find(self, db: Transaction) -> Vault | None:
+        if self.read_keys() is None:
+            if await db.fetchval(queries.HAS_KEYS):
+                raise Unavailable(
+                    "This project is encrypted and no key is set. Set BMAD_ENCRYPTION_KEYS or"
+                    " BMAD_ENCRYPTION_KEYS_FILE to the keys that it was encrypted with. Nothing was changed."
+                )
+            return None
+        # The ciphers cost a start thirty milliseconds, which only those pay who have keys.
+        vault: Vault = import_module("bmad_mcp.encryption.vault").Vault(self, db.project_id)
+        await vault.look_again(db)
+        if not vault.has_keys:
+            await vault.make_first_key(db)
+        return vault
 
 
 def row_of(*parts: str) -> str:

@@ -197,10 +197,9 @@ class Schedule:
         return Ran(unit, outcome)
 
     async def _opened(self, unit: Unit) -> OpenProject:
-        context, vault = self._context, None
-        if context.vaults is not None and not unit.job.is_of_database:
-            vault = await context.vaults.of_project(context.pool, unit.project_id)
-        return OpenProject(unit.project_id, unit.key or "", context.pool, context.services, vault)
+        context = self._context
+        opened = OpenProject(unit.project_id, unit.key or "", context.pool, context.services, context.vaults)
+        return opened if unit.job.is_of_database else await opened.beside(opened.id, opened.key)
 
     async def _while_locked(self, running: Awaitable[Outcome], locks: asyncpg.Connection) -> Outcome:
         """Await a job; broken off when its lock is lost."""

@@ -17,7 +17,6 @@ from pgqueuer.domain.settings import DBSettings
 
 from bmad_mcp.call import OpenProject
 from bmad_mcp.db import DATABASE_FAILURES, project_transaction
-from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.memory import service_queries
 from bmad_mcp.memory.delivery import Deliveries, Later
 from bmad_mcp.memory.outbox import ENTRYPOINT, enqueue, queue_of
@@ -43,13 +42,13 @@ def queries_on(connection: asyncpg.Connection) -> Queries:
     )
 
 
-async def deliver_for(opened: OpenProject, connect: Connect, vaults: Vaults | None = None) -> None:
+async def deliver_for(opened: OpenProject, connect: Connect) -> None:
     """Deliver with the service of an open project until cancelled; what it left waiting at an earlier end, too."""
     assert opened.services is not None
     async with project_transaction(opened.pool, opened.id) as db:
         waiting = await db.fetch(service_queries.WAITING_AGENTS)
         await enqueue(db, [row["agent"] for row in waiting])
-    await DeliveryWorker(connect, Deliveries(opened.pool, opened.services, vaults=vaults)).run()
+    await DeliveryWorker(connect, Deliveries(opened.pool, opened.services, vaults=opened.vaults)).run()
 
 
 class DeliveryWorker:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -95,7 +95,7 @@ class ProjectOf:
 
     async def project(self) -> OpenProject:
         """The project, on the connections that the home workspace has now."""
-        return replace(await self.home.project(), id=self.opened.id, key=self.opened.key)
+        return await (await self.home.project()).beside(self.opened.id, self.opened.key)
 
     async def mend(self) -> bool:
         return await self.home.mend()

@@ -16,6 +16,7 @@ from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction, open_pool
 from bmad_mcp.encryption.master_keys import new_key
+from bmad_mcp.encryption.sealing import key_of
 from bmad_mcp.encryption.vault import UNREADABLE
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.interchange.exporting import export_as
@@ -249,3 +250,19 @@ async def test_a_project_leaves_in_the_clear(sealed, do, tmp_path, form):
         assert (session["focus"], session["summary"]) == ("FOCUS of it", 'SESSION, "quoted"')
         (first, *_) = csv.DictReader((tmp_path / "out" / "mcp_idempotency.csv").open(newline=""))
         assert json.loads(first["result"])["task"]["key"] == "T-1"
+
+
+async def test_a_server_for_several_projects_seals_each_with_its_own_key(pool):
+    home = await encrypted_project(pool)
+    other = TestWorkspace(await home.opened.beside((made := await new_project(pool)).id, made.key))
+    for workspace in (home, other):
+        await doing(workspace)("memory_store", text=SECRET)
+        assert (await doing(workspace)("memory_search", query="zanzibar")).items[0].text == SECRET
+        assert len(await fetch(workspace.opened, "SELECT id FROM mcp_data_keys WHERE project_id = bmad_project()")) == 1
+    stored = [
+        (await fetch(workspace.opened, "SELECT text FROM mcp_memories WHERE project_id = bmad_project()"))[0]["text"]
+        for workspace in (home, other)
+    ]
+    assert key_of(stored[0]) != key_of(stored[1])
+    with pytest.raises(Unavailable, match="no key is set"):
+        await replace(home.opened, vaults=vaults_of()).beside(made.id, made.key)
