@@ -30,7 +30,7 @@ def command() -> None:
     """Make, list and change the keys that memories and summaries are encrypted with."""
 
 
-@command.command("new")
+@command.command("new", short_help="Print a new key.")
 @click.option("--id", "name", metavar="ID", help="What the key is called (default: the date).")
 @with_settings
 def new_command(settings: Settings, name: str | None) -> None:
@@ -48,7 +48,7 @@ def new_command(settings: Settings, name: str | None) -> None:
     click.echo(made)
 
 
-@command.command("list")
+@command.command("list", short_help="List the keys of every project.")
 @with_settings
 def list_command(settings: Settings) -> None:
     """List the keys of every project of the database, and how many texts each one seals."""
@@ -67,7 +67,7 @@ def list_command(settings: Settings) -> None:
             click.echo(f"{project}: {state.in_the_clear:,} texts are in the clear. `bmad-mcp keys encrypt` seals them.")
 
 
-@command.command("rotate")
+@command.command("rotate", short_help="Change keys while servers run.")
 @with_settings
 def rotate_command(settings: Settings) -> None:
     """Give every project of the database a new key and seal all texts with it, while servers run.
@@ -78,7 +78,7 @@ def rotate_command(settings: Settings) -> None:
     asyncio.run(_each(settings, lambda opened: rotate(opened, CALLER, progress=tell)))
 
 
-@command.command("encrypt")
+@command.command("encrypt", short_help="Encrypt what was stored before.")
 @with_settings
 def encrypt_command(settings: Settings) -> None:
     """Encrypt what was stored in the clear before there were keys, in every project of the database.

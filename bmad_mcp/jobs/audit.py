@@ -80,7 +80,8 @@ def _lines(rows: Sequence[Any], form: Format) -> Iterator[str]:
         else:
             detail = json.dumps(told["detail"], ensure_ascii=False)
             yield _csv_line(
-                [("" if told[name] is None else told[name]) for name in FIELDS[:-2]] + [detail, told["archived"]]
+                [("" if told[name] is None else told[name]) for name in FIELDS[:-2]]
+                + [detail, str(told["archived"]).lower()]
             )
 
 
