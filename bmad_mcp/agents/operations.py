@@ -39,6 +39,8 @@ from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encod
 # How many memories a session begins with, and how much of each.
 MEMORIES = 5
 MEMORY_CHARACTERS = 400
+NOTE_CHARACTERS = 300
+NOTE = "bmad_agent_collaborations.note"
 FOCUS, SUMMARY = "bmad_agent_sessions.focus", "bmad_agent_sessions.summary"
 
 
@@ -179,7 +181,16 @@ def _after_session(agent: str, held: list[str]) -> str:
 async def _with_work(call: Call, agent: str) -> Any:
     """The agent's row with its work; raises NotFound naming the agents there are."""
     row = await call.db.fetchrow(queries.WITH_WORK, agent)
-    return row or await call.db.fetchrow(queries.WITH_WORK, await agent_name(call, agent))
+    if row is None:
+        row = await call.db.fetchrow(queries.WITH_WORK, await agent_name(call, agent))
+    if not row["handoffs"]:
+        return row
+    return {**row, "handoffs": [await _shown(call, one) for one in row["handoffs"]]}
+
+
+async def _shown(call: Call, handoff: dict[str, Any]) -> dict[str, Any]:
+    note = await call.db.reveal(NOTE, handoff.pop("id"), handoff["note"])
+    return {**handoff, "note": note[:NOTE_CHARACTERS]}
 
 
 OPERATIONS = (

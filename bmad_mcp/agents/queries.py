@@ -1,6 +1,7 @@
 """SQL of agents, their sessions and their work; tasks, stories, stages and handoffs are read to show what waits."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 
 HELD = """t.lease_agent = a.name AND t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"""
@@ -55,10 +56,10 @@ _STORY = f"""(
       AND (s.status = CASE a.name WHEN 'qa' THEN 'review'::bmad_story_status ELSE 'in_progress' END OR {_STORY_HELD})
     ORDER BY {_STORY_HELD} DESC, s.epic_number, s.number, s.suffix LIMIT 1
 ) AS story"""
-_HANDOFFS = """(
-    SELECT jsonb_agg(jsonb_build_object('key', 'H-' || h.number, 'from', h.from_agent, 'note', h.note, 'task', h.task,
+_HANDOFFS = f"""(
+    SELECT jsonb_agg(jsonb_build_object('key', 'H-' || h.number, 'id', h.id, 'from', h.from_agent, 'note', h.note, 'task', h.task,
         'story', h.story) ORDER BY h.number)
-    FROM (SELECT c.number, c.from_agent, left(c.note, 300) AS note,
+    FROM (SELECT c.number, c.id, c.from_agent, {beginning_of("c.note", 300)} AS note,
             (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = c.project_id AND t.id = c.task_id) AS task,
             (SELECT s.key FROM bmad_stories s WHERE s.project_id = c.project_id AND s.id = c.story_id) AS story
           FROM bmad_agent_collaborations c

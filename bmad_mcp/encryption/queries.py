@@ -1,5 +1,11 @@
 """SQL of the data keys of a project."""
 
+
+def beginning_of(column: str, characters: int) -> str:
+    """The first characters of a text; all of one that may be encrypted, as only its reader can cut it."""
+    return f"CASE WHEN starts_with({column}, 'v1.') THEN {column} ELSE left({column}, {characters}) END"
+
+
 KEYS = """
 SELECT id, master_key, wrapped, retired_at IS NOT NULL AS is_retired, created_at
 FROM mcp_data_keys WHERE project_id = bmad_project() ORDER BY created_at, id

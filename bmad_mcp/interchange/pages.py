@@ -49,7 +49,7 @@ SELECT 'W-' || w.number AS key, w.title, w.type::text AS type, w.definition, w.s
 FROM bmad_workflows w WHERE w.project_id = bmad_project() ORDER BY w.number
 """
 HANDOFFS = """
-SELECT 'H-' || c.number AS key, c.from_agent, c.to_agent, c.note, c.status, c.accepted_by,
+SELECT 'H-' || c.number AS key, c.id, c.from_agent, c.to_agent, c.note, c.status, c.accepted_by,
     (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = c.project_id AND t.id = c.task_id) AS task,
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = c.project_id AND s.id = c.story_id) AS story
 FROM bmad_agent_collaborations c WHERE c.project_id = bmad_project() ORDER BY c.number

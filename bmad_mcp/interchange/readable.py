@@ -15,6 +15,7 @@ SEALED = {
     "mcp_memories": ("text",),
     "bmad_agent_sessions": ("summary", "focus"),
     "bmad_tasks": ("summary",),
+    "bmad_agent_collaborations": ("note",),
     "mcp_idempotency": ("result",),
 }
 

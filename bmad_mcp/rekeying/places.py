@@ -128,5 +128,6 @@ PLACES: tuple[Place, ...] = (
     Column("bmad_agent_sessions.summary", FIRST_ID, queries.SUMMARIES, queries.CHANGE_SUMMARIES),
     Column("bmad_agent_sessions.focus", FIRST_ID, queries.FOCUSES, queries.CHANGE_FOCUSES),
     Column("bmad_tasks.summary", "-1", queries.COMPLETIONS, queries.CHANGE_COMPLETIONS),
+    Column("bmad_agent_collaborations.note", FIRST_ID, queries.NOTES, queries.CHANGE_NOTES),
     Results(),
 )

@@ -53,6 +53,8 @@ FOCUSES = _page("bmad_agent_sessions", "focus", "t.id::text", "id", "uuid")
 CHANGE_FOCUSES = _change("bmad_agent_sessions", "focus", "id", "uuid")
 COMPLETIONS = _page("bmad_tasks", "summary", "'T-' || t.number", "number", "int")
 CHANGE_COMPLETIONS = _change("bmad_tasks", "summary", "number", "int")
+NOTES = _page("bmad_agent_collaborations", "note", "t.id::text", "id", "uuid")
+CHANGE_NOTES = _change("bmad_agent_collaborations", "note", "id", "uuid")
 
 RESULTS = """
 SELECT i.principal, i.operation, i.key, i.result FROM mcp_idempotency i
@@ -80,6 +82,7 @@ SELECT k.id AS key, count(*) AS texts FROM (
     UNION ALL SELECT summary FROM bmad_agent_sessions WHERE project_id = bmad_project() AND summary <> ''
     UNION ALL SELECT focus FROM bmad_agent_sessions WHERE project_id = bmad_project() AND focus <> ''
     UNION ALL SELECT summary FROM bmad_tasks WHERE project_id = bmad_project() AND summary <> ''
+    UNION ALL SELECT note FROM bmad_agent_collaborations WHERE project_id = bmad_project() AND note <> ''
     UNION ALL SELECT result #>> '{}' FROM mcp_idempotency WHERE project_id = bmad_project() AND result IS NOT NULL
     UNION ALL SELECT items #>> '{}' FROM mcp_memory_cache WHERE project_id = bmad_project()
 ) t LEFT JOIN mcp_data_keys k ON k.project_id = bmad_project() AND starts_with(t.sealed, 'v1.' || k.id || '.')

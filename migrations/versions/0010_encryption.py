@@ -38,6 +38,7 @@ KEYED = (
     ("bmad_agent_sessions", "summary", "{summary}", f"NEW.summary ~ {SEALED}"),
     ("bmad_agent_sessions", "focus", "{focus}", f"NEW.focus ~ {SEALED}"),
     ("bmad_tasks", "summary", "{summary}", f"NEW.summary ~ {SEALED}"),
+    ("bmad_agent_collaborations", "note", "{note}", f"NEW.note ~ {SEALED}"),
     ("mcp_idempotency", "result", "{result}", "jsonb_typeof(NEW.result) = 'string'"),
     ("mcp_archive", "content", "{content,text}", f"NEW.kind = 'memories' AND NEW.content ->> 'text' ~ {SEALED}"),
 )

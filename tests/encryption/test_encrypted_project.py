@@ -51,7 +51,14 @@ def do(sealed):
 
 async def everything(workspace: TestWorkspace) -> str:
     """All rows of the project that could hold a text, as one text."""
-    tables = ("mcp_memories", "bmad_tasks", "bmad_agent_sessions", "mcp_idempotency", "bmad_agent_activity")
+    tables = (
+        "mcp_memories",
+        "bmad_tasks",
+        "bmad_agent_sessions",
+        "bmad_agent_collaborations",
+        "mcp_idempotency",
+        "bmad_agent_activity",
+    )
     rows = [
         await fetch(
             workspace.opened, f"SELECT to_jsonb(t)::text AS row FROM {table} t WHERE project_id = bmad_project()"
@@ -79,6 +86,18 @@ async def test_summaries_are_read_by_who_asks_and_by_nobody_else(sealed, do):
     open_project = TestWorkspace(await new_project(sealed.opened.pool))
     await doing(open_project)("memory_store", text=SECRET)
     assert "zanzibar" in (await everything(open_project)).lower()
+
+
+async def test_a_note_of_a_handoff_is_read_where_it_is_shown(sealed, do):
+    note = f"{SECRET}. " * 9
+    offered = await do("handoff_offer", to="qa", note=note)
+    assert offered.handoff.note == note
+    assert (await do("handoff_list")).items[0].note == note[:120]
+    (waiting,) = (await do("agent_activate", agent="qa")).work.handoffs
+    assert waiting.note == note[:300]
+    taken = await do("handoff_accept", handoff="H-1")
+    assert taken.handoff.note == note
+    assert "zanzibar" not in (await everything(sealed)).lower()
 
 
 async def test_search_says_which_words_matched(do):
@@ -234,12 +253,13 @@ async def test_a_project_leaves_in_the_clear(sealed, do, tmp_path, form):
     await do("task_create", title="x")
     claim = await do("task_claim", agent="dev")
     await do("task_complete", task="T-1", lease=claim.lease, summary="SUMMARY", idempotency_key="k")
+    await do("handoff_offer", to="qa", note="NOTE for qa")
     await do("agent_deactivate", agent="dev", summary='SESSION, "quoted"')
     await do("memory_store", text="MEMORY of login.ts")
     await export_as(sealed.opened, form, tmp_path / "out")
     files = [tmp_path / "out"] if form == "json" else sorted((tmp_path / "out").rglob("*.*"))
     told = "\n".join(file.read_text() for file in files)
-    assert [word for word in ("SUMMARY", "SESSION", "MEMORY of login.ts") if word not in told] == []
+    assert [word for word in ("SUMMARY", "SESSION", "NOTE for qa", "MEMORY of login.ts") if word not in told] == []
     assert "v1." not in told
     if form == "csv":
         for table in ("mcp_memories", "bmad_tasks", "bmad_agent_sessions", "mcp_idempotency"):

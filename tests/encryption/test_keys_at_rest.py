@@ -52,7 +52,7 @@ def canary() -> str:
 async def sing(env: dict[str, str], project: str) -> list[str]:
     """Store a canary in each place that is to be encrypted; all of them."""
     sung: list[str] = []
-    focuses: set[str] = set()
+    unremembered: set[str] = set()
 
     def new(words: str) -> str:
         sung.append(canary())
@@ -61,18 +61,20 @@ async def sing(env: dict[str, str], project: str) -> list[str]:
     async with assistant(env, project) as do:
         for number in range(8):
             await do("agent_activate", agent="dev", focus=new("The focus"), idempotency_key=f"a{number}")
-            focuses.add(sung[-1])
+            unremembered.add(sung[-1])
             await do("task_create", title=f"Task {number}")
             claim = await do("task_claim", agent="dev")
             done = {"task": claim["task"]["key"], "lease": claim["lease"], "summary": new("The summary")}
             await do("task_complete", **done, idempotency_key=f"c{number}")
+            await do("handoff_offer", to="qa", note=new("The note"))
+            unremembered.add(sung[-1])
             await do("agent_deactivate", agent="dev", summary=new("The session"), idempotency_key=f"d{number}")
         for number in range(CANARIES - len(sung)):
             await do("memory_store", text=new("The lesson"), idempotency_key=f"m{number}")
         for number, one in enumerate(sung):
             found = (await do("memory_context", focus=f"the {one}", idempotency_key=f"q{number}"))["items"]
-            # What a session was about is no memory.
-            assert one in focuses or any(one in item["text"] for item in found)
+            # What a session was about is no memory, nor is a note that nobody took.
+            assert one in unremembered or any(one in item["text"] for item in found)
     assert len(sung) == CANARIES
     return sung
 

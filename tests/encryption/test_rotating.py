@@ -13,13 +13,12 @@ from stored_rows import change, fetch
 
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.vault import FRESH_SECONDS, UNREADABLE
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.jobs.archive import archive_memories, pages
-from bmad_mcp.memory.builtin import BuiltinMemory
-from bmad_mcp.memory.provider import NewMemory
+from bmad_mcp.memory.marking import as_kept
 from bmad_mcp.operation import perform
 from bmad_mcp.rekeying.rotating import Rekeyed, rotate, state_of
 
@@ -45,14 +44,23 @@ async def keys_of(workspace: TestWorkspace) -> list[tuple[str, bool, int]]:
     return [(one.master, one.is_retired, one.texts) for one in state.keys]
 
 
+PUT = """
+INSERT INTO mcp_memories (project_id, id, text, category, author_kind, principal, identifiers, search, text_mark)
+VALUES (bmad_project(), $1, $2, 'AGENT_CONTEXT', 'agent', 'local', $3::text[], $4::text::tsvector, $5)
+"""
+
+
 async def fill(workspace: TestWorkspace, count: int) -> None:
     opened = workspace.opened
     db = Transaction(opened.pool, opened.id, opened.vault)
-    texts = [
-        NewMemory(f"Lesson {at}: the deploy of service{at} waits", "AGENT_CONTEXT", "agent", "local")
-        for at in range(count)
-    ]
-    await BuiltinMemory(db).remember(texts)
+    for start in range(0, count, 1_000):
+        numbers = range(start, min(start + 1_000, count))
+        texts = {str(uuid7()): f"Lesson {at}: the deploy of service{at} waits" for at in numbers}
+        kept = await as_kept(db, texts)
+        rows = [
+            (UUID(ref), one.text, one.identifiers, one.search, one.mark) for ref, one in zip(texts, kept, strict=True)
+        ]
+        await db.executemany(PUT, rows)
     await db.end("COMMIT")
 
 
@@ -124,14 +132,16 @@ async def test_everything_that_is_sealed_gets_the_new_key(pool):
     await do(project, "task_create", title="x")
     claim = await do(project, "task_claim", agent="dev")
     await do(project, "task_complete", task="T-1", lease=claim.lease, summary="A summary", idempotency_key="2")
+    await do(project, "handoff_offer", to="qa", note="A note")
     stored = await do(project, "agent_deactivate", agent="dev", summary="A session")
     await archive_memories(project.opened, [UUID(stored.session.memory.id)])
     before = await keys_of(project)
-    assert before == [("old", False, 8)]
-    assert (await rotated(await with_keys(project.opened, NEW, OLD))).changed == 8
-    assert await keys_of(project) == [("new", False, 8)]
+    assert before == [("old", False, 9)]
+    assert (await rotated(await with_keys(project.opened, NEW, OLD))).changed == 9
+    assert await keys_of(project) == [("new", False, 9)]
     now = await with_keys(project.opened, NEW)
     assert (await do(now, "task_get", task="T-1")).task.summary == "A summary"
+    assert (await do(now, "handoff_accept", handoff="H-1")).handoff.note == "A note"
     again = await do(now, "task_complete", task="T-1", lease=claim.lease, summary="A summary", idempotency_key="2")
     assert again.task.status == "completed"
     # The archive still fits its checksums.
@@ -181,7 +191,7 @@ async def test_what_was_broken_off_goes_on(pool):
     assert moved
     assert left + moved == 500
     # Whoever has both keys reads all of it meanwhile.
-    found = (await do(await with_keys(project.opened, NEW, OLD), "memory_search", query="service499 deploy")).items
+    found = (await do(await with_keys(project.opened, NEW, OLD), "memory_search", query="service499")).items
     assert found[0].text.startswith("Lesson 499")
     done = await rotated(await with_keys(project.opened, NEW, OLD))
     assert (done.changed, len(done.dropped)) == (left, 1)
