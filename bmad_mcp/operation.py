@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from bmad_mcp.call import Call, Caller, Workspace, open_call
+from bmad_mcp.encryption.columns import RESULT
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Unavailable
 from bmad_mcp.shapes import unstorable
@@ -29,7 +30,6 @@ TOOLSETS: tuple[Toolset, ...] = ("core", "planning", "quality", "memory", "analy
 
 RETRIES = 5
 IDEMPOTENCY_FIELD = "idempotency_key"
-RESULT = "mcp_idempotency.result"
 
 
 @dataclass(frozen=True)

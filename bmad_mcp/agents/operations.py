@@ -25,6 +25,7 @@ from bmad_mcp.agents.schemas import (
 from bmad_mcp.agents.work import held_tasks, next_step, work_of
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Conflict
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 from bmad_mcp.memory.categories import MemoryCategory
@@ -40,8 +41,6 @@ from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encod
 MEMORIES = 5
 MEMORY_CHARACTERS = 400
 NOTE_CHARACTERS = 300
-NOTE = "bmad_agent_collaborations.note"
-FOCUS, SUMMARY = "bmad_agent_sessions.focus", "bmad_agent_sessions.summary"
 
 
 async def agent_list(
@@ -103,7 +102,7 @@ async def agent_activate(
         row["id"],
         session_id,
         call.caller.connection,
-        await call.db.seal(FOCUS, str(session_id), focus),
+        await call.db.seal(columns.FOCUS, str(session_id), focus),
         call.caller.principal,
         call.id,
         noted(call, focus),
@@ -144,7 +143,9 @@ async def agent_deactivate(
         raise Conflict(f"{name} has no open session to end. agent_activate opens one.", field="agent")
     if said and is_sealed:
         # It is sealed for its session, which only now is known.
-        await call.db.execute(queries.KEEP_SUMMARY, row["id"], await call.db.seal(SUMMARY, str(row["id"]), said))
+        await call.db.execute(
+            queries.KEEP_SUMMARY, row["id"], await call.db.seal(columns.SESSION, str(row["id"]), said)
+        )
     done = row["done"] or {}
     memory = None
     facts = _facts(row)
@@ -189,7 +190,7 @@ async def _with_work(call: Call, agent: str) -> Any:
 
 
 async def _shown(call: Call, handoff: dict[str, Any]) -> dict[str, Any]:
-    note = await call.db.reveal(NOTE, handoff.pop("id"), handoff["note"])
+    note = await call.db.reveal(columns.HANDOFF, handoff.pop("id"), handoff["note"])
     return {**handoff, "note": note[:NOTE_CHARACTERS]}
 
 

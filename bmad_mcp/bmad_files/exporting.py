@@ -109,7 +109,7 @@ def _unread(project: BmadProject, held: Held, plan: ExportPlan) -> dict[str, Ref
 
 async def read_held(opened: OpenProject) -> Held:
     """What the database holds that files can tell."""
-    db = Transaction(opened.pool, opened.id, opened.vault)
+    db = Transaction(opened.pool, opened.id)
     try:
         stories = await db.fetch(queries.HELD_STORIES)
         tasks: dict[UUID, list[Mapping[str, Any]]] = {}
@@ -151,7 +151,7 @@ async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, r
     for one in refused.values():
         reasons = ", ".join(plan.changes[one.path].reasons) if one.path in plan.changes else ""
         unwritten.append(Conflict("file", one.path, "writing", one.message, reasons, one.path, one.mend))
-    db = Transaction(opened.pool, opened.id, opened.vault)
+    db = Transaction(opened.pool, opened.id)
     try:
         await keep_conflicts(db, [*plan.conflicts, *unwritten], {"folder": str(folder)})
         await db.end("COMMIT")

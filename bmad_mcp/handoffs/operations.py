@@ -8,6 +8,7 @@ from bmad_mcp.activity.record import noted, record
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Forbidden, Invalid, NotFound
 from bmad_mcp.handoffs import queries
 from bmad_mcp.handoffs.schemas import Acceptance, HandedTask, HandoffBrief, HandoffOut, HandoffPage, Offer
@@ -34,7 +35,6 @@ from bmad_mcp.shapes import (
 
 FINISHED = (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
 HELD = (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
-NOTE = "bmad_agent_collaborations.note"
 # How much of a note a list shows.
 LISTED_CHARACTERS = 120
 # What is shown of earlier handoffs, and how much of a note is asked with.
@@ -73,7 +73,7 @@ async def handoff_offer(
         row["to_agent"],
         row["task_id"],
         row["story_id"] or row["task_story_id"],
-        await call.db.seal(NOTE, str(handoff_id), note),
+        await call.db.seal(columns.HANDOFF, str(handoff_id), note),
         call.caller.principal,
         call.id,
         noted(call, note),
@@ -110,7 +110,7 @@ async def handoff_accept(
     )
     if row is None:
         await _refuse(call, handoff, named)
-    note = await call.db.reveal(NOTE, str(row["id"]), row["note"])
+    note = await call.db.reveal(columns.HANDOFF, str(row["id"]), row["note"])
     task = await _hand_over(call, row) if row["task_id"] else None
     memory = await remember_work(
         call, MemoryCategory.AGENT_COLLABORATION, note, _facts(row, quality), agent=row["accepted_by"]
@@ -197,7 +197,7 @@ async def handoff_list(
     rows = await call.db.fetch(f"{sql} ORDER BY h.number DESC LIMIT {limit + 1}", *values)
     page = rows[:limit]
     following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
-    notes = [(await call.db.reveal(NOTE, str(row["id"]), row["note"]))[:LISTED_CHARACTERS] for row in page]
+    notes = [(await call.db.reveal(columns.HANDOFF, str(row["id"]), row["note"]))[:LISTED_CHARACTERS] for row in page]
     items = [HandoffBrief.of(row, note=note) for row, note in zip(page, notes, strict=True)]
     return HandoffPage(items=items, next_cursor=following)
 

@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.memory import queries, spelling
 from bmad_mcp.memory.categories import category_of
 from bmad_mcp.memory.confidence import confidence_of
 from bmad_mcp.memory.identifiers import identifiers_of
-from bmad_mcp.memory.marking import TEXT, Asked, as_asked, as_kept
+from bmad_mcp.memory.marking import Asked, as_asked, as_kept
 from bmad_mcp.memory.provider import Health, NewMemory, Question, Receipt, Remembered
 
 # How much each of these may move a score up or down.
@@ -71,7 +72,7 @@ class BuiltinMemory:
         return _ranked(rows, question, meant)
 
     async def _readable(self, found: Sequence[Remembered]) -> list[Remembered]:
-        return [replace(one, text=await self._db.reveal(TEXT, one.ref, one.text)) for one in found]
+        return [replace(one, text=await self._db.reveal(columns.MEMORY, one.ref, one.text)) for one in found]
 
     async def _look(self, statement: str, question: Question, asked: Asked, more: Sequence[str] = ()) -> list[Any]:
         return await self._db.fetch(
@@ -111,7 +112,7 @@ class BuiltinMemory:
             return None
         rows = await self._db.fetch(queries.RELATED, source, limit)
         if self._db.vault is not None:
-            asked = await as_asked(self._db, self._db.vault, await self._db.reveal(TEXT, str(source), text))
+            asked = await as_asked(self._db, self._db.vault, await self._db.reveal(columns.MEMORY, str(source), text))
             rows = [asked.plain(row) for row in rows]
         nudged = [(float(row["score"]) * _nudge(row), row) for row in rows]
         return await self._readable([_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)])

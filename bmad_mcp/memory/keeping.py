@@ -9,10 +9,10 @@ from uuid import UUID
 
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.db import Transaction
+from bmad_mcp.encryption import columns
 from bmad_mcp.memory import keeping_queries
 from bmad_mcp.memory.identifiers import identifiers_of
 from bmad_mcp.memory.invisible import flags_of
-from bmad_mcp.memory.marking import TEXT
 
 PAGE = 1_000
 # Smaller than the id of any memory.
@@ -96,7 +96,7 @@ async def readable(db: Transaction, rows: list[Any]) -> list[Any]:
         return rows
     found = []
     for row in rows:
-        text = await db.reveal(TEXT, str(row["id"]), row["text"])
+        text = await db.reveal(columns.MEMORY, str(row["id"]), row["text"])
         names = {"identifiers": identifiers_of(text)} if "identifiers" in row and text != row["text"] else {}
         found.append({**row, "text": text, **names})
     return found

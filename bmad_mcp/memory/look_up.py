@@ -14,6 +14,7 @@ import asyncpg
 
 from bmad_mcp.call import Call
 from bmad_mcp.db import Transaction
+from bmad_mcp.encryption import columns
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.memory import queries, service_queries
 from bmad_mcp.memory.elapsed import in_words, milliseconds_since
@@ -27,7 +28,6 @@ logger = logging.getLogger("bmad_mcp.memory")
 
 # The oldest answer that still serves when the service is away.
 KEPT_DAYS = 30
-ITEMS = "mcp_memory_cache.items"
 NAMES = {"openmemory": "OpenMemory", "mem0": "mem0"}
 
 Freshness = Literal["fresh", "cached", "stale"]
@@ -152,7 +152,7 @@ async def _keep(call: Call, provider: str, digest: str, items: Sequence[Remember
     kept: Any = [{**asdict(one), "created_at": one.created_at.isoformat()} for one in items]
     if call.db.vault is not None:
         async with call.aside() as db:
-            kept = await db.seal(ITEMS, row_of(provider, digest), json.dumps(kept))
+            kept = await db.seal(columns.ANSWER, row_of(provider, digest), json.dumps(kept))
     await _write(call, service_queries.KEEP_ANSWER, provider, digest, kept, seconds, KEPT_DAYS)
 
 
@@ -160,7 +160,7 @@ async def _cached(db: Transaction, provider: str, digest: str, kept: Any) -> lis
     """The items of an answer in the cache; None when there is none, or none that can be read."""
     if db.vault is not None and isinstance(kept, str):
         try:
-            kept = json.loads(await db.vault.open(db, ITEMS, row_of(provider, digest), kept))
+            kept = json.loads(await db.vault.open(db, columns.ANSWER, row_of(provider, digest), kept))
         except Unreadable:
             return None
     return [_item(one) for one in kept] if kept is not None else None

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bmad_mcp.db import Transaction
+from bmad_mcp.encryption import columns
 from bmad_mcp.memory import queries
 from bmad_mcp.memory.identifiers import identifiers_of
 
 if TYPE_CHECKING:
     from bmad_mcp.encryption.vault import Vault
-
-TEXT = "mcp_memories.text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ async def as_kept(db: Transaction, memories: Mapping[str, str]) -> list[Kept]:
     key = db.vault.in_use
     return [
         Kept(
-            key.seal(TEXT, ref, text.encode()),
+            key.seal(columns.MEMORY, ref, text.encode()),
             [key.mark("name", name) for name in identifiers_of(text)],
             _vector([(key.mark("word", word), places) for word, places in words]),
             key.mark("text", text),

@@ -3,9 +3,9 @@
 import json
 
 from bmad_mcp.db import Transaction
+from bmad_mcp.encryption.columns import RESULT
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.memory import keeping_queries
-from bmad_mcp.operation import RESULT
 
 
 async def forget_sealed_results(db: Transaction) -> None:

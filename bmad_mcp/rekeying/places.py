@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, rows_of
+from bmad_mcp.encryption import columns
 from bmad_mcp.encryption.vault import Vault
 from bmad_mcp.encryption.vaults import Unreadable, row_of
-from bmad_mcp.memory.marking import TEXT, as_kept
-from bmad_mcp.operation import RESULT
+from bmad_mcp.memory.marking import as_kept
 from bmad_mcp.rekeying import queries
 
 FIRST_ID = str(UUID(int=0))
@@ -49,7 +49,7 @@ class Memories:
         rows = await db.fetch(self._find, vault.done, start, size)
         if not rows:
             return None
-        old, texts, unreadable = await _opened(db, vault, TEXT, rows)
+        old, texts, unreadable = await _opened(db, vault, columns.MEMORY, rows)
         kept = await as_kept(db, texts)
         values = [
             [UUID(ref) for ref in texts],
@@ -85,7 +85,7 @@ class Column:
 class Results:
     """Results that are remembered for repeated calls."""
 
-    name, begin = RESULT, ("", "", "")
+    name, begin = columns.RESULT, ("", "", "")
 
     async def page(self, db: Transaction, vault: Vault, start: Any, size: int) -> Page | None:
         rows = await db.fetch(queries.RESULTS, vault.done, *start, size)
@@ -96,13 +96,17 @@ class Results:
             owner = (row["principal"], row["operation"], row["key"])
             old = row["result"]
             try:
-                text = await vault.open(db, RESULT, row_of(*owner), old) if isinstance(old, str) else json.dumps(old)
+                text = (
+                    await vault.open(db, columns.RESULT, row_of(*owner), old)
+                    if isinstance(old, str)
+                    else json.dumps(old)
+                )
             except Unreadable:
                 unreadable += 1
                 continue
-            changes.append((*owner, json.dumps(old), await vault.seal(db, RESULT, row_of(*owner), text)))
-        columns = [list(column) for column in zip(*changes, strict=True)]
-        changed = rows_of(await db.execute(queries.CHANGE_RESULTS, *columns)) if changes else 0
+            changes.append((*owner, json.dumps(old), await vault.seal(db, columns.RESULT, row_of(*owner), text)))
+        values = [list(column) for column in zip(*changes, strict=True)]
+        changed = rows_of(await db.execute(queries.CHANGE_RESULTS, *values)) if changes else 0
         last = rows[-1]
         return Page(changed, unreadable, (last["principal"], last["operation"], last["key"]))
 
@@ -123,11 +127,11 @@ async def _opened(
 
 
 PLACES: tuple[Place, ...] = (
-    Memories(TEXT, queries.MEMORIES, queries.CHANGE_MEMORIES, has_search=True),
+    Memories(columns.MEMORY, queries.MEMORIES, queries.CHANGE_MEMORIES, has_search=True),
     Memories("mcp_archive.content", queries.ARCHIVED, queries.CHANGE_ARCHIVED, has_search=False),
-    Column("bmad_agent_sessions.summary", FIRST_ID, queries.SUMMARIES, queries.CHANGE_SUMMARIES),
-    Column("bmad_agent_sessions.focus", FIRST_ID, queries.FOCUSES, queries.CHANGE_FOCUSES),
-    Column("bmad_tasks.summary", "-1", queries.COMPLETIONS, queries.CHANGE_COMPLETIONS),
-    Column("bmad_agent_collaborations.note", FIRST_ID, queries.NOTES, queries.CHANGE_NOTES),
+    Column(columns.SESSION, FIRST_ID, queries.SUMMARIES, queries.CHANGE_SUMMARIES),
+    Column(columns.FOCUS, FIRST_ID, queries.FOCUSES, queries.CHANGE_FOCUSES),
+    Column(columns.COMPLETION, "-1", queries.COMPLETIONS, queries.CHANGE_COMPLETIONS),
+    Column(columns.HANDOFF, FIRST_ID, queries.NOTES, queries.CHANGE_NOTES),
     Results(),
 )

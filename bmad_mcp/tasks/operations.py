@@ -10,6 +10,7 @@ from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.artifacts.outputs import add_outputs
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
 from bmad_mcp.lifecycles import TASK, TaskStatus
 from bmad_mcp.memory.categories import MemoryCategory
@@ -50,8 +51,6 @@ from bmad_mcp.tasks.schemas import (
 
 LeaseSeconds = Annotated[int, Field(ge=5, le=86_400)]
 Priority = Literal["low", "medium", "high", "critical"]
-
-SUMMARY = "bmad_tasks.summary"
 
 
 async def task_create(
@@ -137,7 +136,9 @@ async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
     if row is None:
         raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     lease = row["lease"] if row["held_by"] and row["lease_until"] else None
-    summary = {"summary": await call.db.reveal(SUMMARY, row["key"], row["summary"])} if row["summary"] else {}
+    summary = (
+        {"summary": await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])} if row["summary"] else {}
+    )
     return TaskAnswer(task=TaskOut.of(row, lease=lease, **summary))
 
 
@@ -236,7 +237,7 @@ async def task_complete(
         queries.COMPLETE,
         number_of(task),
         _int4(lease),
-        await call.db.seal(SUMMARY, f"T-{number_of(task)}", summary),
+        await call.db.seal(columns.COMPLETION, f"T-{number_of(task)}", summary),
         quality,
         call.caller.principal,
         call.id,

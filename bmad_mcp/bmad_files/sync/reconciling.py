@@ -109,7 +109,7 @@ async def tell_state(opened: OpenProject, state: State, reason: str) -> None:
     if (kept.get("state"), kept.get("reason")) == (state, reason):
         return
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    db = Transaction(opened.pool, opened.id, opened.vault)
+    db = Transaction(opened.pool, opened.id)
     try:
         await db.execute(queries.SET_FILES, {"sync": {"state": state, "reason": reason, "since": since}})
         await db.end("COMMIT")
@@ -123,7 +123,7 @@ async def _told(opened: OpenProject, done: Round) -> Round:
 
 
 async def _kept(opened: OpenProject) -> Mapping[str, Any]:
-    db = Transaction(opened.pool, opened.id, opened.vault)
+    db = Transaction(opened.pool, opened.id)
     try:
         return await db.fetchval(queries.FILES) or {}
     finally:

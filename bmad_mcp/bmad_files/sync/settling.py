@@ -47,7 +47,7 @@ async def settle(opened: OpenProject, wanted: Wanted, conflicts: Sequence[Confli
     sections = [one for one in conflicts if one.kind == "story" and one.field.startswith(SECTION) and one.key in rows]
     if not sections:
         return settled
-    db = Transaction(opened.pool, opened.id, opened.vault)
+    db = Transaction(opened.pool, opened.id)
     try:
         for conflict in sections:
             name = conflict.field.removeprefix(SECTION)
