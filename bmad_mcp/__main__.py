@@ -24,7 +24,9 @@ COMMANDS = {
     "token": ("bmad_mcp.commands.token", "Make, list and revoke access tokens for HTTP."),
     "member": ("bmad_mcp.commands.member", "Give, list and take away roles in a project."),
     "memory": ("bmad_mcp.commands.memory", "Show, export and erase memories; bring them to a service."),
+    "keys": ("bmad_mcp.commands.keys", "Make and change the keys that memories are encrypted with."),
     "jobs": ("bmad_mcp.commands.jobs", "Show and run scheduled jobs; how long things stay."),
+    "audit": ("bmad_mcp.commands.audit", "Export who did what, and what was refused."),
     "db": ("bmad_mcp.commands.db", "Upgrade, reach, back up and restore the database."),
     "demo": ("bmad_mcp.commands.demo", "Watch four agents play a sprint over real MCP connections."),
 }

@@ -14,6 +14,7 @@ import asyncpg
 from bmad_mcp.call import Capacity, OpenProject
 from bmad_mcp.db import STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
 from bmad_mcp.embedded.cluster import Cluster
+from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.progress import Progress, untold
@@ -263,6 +264,7 @@ class ProjectWorkspace:
         self._mending = asyncio.Lock()
         self._services: MemoryServices | None = None
         self._replica = self.database.replica()
+        self._vaults = Vaults(settings.read_master_keys)
 
     def open(self) -> None:
         """Begin to open in the background; calls wait for it."""
@@ -287,15 +289,19 @@ class ProjectWorkspace:
         try:
             async with pool.acquire() as connection:
                 project_id, is_new = await open_project(connection, self.settings.project, self.settings.project)
-                opened = OpenProject(
-                    project_id,
-                    self.settings.project,
-                    pool,
-                    self._services,
-                    replica=self._replica,
-                    capacity=self._capacity,
-                    embedder=memory_embedder(self.settings),
-                )
+            # Before anything is written: what is encrypted with a key that is missing stays as it is.
+            vault = await self._vaults.of_project(pool, project_id)
+            opened = OpenProject(
+                project_id,
+                self.settings.project,
+                pool,
+                self._services,
+                replica=self._replica,
+                capacity=self._capacity,
+                embedder=memory_embedder(self.settings),
+                vaults=self._vaults,
+                vault=vault,
+            )
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
@@ -378,6 +384,15 @@ async def find_project(
             await pool.close()
     finally:
         await asyncio.shield(database.close())
+
+
+async def opened_project(
+    settings: Settings, pool: asyncpg.Pool, project_id: UUID, services: "MemoryServices | None" = None
+) -> OpenProject:
+    """A project that `find_project` found, ready for calls; raises Unavailable when its encryption key is missing."""
+    vaults = Vaults(settings.read_master_keys)
+    vault = await vaults.of_project(pool, project_id)
+    return OpenProject(project_id, settings.project, pool, services, vaults=vaults, vault=vault)
 
 
 def _note_failure(opening: asyncio.Task[OpenProject]) -> None:

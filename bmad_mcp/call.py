@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -16,6 +16,8 @@ from bmad_mcp.replica import Age, Replica, ReplicaLost
 from bmad_mcp.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
+    from bmad_mcp.encryption.vault import Vault
+    from bmad_mcp.encryption.vaults import Vaults
     from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
@@ -69,6 +71,15 @@ class OpenProject:
     begins_in: UUID | None = None
     # None: memories are not searched by meaning.
     embedder: Embedder | None = None
+    # Where the keys of projects are found; None: nothing is encrypted in any.
+    vaults: Vaults | None = None
+    # None: nothing of this project is encrypted.
+    vault: Vault | None = None
+
+    async def beside(self, project_id: UUID, key: str) -> OpenProject:
+        """Another project of the same database; raises Unavailable when its encryption key is missing."""
+        vault = await self.vaults.of_project(self.pool, project_id) if self.vaults is not None else None
+        return replace(self, id=project_id, key=key, vault=vault)
 
 
 class Workspace(Protocol):
@@ -111,7 +122,9 @@ class Call:
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
         """A short transaction of its own, for what must be said before the call's own one begins."""
-        async with project_transaction(self.db.pool, self.project_id, self.db.wait_seconds) as transaction:
+        async with project_transaction(
+            self.db.pool, self.project_id, self.db.vault, self.db.wait_seconds
+        ) as transaction:
             yield transaction
 
 
@@ -131,7 +144,7 @@ async def open_call(
     with project.capacity.place():
         begun = None if replica is None else await replica.begin(project.pool, project.id)
         transaction, age = begun or (
-            Transaction(project.pool, project.id, project.capacity.wait_seconds, alone=alone),
+            Transaction(project.pool, project.id, project.vault, project.capacity.wait_seconds, alone=alone),
             None,
         )
         try:

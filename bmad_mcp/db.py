@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
@@ -17,6 +17,9 @@ from bmad_mcp.announcing import TRAIL, AnnouncingPool
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
 from bmad_mcp.telemetry.tracing import current_trace
+
+if TYPE_CHECKING:
+    from bmad_mcp.encryption.vault import Vault
 
 logger = logging.getLogger("bmad_mcp.db")
 
@@ -112,6 +115,8 @@ class Transaction:
 
     pool: AnnouncingPool
     project_id: UUID
+    # None: nothing of the project is encrypted.
+    vault: "Vault | None" = None
     wait_seconds: float = POOL_WAIT_SECONDS
     alone: bool = False
     # True once COMMIT was sent: from then on a lost connection leaves the outcome unknown.
@@ -160,6 +165,14 @@ class Transaction:
         """One statement for many rows, in one batch."""
         await (self._connection or await self._open()).executemany(sql, rows)
 
+    async def seal(self, place: str, row: str, text: str) -> str:
+        """The text as it is to be stored in `table.column` of a row: encrypted where the project is; empty stays empty."""
+        return text if self.vault is None or not text else await self.vault.seal(self, place, row, text)
+
+    async def reveal(self, place: str, row: str, text: str) -> str:
+        """A text that was stored there, readable again; a note where it cannot be decrypted."""
+        return text if self.vault is None or not text else await self.vault.reveal(self, place, row, text)
+
     async def end(self, verb: str) -> None:
         """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped.
 
@@ -200,10 +213,13 @@ def rows_of(tag: str) -> int:
 
 @asynccontextmanager
 async def project_transaction(
-    pool: asyncpg.Pool, project_id: UUID, wait_seconds: float = POOL_WAIT_SECONDS
+    pool: AnnouncingPool,
+    project_id: UUID,
+    vault: "Vault | None" = None,
+    wait_seconds: float = POOL_WAIT_SECONDS,
 ) -> AsyncIterator[Transaction]:
     """A transaction of a worker's own: commits when the block ends well, rolls back when it does not."""
-    transaction = Transaction(pool, project_id, wait_seconds)
+    transaction = Transaction(pool, project_id, vault, wait_seconds)
     try:
         yield transaction
     except BaseException:

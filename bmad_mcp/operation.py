@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import asyncpg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from bmad_mcp.call import Call, Caller, Workspace, open_call
+from bmad_mcp.encryption.columns import RESULT
+from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Overloaded, Unavailable
 from bmad_mcp.replica import ReplicaLost
 from bmad_mcp.shapes import Aged, unstorable
@@ -175,6 +177,9 @@ async def _perform(
                 raise Conflict(
                     "Many agents changed the same thing at once. Nothing was written; call again."
                 ) from error
+            if call is not None and call.db.vault is not None:
+                # The database also refuses a key in this way that another process retired.
+                call.db.vault.forget_freshness()
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
         except TimeoutError as error:
             raise Overloaded(
@@ -251,7 +256,24 @@ async def _once(call: Call, operation: Operation, values: dict[str, Any], key: s
                 " Use a new key for a new call.",
                 field=IDEMPOTENCY_FIELD,
             )
-        return operation.result.model_validate(earlier["result"])
+        return await _first_result(call, operation, earlier["result"], key)
     result = await operation.run(call, **values)
-    await call.db.execute(KEEP_RESULT, *owner, result.model_dump(mode="json", exclude_unset=True))
+    kept: Any = result.model_dump(mode="json", exclude_unset=True)
+    if call.db.vault is not None:
+        kept = await call.db.seal(RESULT, row_of(*owner), to_json(kept).decode())
+    await call.db.execute(KEEP_RESULT, *owner, kept)
     return result
+
+
+async def _first_result(call: Call, operation: Operation, kept: Any, key: str) -> BaseModel:
+    if isinstance(kept, str) and call.db.vault is not None:
+        try:
+            kept = from_json(
+                await call.db.vault.open(call.db, RESULT, row_of(call.caller.principal, operation.name, key), kept)
+            )
+        except Unreadable:
+            raise Unavailable(
+                f"{operation.name} was done with this `{IDEMPOTENCY_FIELD}`, and its first answer cannot be decrypted."
+                " Read the state instead of calling again."
+            ) from None
+    return operation.result.model_validate(kept)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -18,6 +18,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from bmad_mcp.encryption.master_keys import MasterKeys, parse_keys, read_keys_file
+from bmad_mcp.errors import Unavailable
 from bmad_mcp.operation import TOOLSETS
 
 # What browsers send in the Origin header; `*` would let every page read the project.
@@ -101,6 +103,13 @@ class Settings(BaseSettings):
         NoDecode,
         Field(description="Comma-separated origins (https://board.example) whose pages may use REST; none by default."),
     ] = ()
+    encryption_keys: Annotated[
+        SecretStr | None,
+        Field(description="Keys that encrypt memories and summaries, as id=base64,…; the first one is current."),
+    ] = None
+    encryption_keys_file: Annotated[
+        Path | None, Field(description="The same keys in a file, which running servers read again.")
+    ] = None
     read_only: Annotated[
         bool, Field(description="Offer no tool that writes, and let PostgreSQL refuse every write of a call.")
     ] = False
@@ -218,7 +227,37 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr):
                 text = value.get_secret_value()
                 found += [text, *_passwords(text)]
+        if self.encryption_keys is not None:
+            found += [one.partition("=")[2].strip() for one in self.encryption_keys.get_secret_value().split(",")]
         return found
+
+    def read_master_keys(self) -> MasterKeys | None:
+        """The encryption keys, a file read anew each time; None when there are none. Raises Unavailable."""
+        if self.encryption_keys is not None:
+            return parse_keys(self.encryption_keys.get_secret_value())
+        if self.encryption_keys_file is None:
+            return None
+        try:
+            return read_keys_file(self.encryption_keys_file)
+        except ValueError as error:
+            raise Unavailable(f"BMAD_ENCRYPTION_KEYS_FILE {error}.") from None
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_keys(value.get_secret_value())
+        return value
+
+    @field_validator("encryption_keys_file")
+    @classmethod
+    def _check_keys_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None:
+            if info.data.get("encryption_keys") is not None:
+                raise ValueError("is set beside BMAD_ENCRYPTION_KEYS; set one of them")
+            read_keys_file(value.expanduser().absolute())
+            return value.expanduser().absolute()
+        return None
 
     @field_validator("toolsets", mode="before")
     @classmethod

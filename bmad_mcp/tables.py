@@ -5,6 +5,7 @@ import bmad_mcp.agents.models
 import bmad_mcp.analytics.models
 import bmad_mcp.artifacts.models
 import bmad_mcp.checklists.models
+import bmad_mcp.encryption.models
 import bmad_mcp.handoffs.models
 import bmad_mcp.identity.models
 import bmad_mcp.jobs.models

@@ -13,6 +13,15 @@ VALUES (bmad_project(), $1, $2, $3, $4, $5, $6)
 """
 
 
+# Longer notes belong into what the trail tells of.
+LONGEST_NOTE = 300
+
+
+def noted(call: Call, text: str) -> str:
+    """The beginning of a text that the trail may keep; nothing where texts are encrypted, as the trail never changes."""
+    return text[:LONGEST_NOTE] if call.db.vault is None else ""
+
+
 async def record(call: Call, subject: str, *, agent: str | None = None, **detail: Any) -> None:
     """Add a row: the subject is a key with its noun, such as `task T-41`; the detail is small JSON, no long texts."""
     kept = {name: value for name, value in detail.items() if value is not None}

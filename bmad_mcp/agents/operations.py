@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from bmad_mcp.activity.record import noted
 from bmad_mcp.agents import queries
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.agents.markdown import context_markdown
@@ -24,6 +25,7 @@ from bmad_mcp.agents.schemas import (
 from bmad_mcp.agents.work import held_tasks, next_step, work_of
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Conflict
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 from bmad_mcp.memory.categories import MemoryCategory
@@ -38,6 +40,7 @@ from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encod
 # How many memories a session begins with, and how much of each.
 MEMORIES = 5
 MEMORY_CHARACTERS = 400
+NOTE_CHARACTERS = 300
 
 
 async def agent_list(
@@ -95,7 +98,14 @@ async def agent_activate(
     session_id = uuid7()
     await call.db.execute(queries.LOCK_SESSIONS)
     started_at = await call.db.fetchval(
-        queries.ACTIVATE, row["id"], session_id, call.caller.connection, focus, call.caller.principal, call.id
+        queries.ACTIVATE,
+        row["id"],
+        session_id,
+        call.caller.connection,
+        await call.db.seal(columns.FOCUS, str(session_id), focus),
+        call.caller.principal,
+        call.id,
+        noted(call, focus),
     )
     if started_at is None:
         raise AGENT.refuse(name, row["status"], AgentStatus.ACTIVE)
@@ -118,16 +128,28 @@ async def agent_deactivate(
 ) -> Deactivation:
     """End your session as an agent; what was done is remembered."""
     await call.db.execute(queries.LOCK_SESSIONS)
+    said, is_sealed = summary.strip(), call.db.vault is not None
     row = await call.db.fetchrow(
-        queries.DEACTIVATE, agent, call.caller.connection, summary.strip(), call.caller.principal, call.id
+        queries.DEACTIVATE,
+        agent,
+        call.caller.connection,
+        "" if is_sealed else said,
+        call.caller.principal,
+        call.id,
+        noted(call, said),
     )
     if row is None:
         name = await agent_name(call, agent)
         raise Conflict(f"{name} has no open session to end. agent_activate opens one.", field="agent")
+    if said and is_sealed:
+        # It is sealed for its session, which only now is known.
+        await call.db.execute(
+            queries.KEEP_SUMMARY, row["id"], await call.db.seal(columns.SESSION, str(row["id"]), said)
+        )
     done = row["done"] or {}
     memory = None
     facts = _facts(row)
-    if summary.strip() or facts:
+    if said or facts:
         memory = await remember_work(call, MemoryCategory.AGENT_SESSIONS, summary, facts, agent=row["agent"])
     held = held_tasks(row)
     return Deactivation(
@@ -160,7 +182,16 @@ def _after_session(agent: str, held: list[str]) -> str:
 async def _with_work(call: Call, agent: str) -> Any:
     """The agent's row with its work; raises NotFound naming the agents there are."""
     row = await call.db.fetchrow(queries.WITH_WORK, agent)
-    return row or await call.db.fetchrow(queries.WITH_WORK, await agent_name(call, agent))
+    if row is None:
+        row = await call.db.fetchrow(queries.WITH_WORK, await agent_name(call, agent))
+    if not row["handoffs"]:
+        return row
+    return {**row, "handoffs": [await _shown(call, one) for one in row["handoffs"]]}
+
+
+async def _shown(call: Call, handoff: dict[str, Any]) -> dict[str, Any]:
+    note = await call.db.reveal(columns.HANDOFF, handoff.pop("id"), handoff["note"])
+    return {**handoff, "note": note[:NOTE_CHARACTERS]}
 
 
 OPERATIONS = (

@@ -1,6 +1,7 @@
 """SQL of agents, their sessions and their work; tasks, stories, stages and handoffs are read to show what waits."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 
 HELD = """t.lease_agent = a.name AND t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"""
@@ -55,10 +56,10 @@ _STORY = f"""(
       AND (s.status = CASE a.name WHEN 'qa' THEN 'review'::bmad_story_status ELSE 'in_progress' END OR {_STORY_HELD})
     ORDER BY {_STORY_HELD} DESC, s.epic_number, s.number, s.suffix LIMIT 1
 ) AS story"""
-_HANDOFFS = """(
-    SELECT jsonb_agg(jsonb_build_object('key', 'H-' || h.number, 'from', h.from_agent, 'note', h.note, 'task', h.task,
+_HANDOFFS = f"""(
+    SELECT jsonb_agg(jsonb_build_object('key', 'H-' || h.number, 'id', h.id, 'from', h.from_agent, 'note', h.note, 'task', h.task,
         'story', h.story) ORDER BY h.number)
-    FROM (SELECT c.number, c.from_agent, left(c.note, 300) AS note,
+    FROM (SELECT c.number, c.id, c.from_agent, {beginning_of("c.note", 300)} AS note,
             (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = c.project_id AND t.id = c.task_id) AS task,
             (SELECT s.key FROM bmad_stories s WHERE s.project_id = c.project_id AND s.id = c.story_id) AS story
           FROM bmad_agent_collaborations c
@@ -93,6 +94,10 @@ ORDER BY a.name <> $1, a.name LIMIT 1
 # Sessions open and close one after another in a project: whether an agent has another open session is then certain.
 LOCK_SESSIONS = "SELECT pg_advisory_xact_lock(hashtextextended('bmad sessions ' || bmad_project(), 0))"
 
+KEEP_SUMMARY = """
+UPDATE bmad_agent_sessions SET summary = $2 WHERE project_id = bmad_project() AND id = $1::uuid
+"""
+
 ACTIVATE = f"""
 WITH earlier AS (
     UPDATE bmad_agent_sessions AS s SET ended_at = clock_timestamp()
@@ -117,7 +122,7 @@ WITH earlier AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT bmad_project(), 'agent_activate', 'agent ' || activated.name, activated.name, $5::text, $6::text,
-        jsonb_strip_nulls(jsonb_build_object('note', nullif(left($4::text, 300), '')))
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($7::text, '')))
     FROM activated
 )
 SELECT date_trunc('second', started_at) AS started_at FROM session
@@ -149,7 +154,7 @@ WITH agent AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT bmad_project(), 'agent_deactivate', 'agent ' || agent.name, agent.name, $4::text, $5::text,
-        jsonb_strip_nulls(jsonb_build_object('note', nullif(left($3::text, 300), '')))
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($6::text, '')))
     FROM session, agent
 )
 SELECT session.id, date_trunc('second', session.started_at) AS started_at,

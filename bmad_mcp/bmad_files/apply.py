@@ -14,6 +14,7 @@ from bmad_mcp.bmad_files.steps import Create, Kind, Step, Update
 from bmad_mcp.bmad_files.story_rows import OPEN_FOR_WORK
 from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.lifecycles import TaskStatus
+from bmad_mcp.memory.marking import as_kept
 from bmad_mcp.progress import Progress, untold
 
 ROWS_AT_ONCE = 1000
@@ -60,7 +61,17 @@ async def apply(db: Transaction, steps: Sequence[Step], stored: Stored, tell: Pr
         await _change(db, tell, bulk, change, todo.updates(*kinds))
         await _add(db, tell, bulk, add, [step.values for step in todo.creates(*kinds)])
     await _write_files(db, tell, todo, stories)
-    await _add(db, tell, queries.MEMORIES, queries.ADD_MEMORIES, [step.values for step in todo.creates("memory")])
+    memories = await _sealed(db, [step.values for step in todo.creates("memory")])
+    await _add(db, tell, queries.MEMORIES, queries.ADD_MEMORIES, memories)
+
+
+async def _sealed(db: Transaction, rows: Sequence[Values]) -> list[Values]:
+    """Memories as they are stored: encrypted where the project is."""
+    kept = await as_kept(db, {str(row["id"]): row["text"] for row in rows})
+    return [
+        {**row, "text": one.text, "identifiers": one.identifiers, "search": one.search, "text_mark": one.mark}
+        for row, one in zip(rows, kept, strict=True)
+    ]
 
 
 class _Todo:

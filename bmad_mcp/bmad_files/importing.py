@@ -98,7 +98,7 @@ async def carry_out(
     name under which the trail has it; `place` tells of a whole folder {folder, head}, whose conflicts are kept.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        db = Transaction(opened.pool, opened.id)
+        db = Transaction(opened.pool, opened.id, opened.vault)
         try:
             steps = await _once(db, wanted, dry_run, progress, caller, agreed, operation)
             if place is not None and not dry_run:

@@ -60,7 +60,7 @@ class Bulk:
         )
 
 
-_SENT = {"jsonb": "text", "names": "text", "story_status": "text", "task_status": "text"}
+_SENT = {"jsonb": "text", "names": "text", "tsvector": "text", "story_status": "text", "task_status": "text"}
 
 
 def _arrays(kinds: object, *, first: int) -> str:
@@ -73,6 +73,8 @@ def _value(name: str, kind: str) -> str:
             return f"v.{name}::jsonb"
         case "names":
             return f"ARRAY(SELECT jsonb_array_elements_text(v.{name}::jsonb))"
+        case "tsvector":
+            return f"v.{name}::tsvector"
         case "story_status" | "task_status":
             return f"v.{name}::bmad_{kind}"
         case _:
@@ -190,6 +192,8 @@ MEMORIES = Bulk(
         "author_kind": "text",
         "principal": "text",
         "identifiers": "names",
+        "search": "tsvector",
+        "text_mark": "text",
     },
     versioned=False,
 )

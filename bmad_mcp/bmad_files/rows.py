@@ -284,6 +284,8 @@ def _memories(project: BmadProject, project_id: UUID, clean: Storable) -> Iterat
             "author_kind": "import",
             "principal": "local",
             "identifiers": identifiers_of(text),
+            "search": None,
+            "text_mark": None,
         }
         yield Row("memory", str(note_id), text[:60], values)
 

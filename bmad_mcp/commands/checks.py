@@ -13,6 +13,7 @@ import asyncpg
 from bmad_mcp.app import Connections, Database
 from bmad_mcp.commands.finding import Finding, Level
 from bmad_mcp.commands.job_checks import check_jobs
+from bmad_mcp.commands.key_checks import check_keys
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.commands.replica_checks import check_replica
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
@@ -229,6 +230,8 @@ async def _check_memories(connection: asyncpg.Connection, settings: Settings) ->
         if project_id is not None:
             await connection.execute(SCOPE, str(project_id))
             async for found in check_deliveries(connection, settings):
+                yield found
+            async for found in check_keys(connection, settings, project_id):
                 yield found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bmad_mcp.app import find_project
+from bmad_mcp.app import find_project, opened_project
 from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
@@ -71,7 +71,7 @@ async def _opened(settings: Settings, mend: str) -> AsyncIterator[OpenProject]:
     async with find_project(settings, _tell) as (pool, project_id):
         if project_id is None:
             raise Failure(f"There is no project {settings.project!r} in the database. Name one with --project{mend}.")
-        yield OpenProject(project_id, settings.project, pool)
+        yield await opened_project(settings, pool, project_id)
 
 
 async def _export(settings: Settings, folder: Path, dry_run: bool, mend: bool) -> Any:

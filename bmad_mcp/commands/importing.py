@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bmad_mcp.app import find_project, open_workspace
+from bmad_mcp.app import find_project, open_workspace, opened_project
 from bmad_mcp.bmad_files.builtins import stored_builtins
 from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.bmad_files.plan import plan
@@ -74,7 +74,7 @@ async def _import_board(settings: Settings, source: Source, path: Path, dry_run:
 async def _plan(settings: Settings, folder: Path) -> ImportReport:
     async with find_project(settings, _tell) as (pool, project_id):
         if project_id is not None:
-            opened = OpenProject(project_id, settings.project, pool)
+            opened = await opened_project(settings, pool, project_id)
             return await import_folder(opened, folder, dry_run=True, progress=_tell)
     # A dry run makes no project either: beside the built-in definitions, what it would write is new.
     wanted = wanted_rows(read_project(folder, progress=_tell), uuid7(), "import")

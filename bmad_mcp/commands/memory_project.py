@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bmad_mcp.activity.since import moment_of
-from bmad_mcp.app import find_project, memory_services
+from bmad_mcp.app import find_project, memory_services, opened_project
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.errors import NotFound
@@ -34,7 +34,7 @@ async def memory_project(settings: Settings) -> AsyncIterator[OpenProject]:
             )
         services = memory_services(settings)
         try:
-            yield OpenProject(project_id, settings.project, pool, services)
+            yield await opened_project(settings, pool, project_id, services)
         finally:
             if services is not None:
                 await services.aclose()

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bmad_mcp.app import find_project
-from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
+from bmad_mcp.app import find_project, opened_project
+from bmad_mcp.call import Call, Caller, OneProject, open_call
 from bmad_mcp.errors import NotFound
 from bmad_mcp.settings import Settings
 
@@ -20,6 +20,6 @@ async def project_call(settings: Settings, operation: str) -> AsyncIterator[Call
                 f"There is no project {settings.project!r}. `bmad-mcp import PATH` makes it from a folder and"
                 " `bmad-mcp serve` an empty one; or choose another with --project."
             )
-        workspace = OneProject(OpenProject(project_id, settings.project, pool))
+        workspace = OneProject(await opened_project(settings, pool, project_id))
         async with open_call(workspace, CALLER, operation) as call:
             yield call

@@ -15,6 +15,7 @@ from bmad_mcp.app import Database, ProjectWorkspace, upgrade
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.beside import beside
 from bmad_mcp.db import DATABASE_FAILURES, open_pool
+from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import BmadError
 from bmad_mcp.settings import Settings
 
@@ -74,7 +75,9 @@ async def job_context(
         await upgrade((await database.connections()).owner)
 
     async with _closed(await database.open_pool()) as pool:
-        yield job.JobContext(pool, open_owner, upgrade_schema, services, _service(database.settings), embedder)
+        vaults = Vaults(database.settings.read_master_keys)
+        service = _service(database.settings)
+        yield job.JobContext(pool, open_owner, upgrade_schema, services, service, embedder, vaults)
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from bmad_mcp.analytics.figures import AnalyticsOverview
 from bmad_mcp.analytics.schemas import ProjectStatus
-from bmad_mcp.app import find_project
-from bmad_mcp.call import OneProject, OpenProject
+from bmad_mcp.app import find_project, opened_project
+from bmad_mcp.call import OneProject
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
@@ -40,7 +40,7 @@ async def _status(settings: Settings) -> tuple[ProjectStatus, AnalyticsOverview]
                 f"There is no project {settings.project!r}. `bmad-mcp import PATH` makes it from a folder,"
                 " or choose another with --project."
             )
-        workspace = OneProject(OpenProject(project_id, settings.project, pool))
+        workspace = OneProject(await opened_project(settings, pool, project_id))
         status = await perform(BY_NAME["project_status"], {}, CALLER, workspace)
         overview = await perform(BY_NAME["analytics_overview"], {}, CALLER, workspace)
     if not isinstance(status, ProjectStatus) or not isinstance(overview, AnalyticsOverview):

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, Field
 
-from bmad_mcp.activity.record import record
+from bmad_mcp.activity.record import noted, record
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Forbidden, Invalid, NotFound
 from bmad_mcp.handoffs import queries
 from bmad_mcp.handoffs.schemas import Acceptance, HandedTask, HandoffBrief, HandoffOut, HandoffPage, Offer
@@ -34,6 +35,8 @@ from bmad_mcp.shapes import (
 
 FINISHED = (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
 HELD = (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
+# How much of a note a list shows.
+LISTED_CHARACTERS = 120
 # What is shown of earlier handoffs, and how much of a note is asked with.
 MEMORIES = 3
 MEMORY_CHARACTERS = 300
@@ -62,20 +65,22 @@ async def handoff_offer(
     row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)
     _check_offer(row, to, task, story)
     found = await recall_within_budget(call, question, answer)
+    handoff_id = uuid7()
     made = await call.db.fetchrow(
         queries.OFFER,
-        uuid7(),
+        handoff_id,
         row["in_session"] or row["holder"] or "user",
         row["to_agent"],
         row["task_id"],
         row["story_id"] or row["task_story_id"],
-        note,
+        await call.db.seal(columns.HANDOFF, str(handoff_id), note),
         call.caller.principal,
         call.id,
+        noted(call, note),
     )
     await note_recall(call, found, category=question.category, agent=made["from_agent"])
     return Offer(
-        handoff=HandoffOut.of(made),
+        handoff=HandoffOut.of(made, note=note),
         memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
         next=f"{made['to']} takes it up with agent_activate, then handoff_accept with handoff={made['key']!r}.",
     )
@@ -105,12 +110,13 @@ async def handoff_accept(
     )
     if row is None:
         await _refuse(call, handoff, named)
+    note = await call.db.reveal(columns.HANDOFF, str(row["id"]), row["note"])
     task = await _hand_over(call, row) if row["task_id"] else None
     memory = await remember_work(
-        call, MemoryCategory.AGENT_COLLABORATION, row["note"], _facts(row, quality), agent=row["accepted_by"]
+        call, MemoryCategory.AGENT_COLLABORATION, note, _facts(row, quality), agent=row["accepted_by"]
     )
     return Acceptance(
-        handoff=HandoffOut.of(row),
+        handoff=HandoffOut.of(row, note=note),
         **({"task": task} if task else {}),
         memory=memory,
         next=_after_acceptance(row, task),
@@ -191,7 +197,9 @@ async def handoff_list(
     rows = await call.db.fetch(f"{sql} ORDER BY h.number DESC LIMIT {limit + 1}", *values)
     page = rows[:limit]
     following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
-    return HandoffPage(items=[HandoffBrief.of(row) for row in page], next_cursor=following)
+    notes = [(await call.db.reveal(columns.HANDOFF, str(row["id"]), row["note"]))[:LISTED_CHARACTERS] for row in page]
+    items = [HandoffBrief.of(row, note=note) for row, note in zip(page, notes, strict=True)]
+    return HandoffPage(items=items, next_cursor=following)
 
 
 OPERATIONS = (

@@ -1,6 +1,7 @@
 """SQL of handoffs."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import HANDOFF, HandoffStatus
 
 FIELDS = """
@@ -40,7 +41,7 @@ WITH counter AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT h.project_id, 'handoff_offer', 'handoff H-' || h.number, h.from_agent, $7::text, $8::text,
-        jsonb_build_object('note', left(h.note, 300), 'to', h.to_agent)
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($9::text, ''), 'to', h.to_agent))
     FROM h
 )
 SELECT {FIELDS}, h.note FROM h
@@ -68,7 +69,7 @@ WITH accepter AS (
         jsonb_strip_nulls(jsonb_build_object('from', h.from_agent, 'quality', $6::int))
     FROM h
 )
-SELECT {FIELDS}, h.note, h.task_id, extract(epoch FROM h.accepted_at - h.created_at)::float8 AS waited,
+SELECT {FIELDS}, h.id, h.note, h.task_id, extract(epoch FROM h.accepted_at - h.created_at)::float8 AS waited,
     EXISTS (SELECT FROM bmad_agent_sessions x JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
             WHERE x.project_id = bmad_project() AND a.name = h.to_agent AND x.caller = $3::text
               AND x.ended_at IS NULL) AS in_session
@@ -95,6 +96,6 @@ WHERE project_id = bmad_project() AND id = $1::uuid
 """
 
 LIST = f"""
-SELECT h.number, {FIELDS}, left(h.note, 120) AS note
+SELECT h.number, h.id, {FIELDS}, {beginning_of("h.note", 120)} AS note
 FROM bmad_agent_collaborations h WHERE h.project_id = bmad_project()
 """

@@ -91,7 +91,7 @@ async def find_role(workspace: Workspace, key: str | None, principal: Principal)
 
     async def find(home: OpenProject) -> tuple[OpenProject, Role] | None:
         project = home if key is None or key == home.key else await _named(home, key)
-        transaction = Transaction(home.pool, project.id, home.capacity.wait_seconds)
+        transaction = Transaction(home.pool, project.id, wait_seconds=home.capacity.wait_seconds)
         try:
             role = await transaction.fetchval(queries.ROLE, principal.name)
         finally:

@@ -1,6 +1,7 @@
 """Takes a whole project out, as JSON, as CSV or as Markdown, so that nobody is kept by their data."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -140,7 +141,10 @@ async def _json_rows(view: Snapshot, table: str, file: TextIO) -> int:
     # As text: a number keeps its digits, and nothing is built only to be written again.
     sql = f"SELECT row_to_json(r)::text AS row FROM ({await view.select(table, as_text=False)}) r"
     async for batch in view.batches(sql, TABLES[table].batch):
-        text = ",\n".join(row["row"] for row in batch)
+        lines = [row["row"] for row in batch]
+        if view.is_sealed(table):
+            lines = [to_json(await view.readable(table, json.loads(line))).decode() for line in lines]
+        text = ",\n".join(lines)
         await asyncio.to_thread(file.write, ("\n" if not count else ",\n") + text)
         count += len(batch)
     await asyncio.to_thread(file.write, "]" if not count else "\n]")
@@ -152,12 +156,36 @@ async def _as_csv(view: Snapshot, at: Path, tell: Progress) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in TABLES:
         sql = await view.select(name, as_text=True)
-        counts[name] = await view.copy(sql, at / f"{name}.csv")
+        if view.is_sealed(name):
+            counts[name] = await _csv_rows(view, name, sql, at / f"{name}.csv")
+        else:
+            counts[name] = await view.copy(sql, at / f"{name}.csv")
         tell(f"{name}: {counts[name]:,} rows")
     files = "\n".join(f"| `{name}.csv` | {count:,} |" for name, count in counts.items())
     text = README.format(at=_now(), key=view.opened.key, files=files)
     await asyncio.to_thread((at / "README.md").write_text, text, encoding="utf-8")
     return counts
+
+
+async def _csv_rows(view: Snapshot, table: str, sql: str, target: Path) -> int:
+    """What `Snapshot.copy` writes, for rows that only this process can read."""
+    count = 0
+    names = [*(one["name"] for one in await view.columns(table)), *TABLES[table].keys]
+    with await asyncio.to_thread(target.open, "x", encoding="utf-8", newline="") as file:
+        await asyncio.to_thread(file.write, ",".join(names) + "\n")
+        async for batch in view.batches(sql, TABLES[table].batch):
+            rows = [await view.readable(table, row) for row in batch]
+            text = "".join(",".join(_cell(row[name]) for name in names) + "\n" for row in rows)
+            await asyncio.to_thread(file.write, text)
+            count += len(rows)
+    return count
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else to_json(value).decode()
+    return '"' + text.replace('"', '""') + '"'
 
 
 async def _as_markdown(view: Snapshot, at: Path, tell: Progress) -> dict[str, int]:

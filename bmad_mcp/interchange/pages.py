@@ -49,14 +49,14 @@ SELECT 'W-' || w.number AS key, w.title, w.type::text AS type, w.definition, w.s
 FROM bmad_workflows w WHERE w.project_id = bmad_project() ORDER BY w.number
 """
 HANDOFFS = """
-SELECT 'H-' || c.number AS key, c.from_agent, c.to_agent, c.note, c.status, c.accepted_by,
+SELECT 'H-' || c.number AS key, c.id, c.from_agent, c.to_agent, c.note, c.status, c.accepted_by,
     (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = c.project_id AND t.id = c.task_id) AS task,
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = c.project_id AND s.id = c.story_id) AS story
 FROM bmad_agent_collaborations c WHERE c.project_id = bmad_project() ORDER BY c.number
 """
 AGENTS = """
 SELECT a.name, a.display_name, a.title, a.status::text AS status, a.when_to_use, a.persona, a.commands, a.source,
-    (SELECT jsonb_agg(jsonb_build_object('from', x.started_at, 'to', x.ended_at, 'caller', x.caller, 'focus', x.focus,
+    (SELECT jsonb_agg(jsonb_build_object('id', x.id, 'from', x.started_at, 'to', x.ended_at, 'caller', x.caller, 'focus', x.focus,
         'summary', x.summary) ORDER BY x.started_at)
      FROM bmad_agent_sessions x WHERE x.project_id = a.project_id AND x.agent_id = a.id) AS sessions
 FROM bmad_agents a WHERE a.project_id = bmad_project() ORDER BY a.name
@@ -66,7 +66,7 @@ SELECT kind, name, title, edition, source FROM bmad_templates WHERE project_id =
 """
 CHECKLISTS = "SELECT name, title, items, runs FROM bmad_checklists WHERE project_id = bmad_project() ORDER BY name"
 MEMORIES = """
-SELECT text, category, agent, author_kind, to_char(created_at, 'YYYY-MM-DD HH24:MI') AS at FROM mcp_memories
+SELECT id, text, category, agent, author_kind, to_char(created_at, 'YYYY-MM-DD HH24:MI') AS at FROM mcp_memories
 WHERE project_id = bmad_project() ORDER BY category, created_at, id
 """
 DOCUMENTS = """
@@ -139,7 +139,8 @@ class _Pages:
         with await asyncio.to_thread(_opened, self._at / f"{name}.md") as file:
             file.write(f"# {heading}\n\n")
             async for batch in self._view.batches(sql, TABLES[table].batch):
-                text = "".join("\n".join(told(row)) + "\n\n" for row in batch)
+                rows = [await self._view.readable(table, row) for row in batch]
+                text = "".join("\n".join(told(row)) + "\n\n" for row in rows)
                 await asyncio.to_thread(file.write, text)
                 count += len(batch)
         self._counted(table, heading, f"{name}.md", count)

@@ -11,6 +11,7 @@ import asyncpg
 
 from bmad_mcp.call import OpenProject
 from bmad_mcp.db import rows_of
+from bmad_mcp.interchange.readable import SEALED, readable
 
 ROWS_AT_ONCE = 1000
 # Documents are up to 5 MiB each.
@@ -81,17 +82,19 @@ LEFT_OUT = frozenset(
         "mcp_memory_centres",
         "mcp_memory_vectors",
         "mcp_daily_metrics",
+        "mcp_data_keys",
         "mcp_rollups",
         "mcp_jobs",
         "mcp_archive",
         "mcp_tokens",
     }
 )
-# Search columns are computed from the others.
+# What only finds rows follows from the other columns.
 COLUMNS = """
 SELECT a.attname AS name, a.atttypid::regtype::text AS type, ty.typcategory = 'A' AS is_list
 FROM pg_attribute a JOIN pg_type ty ON ty.oid = a.atttypid
 WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  AND a.atttypid <> 'tsvector'::regtype AND a.attname <> 'text_mark'
 ORDER BY a.attnum
 """
 BEGIN = "SELECT set_config('app.project', $1, true), set_config('statement_timeout', '0', true)"
@@ -130,6 +133,17 @@ class Snapshot:
         async for batch in self.batches(sql, size):
             for row in batch:
                 yield row
+
+    async def readable(self, table: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row of a table with its encrypted texts opened."""
+        vault = self.opened.vault
+        if vault is None:
+            return row
+        return await readable(self.connection, vault, table, row)
+
+    def is_sealed(self, table: str) -> bool:
+        """Whether rows of a table may hold encrypted texts."""
+        return self.opened.vault is not None and table in SEALED
 
     async def copy(self, sql: str, target: Path) -> int:
         """Write the rows as CSV, every value quoted and NULL an empty cell without quotes; how many there were."""

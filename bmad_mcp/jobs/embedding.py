@@ -11,7 +11,9 @@ async def has_embedder(reach: Reach) -> bool:
 
 
 async def embed_memories(opened: OpenProject, context: JobContext) -> Outcome:
-    """Make what is missing; {"embedded": memories}."""
+    """Make what is missing; {"embedded": memories}. None in an encrypted project: a vector tells what its text means."""
     assert context.embedder is not None
+    if opened.vault is not None:
+        return {}
     made = await embed_missing(opened, context.embedder)
     return {"embedded": made} if made else {}

@@ -14,6 +14,7 @@ import asyncpg
 from bmad_mcp.call import Caller, OpenProject
 
 if TYPE_CHECKING:
+    from bmad_mcp.encryption.vaults import Vaults
     from bmad_mcp.memory.embedder import Embedder
     from bmad_mcp.memory.services.choosing import MemoryServices
 
@@ -39,6 +40,8 @@ class JobContext:
     services: MemoryServices | None = None
     service: str = ""
     embedder: Embedder | None = None
+    # None: nothing is encrypted in any project.
+    vaults: Vaults | None = None
 
 
 class Reach(Protocol):

@@ -2,6 +2,7 @@
 
 # Seen by the schedule's transactions only: which projects there are.
 SEE_ALL = "SELECT set_config('app.jobs', 'on', true)"
+PROJECTS = "SELECT id, key FROM bmad_projects ORDER BY key"
 
 # The lock goes with its connection, so the job of a process that was killed is free at once.
 _LOCK = "hashtextextended('bmad job ' || {project_id} || ' ' || {name}, 0)"

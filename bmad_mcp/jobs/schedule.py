@@ -174,10 +174,10 @@ class Schedule:
 
     async def _run(self, unit: Unit, locks: asyncpg.Connection) -> Ran:
         context = self._context
-        opened = OpenProject(unit.project_id, unit.key or "", context.pool, context.services)
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._longest):
+                opened = await self._opened(unit)
                 outcome = await self._while_locked(unit.job.run(opened, context), locks)
         except asyncio.CancelledError:
             # The process ends: the next one need not wait for this job.
@@ -195,6 +195,11 @@ class Schedule:
         await self._keep(queries.FINISH, unit, time.monotonic() - began, dict(outcome), unit.job.every)
         events.job_ended(unit.job.name, "ok", time.monotonic() - began)
         return Ran(unit, outcome)
+
+    async def _opened(self, unit: Unit) -> OpenProject:
+        context = self._context
+        opened = OpenProject(unit.project_id, unit.key or "", context.pool, context.services, vaults=context.vaults)
+        return opened if unit.job.is_of_database else await opened.beside(opened.id, opened.key)
 
     async def _while_locked(self, running: Awaitable[Outcome], locks: asyncpg.Connection) -> Outcome:
         """Await a job; broken off when its lock is lost."""

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.memory import outbox, queries, spelling, vector_queries
 from bmad_mcp.memory.categories import category_of
 from bmad_mcp.memory.confidence import confidence_of
 from bmad_mcp.memory.embedder import Embedder, in_a_sentence
 from bmad_mcp.memory.identifiers import identifiers_of
+from bmad_mcp.memory.marking import Asked, as_asked, as_kept
 from bmad_mcp.memory.provider import Health, NewMemory, Question, Receipt, Remembered
-from bmad_mcp.memory.vectors import Close, close_to
+from bmad_mcp.memory.vectors import NONE_CLOSE, Close, close_to
 
 # How much each of these may move a score up or down.
 RECENCY, CERTAINTY, OWN, FITTING = 0.1, 0.05, 1.05, 1.03
@@ -31,7 +34,8 @@ class BuiltinMemory:
         `operation`: who keeps it, for the notes.
         """
         self._db = db
-        self._embedder = embedder
+        # A vector tells what a text means, so an encrypted project has none.
+        self._embedder = embedder if db.vault is None else None
         self._is_queued = is_queued
         self._operation = operation
 
@@ -43,20 +47,23 @@ class BuiltinMemory:
                 receipts.append(Receipt(None, "empty"))
                 continue
             ref = uuid7()
+            (kept,) = await as_kept(self._db, {str(ref): memory.text})
             job = await self._db.fetchval(
                 queries.STORE,
                 ref,
-                memory.text,
+                kept.text,
                 memory.category,
                 memory.agent,
                 memory.author_kind,
                 memory.principal,
                 memory.confidence,
-                identifiers_of(memory.text),
+                kept.identifiers,
                 "queued" if self._is_queued else "stored",
                 self._operation,
                 outbox.ENTRYPOINT,
                 outbox.payload_of(self._db.project_id, memory.agent),
+                kept.search,
+                kept.mark,
             )
             if self._is_queued and job is None:
                 await outbox.enqueue(self._db, [memory.agent])
@@ -65,18 +72,28 @@ class BuiltinMemory:
 
     async def recall(self, question: Question) -> list[Remembered]:
         """The memories that fit best, best first; the latest with the score 0 when none does."""
+        if self._db.vault is not None:
+            asked = await as_asked(self._db, self._db.vault, question.text)
+            rows = await self._look(queries.RECALL_MARKED, question, asked)
+            return await self._readable(_ranked([asked.plain(row) for row in rows], question, ()))
+        asked = Asked(question.text, identifiers_of(question.text))
         close = await close_to(self._db, self._embedder, question)
-        rows = await self._look(question, (), close)
+        rows = await self._look(queries.RECALL, question, asked, close=close)
         meant = await self._meant(rows)
         if meant:
-            rows = await self._look(question, meant, close)
+            rows = await self._look(queries.RECALL, question, asked, meant, close)
         return _ranked(rows, question, meant)
 
-    async def _look(self, question: Question, more: Sequence[str], close: Close) -> list[Any]:
+    async def _readable(self, found: Sequence[Remembered]) -> list[Remembered]:
+        return [replace(one, text=await self._db.reveal(columns.MEMORY, one.ref, one.text)) for one in found]
+
+    async def _look(
+        self, statement: str, question: Question, asked: Asked, more: Sequence[str] = (), close: Close = NONE_CLOSE
+    ) -> list[Any]:
         return await self._db.fetch(
-            queries.RECALL,
-            question.text,
-            identifiers_of(question.text),
+            statement,
+            asked.text,
+            asked.identifiers,
             question.agent,
             question.category,
             question.agent if question.only_agent else None,
@@ -112,8 +129,11 @@ class BuiltinMemory:
             return None
         close = await close_to(self._db, self._embedder, Question(text), but=source)
         rows = await self._db.fetch(queries.RELATED, source, limit, close.ids, close.closeness)
+        if self._db.vault is not None:
+            asked = await as_asked(self._db, self._db.vault, await self._db.reveal(columns.MEMORY, str(source), text))
+            rows = [asked.plain(row) for row in rows]
         nudged = [(float(row["score"]) * _nudge(row), row) for row in rows]
-        return [_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)]
+        return await self._readable([_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)])
 
     async def forget(self, refs: Sequence[str]) -> int:
         """Delete these memories; how many there were."""

@@ -9,8 +9,10 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.db import Transaction, project_transaction
+from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.memory import queries, service_queries
 from bmad_mcp.memory.elapsed import milliseconds_since
+from bmad_mcp.memory.keeping import readable
 from bmad_mcp.memory.provider import NewMemory, Receipt
 from bmad_mcp.memory.services.answers import MemoryService, Outgoing
 from bmad_mcp.memory.services.choosing import MemoryServices, Provider
@@ -37,9 +39,17 @@ class Later(Exception):
 class Deliveries:
     """Sends queues of memories; one of these in a process, and one process at a time by the job queue's limit."""
 
-    def __init__(self, pool: asyncpg.Pool, services: MemoryServices, *, settle_seconds: float = SETTLE_SECONDS) -> None:
-        """`settle_seconds` is how long a try that got no answer may still land."""
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        services: MemoryServices,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+        vaults: Vaults | None = None,
+    ) -> None:
+        """`settle_seconds` is how long a try that got no answer may still land; `vaults` open encrypted memories."""
         self._pool = pool
+        self._vaults = vaults
         self._services = services
         self._settle = settle_seconds
         self._until: dict[tuple[UUID, str | None], float] = {}
@@ -61,10 +71,12 @@ class Deliveries:
             raise
 
     async def _send_next(self, project_id: UUID, agent: str | None) -> bool:
-        async with project_transaction(self._pool, project_id) as db:
+        vault = await self._vaults.of_project(self._pool, project_id) if self._vaults is not None else None
+        async with project_transaction(self._pool, project_id, vault) as db:
             row = await db.fetchrow(service_queries.NEXT_TRY, agent)
-        if row is None:
-            return False
+            if row is None:
+                return False
+            (row,) = await readable(db, [row])
         choice = await self._services.choice()
         if choice.provider == "builtin":
             raise Later(60.0)

@@ -48,7 +48,7 @@ async def deliver_for(opened: OpenProject, connect: Connect) -> None:
     async with project_transaction(opened.pool, opened.id) as db:
         waiting = await db.fetch(service_queries.WAITING_AGENTS)
         await enqueue(db, [row["agent"] for row in waiting])
-    await DeliveryWorker(connect, Deliveries(opened.pool, opened.services)).run()
+    await DeliveryWorker(connect, Deliveries(opened.pool, opened.services, vaults=opened.vaults)).run()
 
 
 class DeliveryWorker:

@@ -11,8 +11,9 @@ from bmad_mcp.activity.record import record
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.memory import keeping_queries, service_queries, vector_queries
 from bmad_mcp.memory.forget_plan import Plan, keys_here, memories
-from bmad_mcp.memory.keeping import call_on
+from bmad_mcp.memory.keeping import call_on, readable
 from bmad_mcp.memory.provider import NewMemory
+from bmad_mcp.memory.results import forget_sealed_results
 from bmad_mcp.memory.service_pages import failed, pages
 from bmad_mcp.progress import Progress, untold
 
@@ -147,9 +148,10 @@ class _Forgetting:
                 await call.db.execute(service_queries.FORGET_ANSWERS)
                 await call.db.execute(keeping_queries.FORGET_RESULTS)
                 await call.db.execute(vector_queries.FORGET_CENTRE)
+                await forget_sealed_results(call.db)
                 count = sum(gone.values())
                 await record(call, memories(count), count=count, where="here", categories=gone)
-            left = await call.db.fetch(keeping_queries.UNSETTLED, list(ids))
+            left = await readable(call.db, await call.db.fetch(keeping_queries.UNSETTLED, list(ids)))
         self._erased.here.update(gone)
         return [row["id"] for row in left]
 
@@ -166,7 +168,7 @@ class _Forgetting:
         while ids:
             async with call_on(self._opened, self._caller, self._operation) as call:
                 await call.db.execute(keeping_queries.HOLD, ids)
-                rows = await call.db.fetch(keeping_queries.UNSETTLED, ids)
+                rows = await readable(call.db, await call.db.fetch(keeping_queries.UNSETTLED, ids))
             ids = [row["id"] for row in rows if not await self._is_settled(row)]
             if ids:
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)

@@ -8,7 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
+from bmad_mcp.db import Transaction
+from bmad_mcp.encryption import columns
 from bmad_mcp.memory import keeping_queries
+from bmad_mcp.memory.identifiers import identifiers_of
 from bmad_mcp.memory.invisible import flags_of
 
 PAGE = 1_000
@@ -59,7 +62,7 @@ async def count(opened: OpenProject, selection: Selection, caller: Caller) -> in
 async def latest(opened: OpenProject, selection: Selection, limit: int, caller: Caller) -> list[dict[str, Any]]:
     """The newest memories that fit, in the shape of `as_data`."""
     async with call_on(opened, caller, "memory_list") as call:
-        rows = await call.db.fetch(keeping_queries.LATEST, *selection.values, limit)
+        rows = await readable(call.db, await call.db.fetch(keeping_queries.LATEST, *selection.values, limit))
     return [as_data(row, opened.key) for row in rows]
 
 
@@ -80,11 +83,23 @@ async def in_pages(
     while True:
         async with call_on(opened, caller, operation) as call:
             await call.db.execute(keeping_queries.IN_ORDER)
-            rows = await call.db.fetch(statement, *selection.values, last, size)
+            rows = await readable(call.db, await call.db.fetch(statement, *selection.values, last, size))
         if not rows:
             return
         last = rows[-1]["id"]
         yield rows
+
+
+async def readable(db: Transaction, rows: list[Any]) -> list[Any]:
+    """Rows of memories with their texts and names as they were stored."""
+    if db.vault is None or not rows or "text" not in rows[0]:
+        return rows
+    found = []
+    for row in rows:
+        text = await db.reveal(columns.MEMORY, str(row["id"]), row["text"])
+        names = {"identifiers": identifiers_of(text)} if "identifiers" in row and text != row["text"] else {}
+        found.append({**row, "text": text, **names})
+    return found
 
 
 def as_data(row: Any, project: str) -> dict[str, Any]:

@@ -66,6 +66,16 @@ WHERE project_id = bmad_project()
   AND (operation = 'memory_context' AND result ? 'items' OR jsonb_typeof(result #> '{memory,items}') = 'array')
 """
 
+# Encrypted ones are read, emptied and sealed again in this process.
+SEALED_RESULTS = """
+SELECT principal, operation, key, result FROM mcp_idempotency
+WHERE project_id = bmad_project() AND jsonb_typeof(result) = 'string' FOR UPDATE
+"""
+CHANGE_RESULT = """
+UPDATE mcp_idempotency SET result = $4
+WHERE project_id = bmad_project() AND principal = $1 AND operation = $2 AND key = $3
+"""
+
 # {category: days} beside the project's other settings.
 RETENTION = "SELECT settings -> 'memory_retention' FROM bmad_projects WHERE id = bmad_project()"
 SET_RETENTION = """

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import asyncpg
 
 from bmad_mcp.call import Call
+from bmad_mcp.db import Transaction
+from bmad_mcp.encryption import columns
+from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.memory import queries, service_queries
 from bmad_mcp.memory.elapsed import in_words, milliseconds_since
 from bmad_mcp.memory.provider import Question, Remembered
@@ -90,11 +93,14 @@ async def _ask(
     from bmad_mcp.memory.services.http import Refused, Resting, ServiceError  # noqa: PLC0415
 
     digest = _hash_of(question)
+    if call.db.vault is not None:
+        # A plain hash of a short question is as good as the question.
+        digest = next(iter(call.db.vault.marks("question", digest)), digest)
     # While the service is left alone nothing is sent: then the call's own transaction may begin here.
     rests = services.guards(provider).read.state == "open"
     async with nullcontext(call.db) if rests else call.aside() as db:
         known = await db.fetchrow(service_queries.LOOK_IN_CACHE, question.agent, provider, digest)
-    cached = [_item(one) for one in known["items"]] if known["items"] is not None else None
+        cached = await _cached(db, provider, digest, known["items"])
     if cached is not None and known["is_fresh"]:
         return Answer(provider, cached, "cached", latency_ms=milliseconds_since(began))
     question = replace(question, agent=known["agent"])
@@ -152,8 +158,21 @@ async def _noted(call: Call, question: Question, answer: Answer, outcome: str) -
 
 
 async def _keep(call: Call, provider: str, digest: str, items: Sequence[Remembered], seconds: float) -> None:
-    kept = [{**asdict(one), "created_at": one.created_at.isoformat()} for one in items]
+    kept: Any = [{**asdict(one), "created_at": one.created_at.isoformat()} for one in items]
+    if call.db.vault is not None:
+        async with call.aside() as db:
+            kept = await db.seal(columns.ANSWER, row_of(provider, digest), json.dumps(kept))
     await _write(call, service_queries.KEEP_ANSWER, provider, digest, kept, seconds, KEPT_DAYS)
+
+
+async def _cached(db: Transaction, provider: str, digest: str, kept: Any) -> list[Remembered] | None:
+    """The items of an answer in the cache; None when there is none, or none that can be read."""
+    if db.vault is not None and isinstance(kept, str):
+        try:
+            kept = json.loads(await db.vault.open(db, columns.ANSWER, row_of(provider, digest), kept))
+        except Unreadable:
+            return None
+    return [_item(one) for one in kept] if kept is not None else None
 
 
 async def _write(call: Call, sql: str, *values: Any) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, REAL, CheckConstraint, Computed, ForeignKey, Index, LargeBinary
+from sqlalchemy import ARRAY, REAL, CheckConstraint, ForeignKey, Index, LargeBinary
 from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import BIT, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
@@ -42,7 +42,10 @@ class Memory(Base):
     principal: Mapped[str]
     confidence: Mapped[float] = mapped_column(server_default=sql("0.7"))
     identifiers: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
-    search: Mapped[Any] = mapped_column(TSVECTOR, Computed("to_tsvector('english', text)", persisted=True))
+    # The words of the text, or their marks where it is encrypted; a trigger fills it when an INSERT does not.
+    search: Mapped[Any] = mapped_column(TSVECTOR)
+    # Of an encrypted text: the same for the same text.
+    text_mark: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     # Stored here only, waiting for the memory service, delivered to it as `service_ref`, or given up for `failure`.
     delivery: Mapped[str] = mapped_column(server_default=sql("'stored'"))

@@ -15,8 +15,9 @@ MOST_WORDS = 40
 STORE = """
 WITH kept AS (
     INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers,
-        delivery)
-    VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9)
+        delivery, search, text_mark)
+    VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9,
+        coalesce($13::text::tsvector, to_tsvector('english', $2)), $14)
     RETURNING id, category, agent, delivery
 ), noted AS (
     INSERT INTO bmad_memory_integrations (project_id, direction, provider, category, agent, outcome, items, detail)
@@ -82,7 +83,7 @@ def _rankings(eligible: str) -> str:
     # One pass, as row security keeps `@@` and `&&` (which are not leakproof) from using an index.
     return f"""
 matched AS MATERIALIZED (
-    SELECT m.id, m.search, m.identifiers && asked.names AS named, m.identifiers, hashtextextended(m.text, 0) AS same
+    SELECT m.id, m.search, m.identifiers && asked.names AS named, m.identifiers, hashtextextended(coalesce(m.text_mark, m.text), 0) AS same
     FROM (SELECT * FROM asked WHERE query IS NOT NULL OR names <> '{{}}') asked
     JOIN mcp_memories m ON m.search @@ asked.query OR m.identifiers && asked.names
     WHERE m.project_id = bmad_project() {eligible}
@@ -166,6 +167,16 @@ FROM (SELECT id, score FROM found UNION ALL SELECT id, 0 FROM latest) s
 JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id
 LEFT JOIN evidence ON evidence.id = s.id, asked, best
 ORDER BY s.score DESC, m.id DESC
+"""
+
+# With encrypted memories the question comes as marks of its words, several for each while keys change.
+RECALL_MARKED = RECALL.replace("to_tsvector('english', $1::text)", "$1::text::tsvector").replace(
+    f"LIMIT {MOST_WORDS}", f"LIMIT {3 * MOST_WORDS}"
+)
+# The words of some texts, each as often as the text's number is told.
+LEXEMES = """
+SELECT t.number, u.lexeme, u.positions
+FROM unnest($1::text[]) WITH ORDINALITY t(text, number), unnest(to_tsvector('english', t.text)) u
 """
 
 # The words of the project's memories that a misspelt one may stand for: with the same first letter, about as long.

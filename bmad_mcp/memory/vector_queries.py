@@ -40,6 +40,7 @@ RETURNING made_at
 # A mean of so many texts tells nothing of one of them; that of fewer is erased with any.
 MANY = 500
 FORGET_CENTRE = f"DELETE FROM mcp_memory_centres WHERE project_id = bmad_project() AND memories < {MANY}"
+FORGET_CENTRES = "DELETE FROM mcp_memory_centres WHERE project_id = bmad_project()"
 FORGET_VECTORS = "DELETE FROM mcp_memory_vectors WHERE project_id = bmad_project()"
 MISSING = """
 SELECT m.id FROM mcp_memories m

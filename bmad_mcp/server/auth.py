@@ -5,7 +5,7 @@ import logging
 import shlex
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
+from bmad_mcp.activity.refusals import REFUSALS
 from bmad_mcp.call import Caller, OpenProject, Workspace
 from bmad_mcp.errors import Forbidden, RateLimited, Unavailable
 from bmad_mcp.identity.access_changes import AccessChanges
@@ -102,7 +103,7 @@ class ProjectOf:
 
     async def project(self) -> OpenProject:
         """The project, on the connections that the home workspace has now."""
-        return replace(await self.home.project(), id=self.opened.id, key=self.opened.key)
+        return await (await self.home.project()).beside(self.opened.id, self.opened.key)
 
     async def mend(self) -> bool:
         return await self.home.mend()
@@ -263,19 +264,21 @@ def caller_of(request: Request | None) -> Caller:
     return access_of(request).caller
 
 
-def allow(request: Request, operation: Operation) -> Access:
+async def allow(request: Request, operation: Operation) -> Access:
     """The access with which the operation may run now, in its own project.
 
-    Raises Refusal with the challenge when a token with more scopes would do, Forbidden when none would.
+    Raises Refusal with the challenge when a token with more scopes would do, Forbidden when none would. Either leaves a
+    row in the trail.
     """
     access = access_of(request)
     try:
         access.check(operation)
-    except MissingScope as missing:
-        events.request_refused(missing.code)
-        raise cast(Resource, request.scope[_RESOURCE]).insufficient(missing) from None
     except Forbidden as forbidden:
         events.request_refused(forbidden.code)
+        if not access.read_only:
+            await REFUSALS.record(access.workspace, access.caller, operation, forbidden)
+        if isinstance(forbidden, MissingScope):
+            raise cast(Resource, request.scope[_RESOURCE]).insufficient(forbidden) from None
         raise
     return access
 

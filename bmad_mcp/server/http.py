@@ -1,7 +1,7 @@
 """The HTTP surface: MCP at /mcp, REST, health and pages for people; the guard and authentication come first."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -18,6 +18,7 @@ from bmad_mcp.errors import Forbidden, RateLimited
 from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.rates import Rates
+from bmad_mcp.identity.rights import MissingScope
 from bmad_mcp.identity.verifying import Verifier
 from bmad_mcp.operation import Operation
 from bmad_mcp.server.auth import (
@@ -41,6 +42,7 @@ from bmad_mcp.server.messages import UnusableMessage, read_json
 from bmad_mcp.server.rest.app import build_rest
 from bmad_mcp.server.rest.cors import CrossOrigin
 from bmad_mcp.server.rest.problems import Refusal, problem_of
+from bmad_mcp.telemetry import events
 from bmad_mcp.telemetry.events import observed_by
 from bmad_mcp.telemetry.tracing import joined
 
@@ -60,9 +62,9 @@ HEADERS = {
 }
 
 
-def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
+async def admit(request: Request, operation: Operation) -> tuple[Caller, Workspace]:
     """Who asks and in which workspace; raises BmadError or Refusal when they may not run the operation."""
-    access = allow(request, operation)
+    access = await allow(request, operation)
     return access.caller, access.workspace
 
 
@@ -92,7 +94,7 @@ class McpEndpoint:
             return
         request = Request(scope)
         try:
-            self._check(asked, request)
+            await self._check(asked, request)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
             return
@@ -110,7 +112,7 @@ class McpEndpoint:
 
         await self._manager.handle_request(scope, replay, send)
 
-    def _check(self, asked: Any, request: Request) -> None:
+    async def _check(self, asked: Any, request: Request) -> None:
         """Raise what is no tool's own answer: Refusal where more scopes would do, RateLimited where no tool is called."""
         is_call = isinstance(asked, dict) and asked.get("method") == "tools/call"
         if (refused := access_of(request).refused) is not None:
@@ -120,8 +122,12 @@ class McpEndpoint:
         params = asked.get("params") if is_call else None
         operation = self._face.tool(params.get("name")) if isinstance(params, dict) else None
         if operation is not None:
-            with suppress(Forbidden):
-                allow(request, operation)
+            try:
+                access_of(request).check(operation)
+            except MissingScope:
+                await allow(request, operation)
+            except Forbidden as forbidden:
+                events.request_refused(forbidden.code)
 
 
 class JoinedTraces:

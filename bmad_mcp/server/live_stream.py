@@ -1,7 +1,7 @@
 """What changes in a project, as server-sent events: for the dashboard, and for programs that use REST."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ MOST_STREAMS = 200
 # A client that reads more slowly is told that anything may have changed.
 MOST_WAITING = 100
 
-Admit = Callable[[Request, Operation], tuple[Caller, Workspace]]
+Admit = Callable[[Request, Operation], Awaitable[tuple[Caller, Workspace]]]
 Heard = asyncio.Queue[Changes | None]
 
 
@@ -61,7 +61,7 @@ class LiveStreams:
                 405, "method_not_allowed", "The stream of changes takes GET only.", headers={"allow": "GET, HEAD"}
             )
         # Whoever may read the trail may follow it.
-        _, workspace = self._admit(request, BY_NAME["activity_list"])
+        _, workspace = await self._admit(request, BY_NAME["activity_list"])
         if request.method == "HEAD":
             return Response(None, media_type=MEDIA_TYPE)
         if len(self._open) >= MOST_STREAMS:

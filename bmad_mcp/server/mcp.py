@@ -42,9 +42,10 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from bmad_mcp import __version__
+from bmad_mcp.activity.refusals import REFUSALS
 from bmad_mcp.call import Caller, Workspace
 from bmad_mcp.catalog import BY_NAME, CATALOG
-from bmad_mcp.errors import BmadError, NotFound
+from bmad_mcp.errors import BmadError, Forbidden, NotFound
 from bmad_mcp.identity.rights import ACCESS, Access
 from bmad_mcp.operation import Operation, perform
 from bmad_mcp.server import prompts, skills
@@ -268,8 +269,13 @@ class McpFace:
 
     async def _perform(self, ctx: Context, operation: Operation, arguments: Mapping[str, Any]) -> BaseModel:
         access = self._access_of(ctx)
-        access.check(operation)
-        return await perform(operation, arguments, access.caller, access.workspace)
+        try:
+            access.check(operation)
+            return await perform(operation, arguments, access.caller, access.workspace)
+        except Forbidden as forbidden:
+            if not access.read_only:
+                await REFUSALS.record(access.workspace, access.caller, operation, forbidden)
+            raise
 
     async def _complete(self, ctx: Context, params: CompleteRequestParams) -> CompleteResult:
         kind = params.argument.name

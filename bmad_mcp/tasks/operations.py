@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bmad_mcp.activity.record import record
+from bmad_mcp.activity.record import noted, record
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.artifacts.outputs import add_outputs
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
+from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
 from bmad_mcp.lifecycles import TASK, TaskStatus
 from bmad_mcp.memory.categories import MemoryCategory
@@ -135,7 +136,10 @@ async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
     if row is None:
         raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     lease = row["lease"] if row["held_by"] and row["lease_until"] else None
-    return TaskAnswer(task=TaskOut.of(row, lease=lease))
+    summary = (
+        {"summary": await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])} if row["summary"] else {}
+    )
+    return TaskAnswer(task=TaskOut.of(row, lease=lease, **summary))
 
 
 async def task_claim(
@@ -229,7 +233,14 @@ async def task_complete(
 ) -> TaskCompletion:
     """Finish a task you hold, release its lease and unblock what waited for it; the summary is remembered."""
     row = await call.db.fetchrow(
-        queries.COMPLETE, number_of(task), _int4(lease), summary, quality, call.caller.principal, call.id
+        queries.COMPLETE,
+        number_of(task),
+        _int4(lease),
+        await call.db.seal(columns.COMPLETION, f"T-{number_of(task)}", summary),
+        quality,
+        call.caller.principal,
+        call.id,
+        noted(call, summary),
     )
     if row is None:
         await refuse_holder(call, task, lease, TaskStatus.COMPLETED)

@@ -184,7 +184,7 @@ WITH t AS (
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
     SELECT t.project_id, 'task_complete', 'task T-' || t.number, t.lease_agent, $5::text, $6::text,
-        jsonb_strip_nulls(jsonb_build_object('note', left(nullif($3::text, ''), 300), 'quality', $4::int, 'lease', t.lease))
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($7::text, ''), 'quality', $4::int, 'lease', t.lease))
     FROM t
 )
 SELECT t.id, t.story_id, {TASK_FIELDS} FROM t

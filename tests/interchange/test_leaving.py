@@ -20,7 +20,7 @@ from bmad_mcp.interchange.importing import import_from
 from bmad_mcp.interchange.paths import Names, safe_path
 from bmad_mcp.interchange.snapshot import LEFT_OUT, TABLES
 
-HIDDEN = {"search"}
+HIDDEN = {"search", "text_mark"}
 ALL_TABLES = """
 SELECT c.oid::regclass::text FROM pg_class c
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace

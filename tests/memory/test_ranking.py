@@ -111,6 +111,8 @@ async def test_a_recall_is_one_statement(call, two_hundred):
     sent = []
 
     class Counted:
+        vault = None
+
         async def fetch(self, statement, *values):
             sent.append(statement)
             return await call.db.fetch(statement, *values)
@@ -144,6 +146,8 @@ async def test_a_question_of_known_words_is_not_respelt(call, two_hundred):
     sent = []
 
     class Counted:
+        vault = None
+
         async def fetch(self, statement, *values):
             sent.append(statement)
             return await call.db.fetch(statement, *values)

@@ -1,7 +1,7 @@
 """The dashboard over HTTP: its page and its files for everybody, a project's resources and settings for who may."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from string import Template
@@ -36,7 +36,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "trusted-types 'none'",
     ]
 )
-Admit = Callable[[Request, Operation], tuple[Caller, Workspace]]
+Admit = Callable[[Request, Operation], Awaitable[tuple[Caller, Workspace]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ async def _resource(request: Request, admit: Admit) -> Response:
     if found is None:
         raise NotFound(f"There is no resource {address[:200]!r}. Choose an address such as bmad://project/board.")
     operation, arguments = found
-    caller, workspace = admit(request, operation)
+    caller, workspace = await admit(request, operation)
     result = await perform(operation, arguments, caller, workspace)
     return JSONResponse(
         {

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from bmad_mcp.activity.refusals import REFUSALS
 from bmad_mcp.call import Caller, Workspace
 from bmad_mcp.catalog import CATALOG
-from bmad_mcp.errors import BmadError, VersionConflict
+from bmad_mcp.errors import BmadError, Forbidden, VersionConflict
 from bmad_mcp.operation import Operation, perform
 from bmad_mcp.server.rest.arguments import arguments_of
 from bmad_mcp.server.rest.docs_page import DocsPage
@@ -30,7 +31,7 @@ logger = logging.getLogger("bmad_mcp.server.rest")
 
 OPENAPI = "openapi.json"
 GZIP_BYTES = 1024
-Admit = Callable[[Request, Operation], tuple[Caller, Workspace]]
+Admit = Callable[[Request, Operation], Awaitable[tuple[Caller, Workspace]]]
 
 
 class Rest:
@@ -79,7 +80,7 @@ class Rest:
             return _options(ways)
         way = ways[verb]
         name_span(verb, PREFIX + way.path)
-        caller, workspace = self._admit(request, way.operation)
+        caller, workspace = await self._admit(request, way.operation)
         check_accept(request.headers)
         arguments = await arguments_of(request, way, in_path)
         has_if_match = not way.reads and expect_version(way, arguments, request.headers)
@@ -88,6 +89,9 @@ class Rest:
         except VersionConflict as conflict:
             if has_if_match:
                 return problem_of(conflict, status=412)
+            raise
+        except Forbidden as forbidden:
+            await REFUSALS.record(workspace, caller, way.operation, forbidden)
             raise
         return self._told(request, way, result)
 

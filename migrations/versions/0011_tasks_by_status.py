@@ -1,13 +1,13 @@
 """Find the tasks of a status by an index of that status: under row-level security a comparison cannot choose one.
 
-Revision: 0013
+Revision: 0011
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

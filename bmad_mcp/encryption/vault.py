@@ -1,0 +1,167 @@
+"""What seals and opens the texts of a project: its data keys, unwrapped in this process only."""
+
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+import asyncpg
+
+from bmad_mcp.db import Transaction
+from bmad_mcp.encryption import queries
+from bmad_mcp.encryption.master_keys import KEY_BYTES, MasterKeys
+from bmad_mcp.encryption.sealing import SealingKey, key_of, prefix_of
+from bmad_mcp.encryption.vaults import Unreadable, Vaults
+from bmad_mcp.errors import Unavailable
+
+logger = logging.getLogger("bmad_mcp.encryption")
+
+# A rotation waits this long before it seals anything with the new key: every process asks with it by then.
+FRESH_SECONDS = 5.0
+WRAPPED = "mcp_data_keys.wrapped"
+UNREADABLE = "[This text cannot be read: it is damaged, or its key is gone. `bmad-mcp doctor` tells more.]"
+
+
+class Reads(Protocol):
+    """A connection in the project's scope, or a transaction on one."""
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]: ...
+
+
+class Vault:
+    """Seals with the key in use and opens with every key that the project still has."""
+
+    def __init__(self, vaults: Vaults, project_id: UUID) -> None:
+        self._vaults = vaults
+        self._project = project_id
+        self._keys: dict[str, SealingKey] = {}
+        self._in_use: str | None = None
+        self._looked_at = 0.0
+        self._unknown: set[str] = set()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the project has any key yet."""
+        return bool(self._keys)
+
+    @property
+    def in_use(self) -> SealingKey:
+        """The key that seals now; raises Unavailable where a read-only server found none."""
+        if self._in_use is None:
+            raise Unavailable(
+                "The project has no encryption key yet, and this server may not make one. Start a server that may write."
+            )
+        return self._keys[self._in_use]
+
+    @property
+    def done(self) -> str:
+        """What every text begins with that is sealed with the key in use."""
+        return prefix_of(self.in_use.name)
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """The ids of the keys that only open."""
+        return tuple(name for name in self._keys if name != self._in_use)
+
+    def forget_freshness(self) -> None:
+        """Look at the keys again before the next text: the database refused the one that was used."""
+        self._looked_at = 0.0
+
+    async def look_again(self, db: Reads) -> None:
+        """Read the keys; raises Unavailable naming the one that is missing or wrong."""
+        self.take(await db.fetch(queries.KEYS))
+
+    def take(self, rows: Sequence[Any]) -> None:
+        """Unwrap the keys in these rows; raises the same."""
+        found = {}
+        for row in rows:
+            known = self._keys.get(row["id"])
+            found[row["id"]] = known or self._unwrapped(row["id"], row["master_key"], row["wrapped"])
+        self._keys = found
+        self._in_use = next((row["id"] for row in reversed(rows) if not row["is_retired"]), None)
+        self._looked_at = time.monotonic()
+
+    async def keep_fresh(self, db: Reads) -> None:
+        """Look at the keys again when that is a few seconds ago: another process may have begun to rotate."""
+        if time.monotonic() - self._looked_at > FRESH_SECONDS / 2:
+            await self.look_again(db)
+
+    async def make_first_key(self, db: Transaction) -> None:
+        """Make the project's first key, where this process may write."""
+        try:
+            await db.execute("SAVEPOINT first_key")
+            await self.add_key(db)
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
+            await db.execute("ROLLBACK TO SAVEPOINT first_key")
+        await self.look_again(db)
+
+    async def add_key(self, db: Transaction) -> None:
+        """Make a key and wrap it with the first one of the setting; nothing when the project has one in use."""
+        name, key = secrets.token_hex(6), secrets.token_bytes(KEY_BYTES)
+        master, wrapped = self.wrap(name, key)
+        await db.execute(queries.ADD_KEY, name, master, wrapped)
+
+    async def wrap_again(self, db: Transaction) -> None:
+        """Wrap every key of the project with the first one of the setting."""
+        for name, key in self._keys.items():
+            await db.execute(queries.WRAP_AGAIN, name, *self.wrap(name, key.raw()))
+
+    def wrap(self, name: str, key: bytes) -> tuple[str, str]:
+        """The id of the setting's first key, and a data key wrapped with it."""
+        masters = self._masters()
+        master = next(iter(masters))
+        return master, SealingKey(master, masters[master], self._project).seal(WRAPPED, name, key)
+
+    async def seal(self, db: Reads, place: str, row: str, text: str) -> str:
+        """The text as it is stored in this place (`table.column`) of this row."""
+        await self.keep_fresh(db)
+        return self.in_use.seal(place, row, text.encode())
+
+    async def open(self, db: Reads, place: str, row: str, text: str) -> str:
+        """A stored text as it was; what was stored in the clear stays as it is. Raises Unreadable."""
+        name = key_of(text)
+        if name is None:
+            return text
+        if name not in self._keys and name not in self._unknown:
+            await self.look_again(db)
+            if name not in self._keys:
+                self._unknown.add(name)
+        if name not in self._keys:
+            raise Unreadable
+        return self._keys[name].open(place, row, text).decode()
+
+    async def reveal(self, db: Reads, place: str, row: str, text: str) -> str:
+        """The same for people and models: a note stands in the place of what cannot be read."""
+        try:
+            return await self.open(db, place, row, text)
+        except Unreadable:
+            logger.error("%s of row %s cannot be decrypted", place, row)
+            return UNREADABLE
+
+    def marks(self, kind: str, text: str) -> list[str]:
+        """The marks of a text by every key: what is looked for may be sealed with any of them."""
+        return [key.mark(kind, text) for key in self._keys.values()]
+
+    def _masters(self) -> MasterKeys:
+        masters = self._vaults.read_keys()
+        if masters is None:
+            raise Unavailable("No encryption key is set any more. Set BMAD_ENCRYPTION_KEYS again.")
+        return masters
+
+    def _unwrapped(self, name: str, master: str, wrapped: str) -> SealingKey:
+        masters = self._masters()
+        if master not in masters:
+            raise Unavailable(
+                f"This project is encrypted with the key {master}, which is not among the keys of this process"
+                f" ({', '.join(masters)}). Add it to BMAD_ENCRYPTION_KEYS. Nothing was changed."
+            )
+        try:
+            key = SealingKey(master, masters[master], self._project).open(WRAPPED, name, wrapped)
+        except Unreadable:
+            raise Unavailable(
+                f"The key {master} of BMAD_ENCRYPTION_KEYS is not the one that this project was encrypted with. Set the"
+                " right one; the id alone does not make it. Nothing was changed."
+            ) from None
+        return SealingKey(name, key, self._project)
