@@ -71,7 +71,8 @@ def find_embedder() -> Embedder | None:
         return None
     spec = find_spec(PACKAGE)
     assert spec is not None
-    return Embedder(Path(next(iter(spec.submodule_search_locations or ()))))
+    assert spec.origin is not None
+    return Embedder(Path(spec.origin).parent)
 
 
 @cache
