@@ -21,6 +21,8 @@ logger = logging.getLogger("bmad_mcp.db")
 
 POOL_SIZE = 5
 STATEMENT_TIMEOUT_SECONDS = 30.0
+# The server ends a statement at its own limit; past this one nobody is there any more to end it.
+COMMAND_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
 # What work that goes on by itself survives. The last comes when a connection ends in the middle of another statement.
 DATABASE_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -141,5 +143,5 @@ async def open_pool(**connect: Any) -> asyncpg.Pool:
         reset=_keep_connection,
         connection_class=ObservedConnection,
         server_settings=settings,
-        **connect,
+        **{"command_timeout": COMMAND_TIMEOUT_SECONDS, **connect},
     )
