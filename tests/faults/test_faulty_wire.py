@@ -1,6 +1,8 @@
 """A network that breaks between the server and its database: calls end, writes are whole or absent, the pool heals."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 from faulty_wire import FaultyWire
@@ -16,6 +18,7 @@ from bmad_mcp.shapes import Out
 
 pytestmark = pytest.mark.skipif(bool(EXTERNAL), reason="the wire leads to the embedded PostgreSQL")
 COMMAND_SECONDS = 1.0
+APPLICATION = "bmad-mcp far away"
 # What a call may take at most: its statement, the end of its transaction, and a second.
 DEADLINE = 2 * COMMAND_SECONDS + 1
 
@@ -32,7 +35,8 @@ async def far(database, pool, wire):
     """A workspace whose database is at the other end of the wire."""
     project = await new_project(pool)
     there = {**database.app, "host": "127.0.0.1", "port": wire.port}
-    distant = await open_pool(**there, command_timeout=COMMAND_SECONDS, timeout=5)
+    named = {"application_name": APPLICATION}
+    distant = await open_pool(**there, command_timeout=COMMAND_SECONDS, timeout=5, server_settings=named)
     yield TestWorkspace(OpenProject(project.id, project.key, distant))
     wire.is_silent = wire.refuses = False
     wire.drop()
@@ -117,3 +121,22 @@ async def test_a_commit_that_nobody_answers_is_told_as_unknown(far, wire):
     with pytest.raises(Unavailable, match="the outcome is not known"):
         async with asyncio.timeout(DEADLINE):
             await perform(operation, {}, Caller(), far)
+
+
+async def test_frozen_backends_end_the_call_and_are_left_to_themselves(far, pool):
+    await run(far, "task_create", title="before")
+    frozen = [
+        row[0] for row in await pool.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = $1", APPLICATION)
+    ]
+    assert frozen
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable, match=r"[Cc]all again"):
+            await run(far, "task_create", title="frozen")
+        # The next call gets a connection of its own.
+        await healed(far)
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert await titles(far) == ["before"]
