@@ -27,6 +27,8 @@ POOL_SIZE = 5
 # How long a transaction waits for a connection where nobody said otherwise.
 POOL_WAIT_SECONDS = 10.0
 STATEMENT_TIMEOUT_SECONDS = 30.0
+# The server ends a statement at its own limit; past this one nobody is there any more to end it.
+COMMAND_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
 LIMITS = {
     "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
     "lock_timeout": "10000",
@@ -255,7 +257,7 @@ async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, *
         timeout=POOL_WAIT_SECONDS,
         # A statement is prepared once in the life of its connection.
         max_cached_statement_lifetime=0,
-        **connect,
+        **{"command_timeout": COMMAND_TIMEOUT_SECONDS, **connect},
     )
     await pool
     return pool

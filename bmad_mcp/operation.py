@@ -30,6 +30,9 @@ Scope = Literal["read", "write", "admin"]
 TOOLSETS: tuple[Toolset, ...] = ("core", "planning", "quality", "memory", "analytics")
 
 RETRIES = 5
+OUTCOME_UNKNOWN = (
+    "The connection to the database was lost and the outcome is not known. Read the state, then call again."
+)
 IDEMPOTENCY_FIELD = "idempotency_key"
 
 
@@ -182,17 +185,19 @@ async def _perform(
                 call.db.vault.forget_freshness()
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
         except TimeoutError as error:
+            if _is_unknown(operation, call):
+                raise Unavailable(OUTCOME_UNKNOWN) from error
             raise Overloaded(
-                "The server is busy: no connection to the database was free. Nothing was written; call again."
+                "The server is busy: no connection to the database was free, or the database did not answer in time."
+                " Nothing was written; call again."
             ) from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-            # Once COMMIT is on its way, whether a write was kept is not known here; before it, nothing was.
-            unknown = operation.scope != "read" and call is not None and call.db.committing
+            unknown = _is_unknown(operation, call)
             is_mended = await workspace.mend()
             if not unknown and is_mended and attempt < RETRIES:
                 continue
             raise Unavailable(
-                "The connection to the database was lost and the outcome is not known. Read the state, then call again."
+                OUTCOME_UNKNOWN
                 if unknown
                 else "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
             ) from error
@@ -206,6 +211,11 @@ def _aged(result: BaseModel, call: Call) -> BaseModel:
     if call.age is not None and isinstance(result, Aged):
         result.as_of, result.lag_seconds = call.age.as_of, round(call.age.lag_seconds, 1)
     return result
+
+
+def _is_unknown(operation: Operation, call: Call | None) -> bool:
+    # Once COMMIT is on its way, whether a write was kept is not known here; before it, nothing was.
+    return operation.scope != "read" and call is not None and call.db.committing
 
 
 def _translate(error: Exception, operation: Operation) -> BmadError:

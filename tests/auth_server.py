@@ -164,7 +164,8 @@ def result_of(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     text = answer.text
     if answer.headers["content-type"].startswith("text/event-stream"):
-        text = next(line for line in text.splitlines() if line.startswith("data: {"))[6:]
+        # Not splitlines: an event's line ends at no other character that Python takes for a line's end.
+        text = next(line for line in text.split("\n") if line.startswith("data: {"))[6:]
     return json.loads(text)["result"]
 
 

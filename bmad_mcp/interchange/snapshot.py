@@ -97,6 +97,8 @@ WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped AN
   AND a.atttypid <> 'tsvector'::regtype AND a.attname <> 'text_mark'
 ORDER BY a.attnum
 """
+# A whole table may take longer than any call.
+LONGEST_SECONDS = 3600.0
 BEGIN = "SELECT set_config('app.project', $1, true), set_config('statement_timeout', '0', true)"
 
 
@@ -124,8 +126,8 @@ class Snapshot:
 
     async def batches(self, sql: str, size: int = ROWS_AT_ONCE) -> AsyncIterator[list[Any]]:
         """The rows of a statement, so many at a time; the server keeps the rest."""
-        cursor = await self.connection.cursor(sql)
-        while rows := await cursor.fetch(size):
+        cursor = await self.connection.cursor(sql, timeout=LONGEST_SECONDS)
+        while rows := await cursor.fetch(size, timeout=LONGEST_SECONDS):
             yield rows
 
     async def rows(self, sql: str, size: int = ROWS_AT_ONCE) -> AsyncIterator[Any]:
@@ -149,7 +151,13 @@ class Snapshot:
         """Write the rows as CSV, every value quoted and NULL an empty cell without quotes; how many there were."""
         with await asyncio.to_thread(target.open, "xb") as file:
             tag: str = await self.connection.copy_from_query(
-                sql, output=file, format="csv", header=True, force_quote=True, encoding="utf-8"
+                sql,
+                output=file,
+                format="csv",
+                header=True,
+                force_quote=True,
+                encoding="utf-8",
+                timeout=LONGEST_SECONDS,
             )
         return rows_of(tag)
 
