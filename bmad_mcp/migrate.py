@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -119,9 +120,9 @@ def _bring_up(connection: Connection) -> None:
     connection.execute(text(GRANTS))
 
 
-def _take_down(connection: Connection) -> None:
+def _take_down(revision: str, connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-    command.downgrade(configuration(connection), "base")
+    command.downgrade(configuration(connection), revision)
 
 
 async def _run(url: str, connect_args: dict[str, Any], work: Any) -> None:
@@ -149,6 +150,6 @@ def upgrade(url: str = "postgresql://", **connect_args: Any) -> None:
         time.sleep(LOCK_PAUSE_SECONDS)
 
 
-def downgrade(url: str = "postgresql://", **connect_args: Any) -> None:
-    """Remove everything of ours from the schema; blocking."""
-    asyncio.run(_run(url, connect_args, _take_down))
+def downgrade(url: str = "postgresql://", revision: str = "base", **connect_args: Any) -> None:
+    """Take the schema back to a revision; blocking. The base has nothing of ours."""
+    asyncio.run(_run(url, connect_args, partial(_take_down, revision)))

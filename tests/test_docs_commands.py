@@ -87,7 +87,8 @@ def home(tmp_path_factory) -> Path:
 
 def words_of(line: str, home: Path) -> list[str]:
     """The arguments after the program's name, with the paths of a reader's machine put in."""
-    words = shlex.split(line.replace("~/", f"{home}/").replace("PATH", f"{home}/code/shop"))
+    command, _, _ = line.partition(" > ")
+    words = shlex.split(command.replace("~/", f"{home}/").replace("PATH", f"{home}/code/shop"))
     return words[next(at for at, word in enumerate(words) if word.endswith("bmad-mcp")) + 1 :]
 
 

@@ -34,7 +34,7 @@ SERVER = "SELECT current_setting('server_version'), current_setting('server_vers
 ROLE = """
 SELECT current_user AS name, rolsuper OR rolbypassrls AS is_unbound,
        (SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
-          AND relname ~ '^(bmad|mcp)_' AND relname !~ '^(bmad_alembic_version$|mcp_pgqueuer)'
+          AND relname ~ '^(bmad|mcp)_' AND relname !~ '^(bmad_alembic_version$|mcp_pgqueuer|mcp_rate_buckets$)'
           AND NOT (relrowsecurity AND relforcerowsecurity)) AS open_tables
 FROM pg_roles WHERE rolname = current_user
 """

@@ -13,7 +13,7 @@ BY = "project_id"
 # Looked up by its key before the project is known, and referred to by every other table: a copy on every node.
 REFERENCE = ("bmad_projects",)
 # Rows of no project, with numbers from sequences: they stay on the coordinator.
-LOCAL = r"^(bmad_alembic_version$|mcp_pgqueuer)"
+LOCAL = r"^(bmad_alembic_version$|mcp_pgqueuer|mcp_rate_buckets$)"
 
 TABLES = """
 SELECT c.relname AS name, c.relkind = 'p' AS is_partitioned, c.relname ~ $1 AS is_local,

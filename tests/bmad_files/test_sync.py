@@ -2,16 +2,13 @@
 
 import asyncio
 import subprocess
-from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from bmad_installs import add_v4_docs, add_v6_docs
 from stored_rows import fetch, story
 from test_export import BUILDING, STORY_22, STORY_23, TRACKER, bytes_of, finish, move, section
 
 from bmad_mcp.bmad_files.importing import import_folder
-from bmad_mcp.bmad_files.sync.folder_sync import FolderSync
 from bmad_mcp.bmad_files.sync.reconciling import reconcile
 
 
@@ -28,24 +25,6 @@ def folder(tmp_path):
 @pytest.fixture
 def v6_folder(tmp_path):
     return add_v6_docs(tmp_path / "shop6")
-
-
-@pytest.fixture
-def synced(database):
-    """Runs a sync while a block runs; gives what it told."""
-
-    @asynccontextmanager
-    async def run(workspace, folder):
-        told: list[str] = []
-        sync = FolderSync(workspace, folder, lambda: asyncpg.connect(**database.app), told.append)
-        task = asyncio.create_task(sync.run())
-        try:
-            yield told
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    return run
 
 
 async def until(what, seconds=10.0):

@@ -12,7 +12,7 @@ import pytest
 from bmad_installs import add_v4_docs, write
 from stored_rows import dump, fetch, story
 from test_export import STORY_22, STORY_23, bytes_of, move, section
-from test_sync import edit, git, status_of, synced, until
+from test_sync import edit, git, status_of, until
 
 from bmad_mcp.bmad_files.git_state import GitState, git_state, switched_in_place
 from bmad_mcp.bmad_files.importing import import_folder
@@ -64,7 +64,7 @@ async def rows_of(opened):
 
 
 async def test_a_folder_that_is_deleted_and_comes_back_is_synced_again(
-    workspace, opened, folder, tmp_path, run, caplog
+    workspace, opened, folder, tmp_path, run, caplog, synced
 ):
     async with synced(workspace, folder) as told:
         await begun(told)
@@ -83,7 +83,7 @@ async def test_a_folder_that_is_deleted_and_comes_back_is_synced_again(
         await comes_in(opened, "2.3", "in_progress")
 
 
-async def test_a_folder_below_that_is_replaced_at_once_is_still_watched(workspace, opened, folder, tmp_path):
+async def test_a_folder_below_that_is_replaced_at_once_is_still_watched(workspace, opened, folder, tmp_path, synced):
     shutil.copytree(folder / "docs", tmp_path / "copy")
     async with synced(workspace, folder) as told:
         await begun(told)
@@ -96,7 +96,9 @@ async def test_a_folder_below_that_is_replaced_at_once_is_still_watched(workspac
 
 
 @pytest.mark.parametrize("how", ["renamed", "deleted"])
-async def test_another_folder_in_the_place_of_the_root_is_still_watched(workspace, opened, folder, tmp_path, how):
+async def test_another_folder_in_the_place_of_the_root_is_still_watched(
+    workspace, opened, folder, tmp_path, how, synced
+):
     shutil.copytree(folder, tmp_path / "copy")
     async with synced(workspace, folder) as told:
         await begun(told)
@@ -112,7 +114,7 @@ async def test_another_folder_in_the_place_of_the_root_is_still_watched(workspac
 
 
 async def test_an_empty_folder_in_the_place_of_the_project_takes_nothing_from_the_database(
-    workspace, opened, folder, tmp_path
+    workspace, opened, folder, tmp_path, synced
 ):
     async with synced(workspace, folder) as told:
         await begun(told)
@@ -130,7 +132,7 @@ async def test_an_empty_folder_in_the_place_of_the_project_takes_nothing_from_th
         await comes_in(opened, "2.3", "in_progress")
 
 
-async def test_a_folder_that_appears_later_is_watched(workspace, opened, tmp_path):
+async def test_a_folder_that_appears_later_is_watched(workspace, opened, tmp_path, synced):
     folder = tmp_path / "empty"
     folder.mkdir()
     async with synced(workspace, folder):
@@ -145,7 +147,9 @@ async def test_a_folder_that_appears_later_is_watched(workspace, opened, tmp_pat
         await comes_in(opened, "2.3", "in_progress")
 
 
-async def test_a_story_whose_file_is_deleted_stays_and_its_file_does_not_come_back(workspace, opened, folder, run):
+async def test_a_story_whose_file_is_deleted_stays_and_its_file_does_not_come_back(
+    workspace, opened, folder, run, synced
+):
     async with synced(workspace, folder) as told:
         await begun(told)
         (folder / STORY_23).unlink()
@@ -156,7 +160,7 @@ async def test_a_story_whose_file_is_deleted_stays_and_its_file_does_not_come_ba
         assert await status_of(opened, "2.3") == "in_progress"
 
 
-async def test_three_hundred_files_that_change_at_once_are_all_taken_in(workspace, opened, tmp_path, run):
+async def test_three_hundred_files_that_change_at_once_are_all_taken_in(workspace, opened, tmp_path, run, synced):
     folder = tmp_path / "many"
     paths = [f"docs/stories/1.{number}.thing-{number}.md" for number in range(1, 301)]
     for number, path in enumerate(paths, start=1):
@@ -184,7 +188,7 @@ async def test_three_hundred_files_that_change_at_once_are_all_taken_in(workspac
     assert not list(folder.rglob(".bmad-mcp-*"))
 
 
-async def test_a_pipe_in_the_folder_does_not_hold_the_server_up(workspace, opened, folder):
+async def test_a_pipe_in_the_folder_does_not_hold_the_server_up(workspace, opened, folder, synced):
     async with synced(workspace, folder) as told:
         await begun(told)
         os.mkfifo(folder / "docs/stories/9.9.pipe.md")
@@ -219,7 +223,7 @@ def test_links_out_of_the_folder_are_not_watched(tmp_path):
 
 
 async def test_a_folder_that_cannot_be_watched_is_looked_at_instead_and_that_is_told_once(
-    workspace, opened, folder, monkeypatch, caplog
+    workspace, opened, folder, monkeypatch, caplog, synced
 ):
     def full(*_, **__):
         raise OSError(28, "OS file watch limit reached.")
@@ -234,7 +238,9 @@ async def test_a_folder_that_cannot_be_watched_is_looked_at_instead_and_that_is_
     assert caplog.text.count("cannot be watched (") == 1
 
 
-async def test_a_file_that_cannot_be_written_is_told_once_and_written_when_it_can(workspace, opened, folder, run):
+async def test_a_file_that_cannot_be_written_is_told_once_and_written_when_it_can(
+    workspace, opened, folder, run, synced
+):
     async with synced(workspace, folder) as told:
         await begun(told)
         (folder / STORY_23).chmod(0o444)
@@ -278,7 +284,7 @@ async def test_an_edit_while_a_round_runs_is_neither_lost_nor_written_over(opene
         assert word in held
 
 
-async def test_both_sides_at_once_come_together_and_then_nothing_moves(workspace, opened, folder, run):
+async def test_both_sides_at_once_come_together_and_then_nothing_moves(workspace, opened, folder, run, synced):
     async with synced(workspace, folder) as told:
         await begun(told)
         for status, word in (("in_progress", "one"), ("review", "two"), ("in_progress", "three"), ("review", "four")):
@@ -304,7 +310,7 @@ async def test_both_sides_at_once_come_together_and_then_nothing_moves(workspace
 # ── the database and the sync itself ──
 
 
-async def test_a_sync_whose_connections_are_cut_comes_back_by_itself(workspace, opened, folder, run, database):
+async def test_a_sync_whose_connections_are_cut_comes_back_by_itself(workspace, opened, folder, run, database, synced):
     async with synced(workspace, folder) as told:
         await begun(told)
         admin = await asyncpg.connect(**database.admin)
@@ -326,7 +332,7 @@ async def test_a_sync_whose_connections_are_cut_comes_back_by_itself(workspace, 
         await until(lambda: "Ready for Review" in (folder / STORY_23).read_text(), SECONDS)
 
 
-async def test_a_sync_asks_for_the_database_to_be_mended(workspace, folder, monkeypatch):
+async def test_a_sync_asks_for_the_database_to_be_mended(workspace, folder, monkeypatch, synced):
     asked = []
 
     class Broken:
@@ -341,7 +347,7 @@ async def test_a_sync_asks_for_the_database_to_be_mended(workspace, folder, monk
         await until(lambda: len(asked) > 1, SECONDS)
 
 
-async def test_a_fault_in_one_round_does_not_end_the_sync(workspace, opened, folder, monkeypatch, caplog):
+async def test_a_fault_in_one_round_does_not_end_the_sync(workspace, opened, folder, monkeypatch, caplog, synced):
     real, calls = folder_sync.reconcile, []
 
     async def faulty(*arguments):
@@ -361,7 +367,7 @@ async def test_a_fault_in_one_round_does_not_end_the_sync(workspace, opened, fol
 
 
 async def test_a_sync_that_is_ended_in_the_middle_of_a_round_ends_at_once_and_frees_its_lock(
-    workspace, opened, folder, run, monkeypatch
+    workspace, opened, folder, run, monkeypatch, synced
 ):
     entered, real = asyncio.Event(), folder_sync.reconcile
 
@@ -382,7 +388,7 @@ async def test_a_sync_that_is_ended_in_the_middle_of_a_round_ends_at_once_and_fr
 
 
 async def test_of_two_syncs_the_second_takes_over_and_what_was_changed_meanwhile_is_not_lost(
-    workspace, opened, folder, run
+    workspace, opened, folder, run, synced
 ):
     async with synced(workspace, folder) as second_told:
         async with synced(workspace, folder) as first_told:
@@ -442,7 +448,7 @@ def test_what_git_is_in_the_middle_of_is_seen_in_a_worktree_too(tmp_path, name, 
         assert git_state(below) == GitState("trunk" if place == main else "side", why)
 
 
-async def test_a_merge_is_waited_for_and_then_taken_in(workspace, opened, folder, run):
+async def test_a_merge_is_waited_for_and_then_taken_in(workspace, opened, folder, run, synced):
     git(folder, "init", "-b", "main")
     git(folder, "add", ".")
     git(folder, "commit", "-m", "first")

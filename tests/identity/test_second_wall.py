@@ -35,6 +35,7 @@ ARGUMENTS = {
     "days": 30,
     "limit": 50,
     "focus": "canary",
+    "skill": "dev",
 }
 KINDS = ("agent", "story", "epic", "task", "workflow", "template", "checklist")
 PROMPT_ARGUMENTS = {"handoff": {"to": "qa", "task": "T-1"}, "retrospective": {"epic": "1"}}

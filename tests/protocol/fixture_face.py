@@ -138,6 +138,8 @@ PROMPTS = {
 class FixtureFace:
     """Stands where McpFace stands in the application."""
 
+    feed = None
+
     def __init__(self) -> None:
         self.server: Server[Any] = Server(
             "bmad-mcp-fixtures",

@@ -22,7 +22,7 @@ HOT = {
     "claim": (queries.CLAIM, ("dev", 900, "task_claim", *CALL)),
     "claim one": (queries.CLAIM_ONE, (7, "dev", 900, "task_start", "local", "in_progress", "call", -1)),
     "heartbeat": (queries.HEARTBEAT, (7, 1)),
-    "complete": (queries.COMPLETE, (7, 1, "", None, *CALL)),
+    "complete": (queries.COMPLETE, (7, 1, "", None, *CALL, "")),
     "state": (queries.STATE_LOCKED, (7,)),
     "update": (queries.UPDATE, (7, "blocked", None, None, None, None, None)),
     "list": (queries.LIST + PAGE, ()),
