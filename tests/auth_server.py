@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -181,6 +181,7 @@ async def guarded_server(
     names: Names | None = None,
     client_id: str | None = None,
     changes: AccessChanges | None = None,
+    open_listener: Callable[[], Awaitable[asyncpg.Connection]] | None = None,
     **more: Any,
 ):
     """An application with authentication by static tokens and, with an issuer, by its JWTs."""
@@ -198,7 +199,7 @@ async def guarded_server(
             lambda ctx: caller_of(ctx.request),
             toolsets=toolsets,
             read_only=read_only,
-            feed=ChangeFeed(lambda: workspace.open_listener()),
+            feed=ChangeFeed(open_listener or workspace.open_listener),
         )
         page = FirstPage(workspace, "x", address, StdioCommand("/opt/bin/bmad-mcp", ("serve",)))
         verifier = AnyOf(StaticTokens(workspace, clock, changes), provider) if is_authenticated else None

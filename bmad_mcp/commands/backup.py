@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
-from bmad_mcp.app import Database
+from bmad_mcp.database import Database
 from bmad_mcp.db import uuid7
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE, DATABASE, OWNER_ROLE, Endpoints

@@ -10,12 +10,12 @@ from typing import Any
 
 import asyncpg
 
-from bmad_mcp.app import Connections, Database
 from bmad_mcp.commands.finding import Finding, Level
 from bmad_mcp.commands.job_checks import check_jobs
 from bmad_mcp.commands.key_checks import check_keys
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.commands.replica_checks import check_replica
+from bmad_mcp.database import Connections, Database
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home
 from bmad_mcp.embedded.file_lock import alone

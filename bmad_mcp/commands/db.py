@@ -13,11 +13,11 @@ import click
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from bmad_mcp.app import Connections, Database, upgrade
 from bmad_mcp.commands.app_role import ensure_app_role
 from bmad_mcp.commands.backup import restore_backup, write_backup
 from bmad_mcp.commands.citus import read_schema, statements
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.database import Connections, Database, upgrade
 from bmad_mcp.db import THROUGH_POOLER
 from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from bmad_mcp.app import Database, memory_embedder, memory_services
+from bmad_mcp.app import memory_embedder, memory_services
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import memory_project, tell
@@ -20,6 +20,7 @@ from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.running_jobs import job_context
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.database import Database
 from bmad_mcp.errors import NotFound
 from bmad_mcp.interchange.target import file_target
 from bmad_mcp.jobs.archive import contents, pages, remove

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import asyncpg
 import click
 
-from bmad_mcp.app import Database
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import tell
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.database import Database
 from bmad_mcp.db import project_transaction
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.vaults import Vaults

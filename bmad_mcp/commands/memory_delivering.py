@@ -7,12 +7,13 @@ from importlib import import_module
 import click
 
 from bmad_mcp.activity.record import record
-from bmad_mcp.app import Database, memory_services
+from bmad_mcp.app import memory_services
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import confirm, memory_project, tell
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
+from bmad_mcp.database import Database
 from bmad_mcp.memory import keeping_queries, service_queries
 from bmad_mcp.memory.forget_plan import memories
 from bmad_mcp.memory.keeping import call_on

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from bmad_mcp.app import Database
 from bmad_mcp.commands.finding import Finding
+from bmad_mcp.database import Database
 from bmad_mcp.identity.verifying import NOWHERE
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from bmad_mcp.app import Database, ProjectWorkspace, upgrade
+from bmad_mcp.app import ProjectWorkspace
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.beside import beside
+from bmad_mcp.database import Database, upgrade
 from bmad_mcp.db import DATABASE_FAILURES, open_pool
 from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import BmadError

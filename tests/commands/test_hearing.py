@@ -35,7 +35,9 @@ async def hearing_server(settings):
         await workspace.project()
         async with (
             hearing_of_access(workspace, changes),
-            guarded_server(workspace, clock=lambda: 0.0, changes=changes) as guarded,
+            guarded_server(
+                workspace, clock=lambda: 0.0, changes=changes, open_listener=workspace.database.open_listener
+            ) as guarded,
         ):
             await told_again(changes, 0)
             yield guarded, changes

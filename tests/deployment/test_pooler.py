@@ -13,9 +13,9 @@ from processes import Refused, assistant, fresh_key
 from server.rest.example_calls import answers_of
 
 from bmad_mcp import sample
-from bmad_mcp.app import Database, through_pooler
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.commands.app_role import ensure_app_role
+from bmad_mcp.database import Database, through_pooler
 from bmad_mcp.db import LIMITS, open_pool, project_transaction
 from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.projects.open import open_project

@@ -17,10 +17,11 @@ from deployment.pgbouncer import needs_pgbouncer, pooler
 from own_postgresql import OwnPostgresql, own_home
 from processes import assistant, fresh_key
 
-from bmad_mcp.app import Database, open_workspace
+from bmad_mcp.app import open_workspace
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME, CATALOG
 from bmad_mcp.commands.replica_checks import check_replica
+from bmad_mcp.database import Database
 from bmad_mcp.operation import Operation, perform
 from bmad_mcp.settings import Settings
 from bmad_mcp.shapes import Aged

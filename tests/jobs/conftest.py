@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from harness import TestDatabase, new_project, scratch
 
-from bmad_mcp.app import upgrade
 from bmad_mcp.call import OpenProject
+from bmad_mcp.database import upgrade
 from bmad_mcp.db import open_pool
 from bmad_mcp.jobs.job import Job, JobContext
 from bmad_mcp.jobs.known import BY_NAME

@@ -1,7 +1,7 @@
 """Names of statements: those of their constants, and a bounded number of them."""
 
 from bmad_mcp.activity import queries
-from bmad_mcp.app import APP_ROLE
+from bmad_mcp.database import APP_ROLE
 from bmad_mcp.tasks import queries as tasks
 from bmad_mcp.telemetry import statement_names
 from bmad_mcp.telemetry.statement_names import OTHER, name_of
