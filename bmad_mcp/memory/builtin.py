@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -75,7 +74,7 @@ class BuiltinMemory:
         if self._db.vault is not None:
             asked = await as_asked(self._db, self._db.vault, question.text)
             rows = await self._look(queries.RECALL_MARKED, question, asked)
-            return await self._readable(_ranked([asked.plain(row) for row in rows], question, ()))
+            return _ranked(await self._readable(rows, asked), question, ())
         asked = Asked(question.text, identifiers_of(question.text))
         close = await close_to(self._db, self._embedder, question)
         rows = await self._look(queries.RECALL, question, asked, close=close)
@@ -84,8 +83,12 @@ class BuiltinMemory:
             rows = await self._look(queries.RECALL, question, asked, meant, close)
         return _ranked(rows, question, meant)
 
-    async def _readable(self, found: Sequence[Remembered]) -> list[Remembered]:
-        return [replace(one, text=await self._db.reveal(columns.MEMORY, one.ref, one.text)) for one in found]
+    async def _readable(self, rows: Sequence[Any], asked: Asked) -> list[dict[str, Any]]:
+        """Rows of an encrypted project with their texts, and words instead of marks."""
+        return [
+            {**asked.plain(row), "text": await self._db.reveal(columns.MEMORY, str(row["id"]), row["text"])}
+            for row in rows
+        ]
 
     async def _look(
         self, statement: str, question: Question, asked: Asked, more: Sequence[str] = (), close: Close = NONE_CLOSE
@@ -131,9 +134,9 @@ class BuiltinMemory:
         rows = await self._db.fetch(queries.RELATED, source, limit, close.ids, close.closeness)
         if self._db.vault is not None:
             asked = await as_asked(self._db, self._db.vault, await self._db.reveal(columns.MEMORY, str(source), text))
-            rows = [asked.plain(row) for row in rows]
+            rows = await self._readable(rows, asked)
         nudged = [(float(row["score"]) * _nudge(row), row) for row in rows]
-        return await self._readable([_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)])
+        return [_remembered(row, score, _why_related(row)) for score, row in _best(nudged, limit)]
 
     async def forget(self, refs: Sequence[str]) -> int:
         """Delete these memories; how many there were."""
@@ -170,11 +173,16 @@ def _ranked(rows: Sequence[Any], question: Question, meant: Sequence[str]) -> li
 
 
 def _best(scored: list[tuple[float, Any]], limit: int, agent: str | None = None) -> list[tuple[float, Any]]:
+    """The best of these, each text once: the others are told by how often it was stored."""
+
     def order(pair: tuple[float, Any]) -> tuple[float, bool, float, str]:
         score, row = pair
         return score, agent is not None and row["agent"] == agent, -row["days"], str(row["id"])
 
-    return sorted(scored, key=order, reverse=True)[:limit]
+    best: dict[int, tuple[float, Any]] = {}
+    for pair in sorted(scored, key=order, reverse=True):
+        best.setdefault(pair[1]["same"], pair)
+    return list(best.values())[:limit]
 
 
 def _nudge(row: Any) -> float:
@@ -204,7 +212,10 @@ def _remembered(row: Any, score: float, why: str) -> Remembered:
 def _shared(row: Any, meant: Sequence[str] = ()) -> list[str]:
     words = [word for word in row["words"] if word not in row["names"] and any(map(str.isalpha, word))]
     named = [f"names {', '.join(row['names'])}"] if row["names"] else []
-    plain, guessed = ([word for word in words if (word in meant) is is_meant] for is_meant in (False, True))
+    plain, guessed = (
+        list(dict.fromkeys(spelling.as_written(word, row["text"]) for word in words if (word in meant) is is_meant))
+        for is_meant in (False, True)
+    )
     return [
         *named,
         *([f"words {', '.join(plain)}"] if plain else []),

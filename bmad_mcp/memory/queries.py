@@ -128,7 +128,7 @@ by_meaning AS (
 FUSED = f"sum(r.weight * r.strength / ({K} + r.place)) * ({K} + 1)"
 SHOWN = """m.id, m.text, m.category, date_trunc('second', m.created_at) AS created_at, m.confidence, m.agent,
     m.author_kind, extract(epoch FROM now() - m.created_at)::float8 / 86400 AS days,
-    coalesce(evidence.times - 1, 0) AS confirmed,
+    coalesce(evidence.times - 1, 0) AS confirmed, hashtextextended(coalesce(m.text_mark, m.text), 0) AS same,
     ARRAY(SELECT u.lexeme FROM unnest(m.search) u WHERE u.lexeme = ANY(asked.words)
           ORDER BY u.positions[1] LIMIT 6) AS words,
     ARRAY(SELECT unnest(m.identifiers) INTERSECT SELECT unnest(asked.names) ORDER BY 1 LIMIT 6) AS names"""

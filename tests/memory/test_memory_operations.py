@@ -166,7 +166,7 @@ async def test_related_memories_share_names_words_or_category(run):
     assert [item.text for item in found.items] == [
         "Rolled T-7 back once", "Session keys were integers before", "Zebras",
     ]  # fmt: skip
-    assert [item.why for item in found.items] == ["names t-7", "words session, key", "same category"]
+    assert [item.why for item in found.items] == ["names t-7", "words session, keys", "same category"]
     assert len((await run("memory_related", memory=source.id, limit=1)).items) == 1
 
 

@@ -68,14 +68,14 @@ async def keep(do, *texts, **more):
 async def test_a_question_in_other_words_finds_what_it_means(do, run, project, embedder):
     await keep(do, CLOUD, *OTHERS)
     # Not embedded yet, it is found by its words as before.
-    assert (await do("memory_search", query="hosting")).items[0].why == "words host"
+    assert (await do("memory_search", query="hosting")).items[0].why == "words hosting"
     assert (await do("memory_search", query=ASKED)).items[0].why == "latest"
     assert await embed_missing(project.opened, embedder) == 6
     first = (await do("memory_search", query=ASKED)).items[0]
     assert (first.text, first.why) == (CLOUD, "close in meaning")
     assert first.score > 0.5
     both = (await do("memory_context", focus="cost of hosting")).items[0]
-    assert (both.text, both.why) == (CLOUD, "words host; close in meaning")
+    assert (both.text, both.why) == (CLOUD, "words hosting; close in meaning")
     # The same database in a process without the extra.
     assert {item.why for item in (await run("memory_search", query=ASKED)).items} == {"latest"}
 
@@ -116,7 +116,7 @@ async def test_related_memories_are_found_by_meaning(do, project, embedder):
     source, *_ = await keep(do, "Expenses of the servers grow each month.", CLOUD, *OTHERS, category="AGENT_CONTEXT")
     await embed_missing(project.opened, embedder)
     found = {item.text: item.why for item in (await do("memory_related", memory=source)).items}
-    assert found[CLOUD] == "words month; close in meaning; same category"
+    assert found[CLOUD] == "words monthly; close in meaning; same category"
     assert found[OTHERS[0]] == "same category"
     assert "Expenses of the servers grow each month." not in found
 
@@ -204,7 +204,7 @@ async def test_a_broken_model_leaves_the_search_as_it_is_without(do, project, tm
     assert (await do("memory_search", on=on, query="hosting")).items[0].text == CLOUD
     with pytest.raises(Unavailable, match="BMAD_MEMORY_VECTORS=off"):
         await broken.model()
-    assert (await do("memory_search", on=on, query="hosting")).items[0].why == "words host"
+    assert (await do("memory_search", on=on, query="hosting")).items[0].why == "words hosting"
     async with asyncio.timeout(10):
         while "without vectors" not in caplog.text:
             await asyncio.sleep(0.01)
