@@ -38,14 +38,22 @@ LIMITS = {
 DATABASE_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
+class _Last:
+    """The newest id of this process."""
+
+    value = 0
+
+
 def uuid7() -> UUID:
-    """A time-ordered UUID (RFC 9562, version 7): new rows land at the end of each index."""
+    """A time-ordered UUID (RFC 9562, version 7): new rows land at the end of each index, in the order they were made."""
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
     value = (milliseconds & ((1 << 48) - 1)) << 80
     value |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64
     value |= 0b10 << 62 | (random & ((1 << 62) - 1))
-    return UUID(int=value)
+    # Two of one millisecond keep their order, also while the clock stands still or goes back.
+    _Last.value = max(value, _Last.value + 1)
+    return UUID(int=_Last.value)
 
 
 class PooledConnection(ObservedConnection):
@@ -254,10 +262,9 @@ async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, *
         connection_class=kind,
         record_class=asyncpg.Record,
         server_settings=settings,
-        timeout=POOL_WAIT_SECONDS,
         # A statement is prepared once in the life of its connection.
         max_cached_statement_lifetime=0,
-        **{"command_timeout": COMMAND_TIMEOUT_SECONDS, **connect},
+        **{"timeout": POOL_WAIT_SECONDS, "command_timeout": COMMAND_TIMEOUT_SECONDS, **connect},
     )
     await pool
     return pool

@@ -199,7 +199,7 @@ async def guarded_server(
             lambda ctx: caller_of(ctx.request),
             toolsets=toolsets,
             read_only=read_only,
-            feed=ChangeFeed(open_listener or workspace.open_listener),
+            feed=ChangeFeed(open_listener or (lambda: workspace.open_listener())),
         )
         page = FirstPage(workspace, "x", address, StdioCommand("/opt/bin/bmad-mcp", ("serve",)))
         verifier = AnyOf(StaticTokens(workspace, clock, changes), provider) if is_authenticated else None

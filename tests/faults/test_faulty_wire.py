@@ -19,6 +19,7 @@ from bmad_mcp.shapes import Out
 pytestmark = pytest.mark.skipif(bool(EXTERNAL), reason="the wire leads to the embedded PostgreSQL")
 COMMAND_SECONDS = 1.0
 APPLICATION = "bmad-mcp far away"
+SESSIONS = "SELECT pid, query FROM pg_stat_activity WHERE application_name = $1"
 # What a call may take at most: its statement, the end of its transaction, and a second.
 DEADLINE = 2 * COMMAND_SECONDS + 1
 
@@ -125,10 +126,11 @@ async def test_a_commit_that_nobody_answers_is_told_as_unknown(far, wire):
 
 async def test_frozen_backends_end_the_call_and_are_left_to_themselves(far, pool):
     await run(far, "task_create", title="before")
-    frozen = [
-        row[0] for row in await pool.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = $1", APPLICATION)
-    ]
-    assert frozen
+    # Telling of the change may take a second connection; all of them are frozen.
+    async with asyncio.timeout(20):
+        while not any("pg_notify" in row["query"] for row in await pool.fetch(SESSIONS, APPLICATION)):
+            await asyncio.sleep(0.02)
+    frozen = [row["pid"] for row in await pool.fetch(SESSIONS, APPLICATION)]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     try:

@@ -74,6 +74,10 @@ async def _define(opened: OpenProject, word: str) -> None:
     await transaction.end("COMMIT")
 
 
+# The rest is about the transaction itself, such as its locks.
+READS_ROWS = re.compile(r"\b(FROM|UPDATE|INTO)\b")
+
+
 class Stripped(db.Transaction):
     """A transaction whose statements lack the first wall; keeps which had one, and which asked for nobody's rows."""
 
@@ -82,6 +86,8 @@ class Stripped(db.Transaction):
 
     @classmethod
     def of(cls, sql: str) -> str:
+        if not READS_ROWS.search(sql):
+            return sql
         stripped, count = FIRST_WALL.subn("true", sql)
         (cls.changed if count else cls.unchanged).add(sql)
         assert "bmad_project()" not in stripped, f"the wall has a form that this test does not know: {stripped}"
@@ -197,7 +203,8 @@ async def test_without_the_second_wall_the_same_statements_would_show_them(two, 
         leaked = {name for name, answer in (await seen(TestWorkspace(opened), memory)).items() if "kraken" in answer}
     finally:
         await bypassing.close()
-    lists = {name for name in with_first if name.endswith("_list")}
+    # The list of skills tells names and digests, and none of the words that were written.
+    lists = {name for name in with_first if name.endswith("_list")} - {"skill_list"}
     assert lists <= leaked, lists - leaked
     assert {"bmad://project/board", "bmad://stories", "bmad://activity"} <= leaked, leaked
 

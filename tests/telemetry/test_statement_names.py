@@ -13,7 +13,7 @@ def constants(module):
 
 def test_a_statement_is_named_by_the_constant_that_holds_it():
     assert name_of(queries.LIST) == "activity.queries.LIST"
-    assert name_of(APP_ROLE) == "app.APP_ROLE"
+    assert name_of(APP_ROLE) == "database.APP_ROLE"
     for name, value in constants(tasks).items():
         if value.lstrip().startswith(("WITH", "SELECT", "INSERT", "UPDATE", "DELETE")) and not name.startswith("_"):
             assert name_of(value).startswith("tasks.queries."), name
