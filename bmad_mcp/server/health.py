@@ -30,10 +30,12 @@ class Readiness:
             return ["The server is shutting down."]
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._ask())
+        # The one that is waited for, even if somebody else begins the next before this goes on.
+        probe = self._probe
         # A frozen database also delays the cancelling of a query, so the probe is left to itself.
-        done, _ = await asyncio.wait({self._probe}, timeout=PING_SECONDS)
+        done, _ = await asyncio.wait({probe}, timeout=PING_SECONDS)
         if done:
-            return self._probe.result()
+            return ["The server is shutting down."] if probe.cancelled() else probe.result()
         return [f"The database has not answered within {PING_SECONDS} s. It may be starting, or have too much to do."]
 
     async def _ask(self) -> list[str]:

@@ -78,8 +78,12 @@ def status(child: WireChild, key: str = "2.3") -> str | None:
 
 
 def move(child: WireChild, to: str, key: str = "2.3") -> None:
-    result = child.call("story_update", story=key, expected_version=story(child, key)["version"], status=to)
-    assert not result.get("isError"), result
+    while True:
+        result = child.call("story_update", story=key, expected_version=story(child, key)["version"], status=to)
+        if not result.get("isError"):
+            return
+        # The sync settled the story in between: one reads it again.
+        assert result["_meta"]["bmad/code"] == "version_conflict", result
 
 
 def taken_in(child: WireChild) -> bool:

@@ -49,6 +49,15 @@ async def _cannot() -> bool:
     return False
 
 
+async def test_many_may_ask_again_and_again_at_once(workspace):
+    readiness = Readiness(workspace)
+
+    async def ask() -> list[list[str]]:
+        return [await readiness.reasons() for _ in range(20)]
+
+    assert await asyncio.gather(*(ask() for _ in range(5))) == [[[]] * 20] * 5
+
+
 async def test_a_server_that_ends_is_alive_and_no_longer_ready(workspace):
     readiness = Readiness(workspace)
     async with guarded_server(workspace, is_authenticated=False, readiness=readiness) as served:
