@@ -13,7 +13,7 @@ import anyio
 import asyncpg
 from pydantic_core import from_json, to_json
 
-from bmad_mcp.announcing import TRAIL, AnnouncingPool
+from bmad_mcp.announcing import AnnouncingPool, is_change
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
 from bmad_mcp.telemetry.tracing import current_trace
@@ -153,22 +153,22 @@ class Transaction:
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """All rows."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).fetch(sql, *values)  # type: ignore[no-any-return]
 
     async def fetchrow(self, sql: str, *values: Any) -> Any:
         """The first row, or None."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).fetchrow(sql, *values)
 
     async def fetchval(self, sql: str, *values: Any) -> Any:
         """The first column of the first row, or None."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).fetchval(sql, *values)
 
     async def execute(self, sql: str, *values: Any) -> str:
         """The command tag, such as `UPDATE 1`."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).execute(sql, *values)  # type: ignore[no-any-return]
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
