@@ -99,7 +99,8 @@ WHERE t.project_id = bmad_project() AND t.number = $1
 """
 
 # The best ready tasks of the role, of no role, and those whose holder let the lease pass; the first that nobody
-# else is claiming this very moment is taken. Reading 64 of each keeps the choice right for as many claimers.
+# else is claiming this very moment is taken, and only that one is looked up. Reading 64 of each keeps the choice right
+# for as many claimers.
 CANDIDATE = "t.id, t.priority, t.number FROM bmad_tasks t WHERE t.project_id = bmad_project()"
 # The first claim of a ready story's task starts the story, and with it the epic.
 STARTS_STORY = f"""story AS (
@@ -128,11 +129,13 @@ WITH holder AS MATERIALIZED ({FIND_AGENT}), candidate AS (
     (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.agent IN ({HOLDER}, '')
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
-    SELECT t.id FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND t.id IN (SELECT id FROM candidate) AND EXISTS (SELECT FROM holder)
-      AND (({READY}) OR ({LEFT_BEHIND}))
-    ORDER BY t.priority DESC, t.number
-    LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT free.id FROM (SELECT id FROM candidate ORDER BY priority DESC, number) AS best CROSS JOIN LATERAL (
+        SELECT t.id FROM bmad_tasks t
+        WHERE t.project_id = bmad_project() AND t.id = best.id AND EXISTS (SELECT FROM holder)
+          AND (({READY}) OR ({LEFT_BEHIND}))
+        FOR UPDATE SKIP LOCKED
+    ) AS free
+    LIMIT 1
 ), t AS (
     UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.ACTIVE)}, lease = t.lease + 1, lease_agent = {HOLDER},
         lease_seconds = $2::int,
