@@ -8,6 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
+from bmad_mcp.pool import ReadyPool
+
 logger = logging.getLogger("bmad_mcp.db")
 
 CHANNEL = "bmad_changed"
@@ -78,11 +80,11 @@ class Announcer:
             logger.debug("A change is not told of: %s", error)
 
 
-class AnnouncingPool(asyncpg.Pool):  # type: ignore[misc]
+class AnnouncingPool(ReadyPool):
     """A pool of connections that tells other processes of what was changed on it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(loop=None, max_queries=50_000, max_inactive_connection_lifetime=300.0, **options)
+        super().__init__(loop=None, **options)
         self._announcer = Announcer(self)
 
     def note_change(self, project_id: UUID) -> None:

@@ -191,17 +191,19 @@ class Transaction:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        tag = verb
+        tag, is_kept = verb, False
         with anyio.CancelScope(shield=True):
             try:
                 if not self.alone:
                     self.committing = verb == "COMMIT"
                     tag = await connection.execute(verb)
+                is_kept = tag == "COMMIT" and self.pool.keep(connection)
             except BaseException:
                 connection.terminate()
                 raise
             finally:
-                await self.pool.release(connection)
+                if not is_kept:
+                    await self.pool.release(connection)
         if verb == "COMMIT" and tag != "COMMIT":
             raise Unavailable("The database rolled the change back. Nothing was written; call again.")
         if verb == "COMMIT" and self._changes:
