@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 from bmad_mcp.announcing import AnnouncingPool, is_change
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
+from bmad_mcp.telemetry.events import connection_acquired
 from bmad_mcp.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
@@ -136,9 +137,13 @@ class Transaction:
 
     async def _open(self) -> Any:
         if self._connection is None:
-            # A limit makes a task of the waiting; a connection that is idle is had at once.
-            waiting = {} if self.pool.get_idle_size() else {"timeout": self.wait_seconds}
-            self._connection = await acquired(self.pool.acquire(**waiting))
+            self._connection = self.pool.take()
+            if self._connection is None:
+                # A limit makes a task of the waiting; a connection that is idle is had at once.
+                waiting = {} if self.pool.get_idle_size() else {"timeout": self.wait_seconds}
+                self._connection = await acquired(self.pool.acquire(**waiting))
+            else:
+                connection_acquired(0.0)
             if self.alone:
                 # The statement that goes out next commits itself.
                 self.committing = True
@@ -191,23 +196,31 @@ class Transaction:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        tag = verb
+        # What commits itself has nothing to send, so nothing can come in between.
+        is_kept = self.alone and verb == "COMMIT" and self.pool.keep(connection)
+        if not is_kept:
+            tag = await self._release(connection, verb)
+        if verb == "COMMIT" and tag != "COMMIT":
+            raise Unavailable("The database rolled the change back. Nothing was written; call again.")
+        if verb == "COMMIT" and self._changes:
+            self.pool.note_change(self.project_id)
+
+    async def _release(self, connection: Any, verb: str) -> str:
         tag, is_kept = verb, False
         with anyio.CancelScope(shield=True):
             try:
                 if not self.alone:
                     self.committing = verb == "COMMIT"
                     tag = await connection.execute(verb)
-                is_kept = tag == "COMMIT" and self.pool.keep(connection)
+                    is_kept = tag == "COMMIT" and self.pool.keep(connection)
             except BaseException:
                 connection.terminate()
                 raise
             finally:
                 if not is_kept:
                     await self.pool.release(connection)
-        if verb == "COMMIT" and tag != "COMMIT":
-            raise Unavailable("The database rolled the change back. Nothing was written; call again.")
-        if verb == "COMMIT" and self._changes:
-            self.pool.note_change(self.project_id)
+        return tag
 
     async def abandon(self) -> None:
         """Drop the connection without a word to its end, which may not answer; nothing was written."""

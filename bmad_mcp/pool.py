@@ -31,14 +31,22 @@ class ReadyPool(asyncpg.Pool):  # type: ignore[misc]
         self._turns += 1
         return True
 
+    def take(self) -> Any:
+        """The connection at hand, without a turn of the event loop; None when there is none of use."""
+        connection = self._at_hand
+        if connection is None or time.monotonic() - self._since >= INACTIVE_SECONDS or not _is_ready(connection):
+            return None
+        self._at_hand = None
+        return connection
+
     async def _acquire(self, timeout: float | None) -> Any:
-        connection, self._at_hand = self._at_hand, None
-        if connection is not None:
-            if _is_ready(connection):
-                if time.monotonic() - self._since < INACTIVE_SECONDS:
-                    return connection
-                connection.terminate()
-            await self.release(connection)
+        if (connection := self.take()) is not None:
+            return connection
+        if self._at_hand is not None:
+            # Too old, or ended while it was aside.
+            if _is_ready(self._at_hand):
+                self._at_hand.terminate()
+            await self._put_back()
         self._waiting += 1
         try:
             return await super()._acquire(timeout)
