@@ -100,7 +100,7 @@ WHERE t.project_id = bmad_project() AND t.number = $1
 
 # The best ready tasks of the role, of no role, and those whose holder let the lease pass; the first that nobody
 # else is claiming this very moment is taken, and only that one is looked up. Reading 64 of each keeps the choice right
-# for as many claimers.
+# for as many claimers. An index can look for leases by the time that the statement began, and not by one that goes on.
 CANDIDATE = "t.id, t.priority, t.number FROM bmad_tasks t WHERE t.project_id = bmad_project()"
 # The first claim of a ready story's task starts the story, and with it the epic.
 STARTS_STORY = f"""story AS (
@@ -126,7 +126,7 @@ WITH holder AS MATERIALIZED ({FIND_AGENT}), candidate AS (
     (SELECT {CANDIDATE} AND {READY} AND t.agent = ''
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.agent IN ({HOLDER}, '')
+    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent IN ({HOLDER}, '')
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
     SELECT free.id FROM (SELECT id FROM candidate ORDER BY priority DESC, number) AS best CROSS JOIN LATERAL (
