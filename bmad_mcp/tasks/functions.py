@@ -53,11 +53,12 @@ IF stories > 0 THEN
     INTO story_status, tasks_done, tasks_total;
 END IF;
 """
+# A session that is new would plan each statement anew five times before it keeps a plan: longer than they take.
 COMPLETE = f"""
 CREATE FUNCTION bmad_do_task_complete(integer, integer, text, integer, text, text, text)
 RETURNS TABLE (id uuid, story_id uuid, key text, title text, status text, priority text, agent text, story text,
     held_by text, quality integer, unblocked integer[], story_status text, tasks_done bigint, tasks_total bigint)
-LANGUAGE plpgsql AS $body$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $body$
 #variable_conflict use_column
 DECLARE
     done record;
@@ -81,7 +82,7 @@ CREATE FUNCTION bmad_do_task_update(integer, text, text, text, text, integer, in
 RETURNS TABLE (id uuid, key text, title text, status text, priority text, agent text, version integer, description text,
     lease integer, lease_until timestamptz, held_by text, note text, summary text, quality integer, story text,
     created_at timestamptz, ready boolean, workflow text, depends_on text[], waits_for text[], history jsonb)
-LANGUAGE plpgsql AS $body$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $body$
 #variable_conflict use_column
 DECLARE
     before record;
