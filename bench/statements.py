@@ -17,19 +17,11 @@ RAW, OURS = "raw", "ours"
 class OnConnection:
     """A held connection that sees one project; what else is on the way to a row, it leaves out."""
 
-    def __init__(self, connection: asyncpg.Connection, project: UUID) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self._begin = f"BEGIN; SELECT set_config('app.project', '{project}', true)"
 
     async def one(self, sql: str, *values: Any) -> Any:
         return await self._connection.fetchrow(sql, *values)
-
-    async def several(self, *statements: Any) -> None:
-        await self._connection.execute(self._begin)
-        row = None
-        for statement in statements:
-            row = await self._connection.fetchrow(*statement(row))
-        await self._connection.execute("COMMIT")
 
 
 class AsServer:
@@ -43,13 +35,6 @@ class AsServer:
         row = await transaction.fetchrow(sql, *values)
         await transaction.end("COMMIT")
         return row
-
-    async def several(self, *statements: Any) -> None:
-        transaction = Transaction(self._pool, self._project)
-        row = None
-        for statement in statements:
-            row = await transaction.fetchrow(*statement(row))
-        await transaction.end("COMMIT")
 
 
 class Statements:
@@ -75,10 +60,7 @@ class Statements:
             await self.claim()
         held = self._held.popleft()
         number = int(held["key"].removeprefix("T-"))
-        await self._on.several(
-            lambda _: (queries.COMPLETE, number, held["lease"], "", None, "local", "call"),
-            lambda row: (queries.LOCK_DEPENDENTS, row["id"], row["story_id"]),
-        )
+        await self._on.one(queries.COMPLETE, number, held["lease"], "", None, "local", "call", "")
 
 
 async def measured(endpoints: Endpoints, project: UUID, rounds: int) -> dict[str, Times]:
@@ -87,7 +69,7 @@ async def measured(endpoints: Endpoints, project: UUID, rounds: int) -> dict[str
     raw = await asyncpg.connect(**connect, server_settings={"app.project": str(project)})
     pool = await open_pool(begins_in=project, **connect)
     try:
-        both = {RAW: Statements(OnConnection(raw, project)), OURS: Statements(AsServer(pool, project))}
+        both = {RAW: Statements(OnConnection(raw)), OURS: Statements(AsServer(pool, project))}
         for _ in range(20):
             for one in both.values():
                 await one.create()

@@ -8,18 +8,26 @@ from uuid import UUID
 
 import asyncpg
 
+from bmad_mcp.pool import ReadyPool
+
 logger = logging.getLogger("bmad_mcp.db")
 
 CHANNEL = "bmad_changed"
 # A process tells of a project at most so often; what comes in between is told together.
 INTERVAL_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0
-# The rows that tell what happened. A transaction with such a statement is told of.
-TRAIL = "INSERT INTO bmad_agent_activity"
+# What tells what happened: statements with one of these write the trail, by themselves or by a function of the database.
+# A transaction with such a statement is told of.
+TRAIL = ("INSERT INTO bmad_agent_activity", "FROM bmad_do_")
 # Nothing is lost with a hint, so nobody waits for the disk.
 ANNOUNCE = f"""
 SELECT set_config('synchronous_commit', 'off', true), pg_notify('{CHANNEL}', told::text) FROM unnest($1::uuid[]) AS told
 """
+
+
+def is_change(sql: str) -> bool:
+    """Whether the statement writes the trail."""
+    return TRAIL[0] in sql or TRAIL[1] in sql
 
 
 class Announcer:
@@ -72,11 +80,11 @@ class Announcer:
             logger.debug("A change is not told of: %s", error)
 
 
-class AnnouncingPool(asyncpg.Pool):  # type: ignore[misc]
+class AnnouncingPool(ReadyPool):
     """A pool of connections that tells other processes of what was changed on it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(loop=None, max_queries=50_000, max_inactive_connection_lifetime=300.0, **options)
+        super().__init__(loop=None, **options)
         self._announcer = Announcer(self)
 
     def note_change(self, project_id: UUID) -> None:

@@ -13,9 +13,10 @@ import anyio
 import asyncpg
 from pydantic_core import from_json, to_json
 
-from bmad_mcp.announcing import TRAIL, AnnouncingPool
+from bmad_mcp.announcing import AnnouncingPool, is_change
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.telemetry.connections import ObservedConnection, acquired
+from bmad_mcp.telemetry.events import connection_acquired
 from bmad_mcp.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
@@ -136,9 +137,13 @@ class Transaction:
 
     async def _open(self) -> Any:
         if self._connection is None:
-            # A limit makes a task of the waiting; a connection that is idle is had at once.
-            waiting = {} if self.pool.get_idle_size() else {"timeout": self.wait_seconds}
-            self._connection = await acquired(self.pool.acquire(**waiting))
+            self._connection = self.pool.take()
+            if self._connection is None:
+                # A limit makes a task of the waiting; a connection that is idle is had at once.
+                waiting = {} if self.pool.get_idle_size() else {"timeout": self.wait_seconds}
+                self._connection = await acquired(self.pool.acquire(**waiting))
+            else:
+                connection_acquired(0.0)
             if self.alone:
                 # The statement that goes out next commits itself.
                 self.committing = True
@@ -153,22 +158,22 @@ class Transaction:
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """All rows."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).fetch(sql, *values)  # type: ignore[no-any-return]
 
     async def fetchrow(self, sql: str, *values: Any) -> Any:
         """The first row, or None."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).fetchrow(sql, *values)
 
     async def fetchval(self, sql: str, *values: Any) -> Any:
         """The first column of the first row, or None."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).fetchval(sql, *values)
 
     async def execute(self, sql: str, *values: Any) -> str:
         """The command tag, such as `UPDATE 1`."""
-        self._changes = self._changes or TRAIL in sql
+        self._changes = self._changes or is_change(sql)
         return await (self._connection or await self._open()).execute(sql, *values)  # type: ignore[no-any-return]
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -192,20 +197,30 @@ class Transaction:
         if connection is None:
             return
         tag = verb
+        # What commits itself has nothing to send, so nothing can come in between.
+        is_kept = self.alone and verb == "COMMIT" and self.pool.keep(connection)
+        if not is_kept:
+            tag = await self._release(connection, verb)
+        if verb == "COMMIT" and tag != "COMMIT":
+            raise Unavailable("The database rolled the change back. Nothing was written; call again.")
+        if verb == "COMMIT" and self._changes:
+            self.pool.note_change(self.project_id)
+
+    async def _release(self, connection: Any, verb: str) -> str:
+        tag, is_kept = verb, False
         with anyio.CancelScope(shield=True):
             try:
                 if not self.alone:
                     self.committing = verb == "COMMIT"
                     tag = await connection.execute(verb)
+                    is_kept = tag == "COMMIT" and self.pool.keep(connection)
             except BaseException:
                 connection.terminate()
                 raise
             finally:
-                await self.pool.release(connection)
-        if verb == "COMMIT" and tag != "COMMIT":
-            raise Unavailable("The database rolled the change back. Nothing was written; call again.")
-        if verb == "COMMIT" and self._changes:
-            self.pool.note_change(self.project_id)
+                if not is_kept:
+                    await self.pool.release(connection)
+        return tag
 
     async def abandon(self) -> None:
         """Drop the connection without a word to its end, which may not answer; nothing was written."""

@@ -21,6 +21,8 @@ ONE_ROUND_TRIP = {
     "task_get": {"task": "T-1"},
     "task_claim": {"agent": "dev"},
     "task_heartbeat": {"task": "T-1", "lease": 1},
+    "task_update": {"task": "T-1", "lease": 1, "status": "review"},
+    "task_complete": {"task": "T-1", "lease": 1, "quality": 90},
 }
 
 

@@ -245,7 +245,7 @@ OPERATIONS = (
     Operation(epic_get, "GET /epics/{epic}", toolset="planning", resource="bmad://epics/{epic}"),
     Operation(story_create, "POST /stories"),
     Operation(story_list, "GET /stories", resource="bmad://stories", alone=always),
-    Operation(story_next, "GET /stories/next"),
+    Operation(story_next, "GET /stories/next", alone=always),
     Operation(
         story_get, "GET /stories/{story}", resource="bmad://stories/{story}", markdown=story_markdown, alone=always
     ),

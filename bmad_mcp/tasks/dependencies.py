@@ -54,15 +54,6 @@ def _circle(rows: Sequence[Any], starts: Sequence[UUID], goal: UUID) -> list[int
     return ways.get(goal, [])
 
 
-async def recount_dependents(call: Call, task_id: UUID, story_id: UUID | None) -> list[str]:
-    """Count anew what waits for a task that was closed or opened again; the keys of those that are ready by it."""
-    locked = await call.db.fetchrow(queries.LOCK_DEPENDENTS, task_id, story_id)
-    if not locked["dependents"]:
-        return []
-    rows = await call.db.fetch(queries.RECOUNT_DEPENDENTS, task_id)
-    return [f"T-{row['number']}" for row in sorted(rows, key=lambda row: int(row["number"])) if row["ready"]]
-
-
 async def replace_dependencies(call: Call, task: str, task_id: UUID, keys: Sequence[str]) -> None:
     """Make the task wait for exactly these, under `lock_dependencies`; raises Conflict with a circle that closes."""
     found = await wait_for(call, keys)

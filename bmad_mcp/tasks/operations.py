@@ -1,11 +1,11 @@
 """What can be done with tasks."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field
 
-from bmad_mcp.activity.record import noted, record
+from bmad_mcp.activity.record import noted
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.artifacts.outputs import add_outputs
@@ -32,12 +32,7 @@ from bmad_mcp.shapes import (
     number_of,
 )
 from bmad_mcp.tasks import queries
-from bmad_mcp.tasks.dependencies import (
-    lock_dependencies,
-    recount_dependents,
-    replace_dependencies,
-    wait_for,
-)
+from bmad_mcp.tasks.dependencies import lock_dependencies, replace_dependencies, wait_for
 from bmad_mcp.tasks.leases import claim_best, claim_named, refuse_holder
 from bmad_mcp.tasks.schemas import (
     Heartbeat,
@@ -135,6 +130,11 @@ async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
     row = await call.db.fetchrow(queries.GET, number_of(task))
     if row is None:
         raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
+    return await _answer(call, row)
+
+
+async def _answer(call: Call, row: Any) -> TaskAnswer:
+    """The answer for a row of GET."""
     lease = row["lease"] if row["held_by"] and row["lease_until"] else None
     summary = (
         {"summary": await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])} if row["summary"] else {}
@@ -190,11 +190,8 @@ async def task_update(
         raise Invalid("task_update needs something to change: status, note, title, priority or depends_on.")
     if depends_on is not None:
         await lock_dependencies(call)
-    before = await call.db.fetchrow(queries.STATE_LOCKED, number_of(task))
-    if before is None:
-        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
-    _check_holder(task, before, lease, status)
-    if depends_on is not None:
+        before = await call.db.fetchrow(queries.STATE_LOCKED, number_of(task))
+        _check_change(task, before, lease, status)
         await replace_dependencies(call, task, before["id"], depends_on)
     row = await call.db.fetchrow(
         queries.UPDATE,
@@ -205,22 +202,12 @@ async def task_update(
         priority,
         _int4(expected_version),
         _int4(lease),
+        call.caller.principal,
+        call.id,
     )
     if row is None:
-        if expected_version is not None and before["version"] != expected_version:
-            raise VersionConflict(
-                f"Task {task} is at version {before['version']}, not {expected_version}: somebody changed it."
-                " Read it with task_get and try again.",
-                field="expected_version",
-            )
-        await refuse_holder(call, task, lease, TaskStatus(status) if status else None)
-    closed = ("completed", "cancelled")
-    if (row["status"] in closed) != (before["status"] in closed):
-        await recount_dependents(call, row["id"], row["story_id"])
-        if row["story_id"]:
-            await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"])
-    await record(call, f"task {task}", agent=before["lease_agent"], status=status, note=(note or "")[:300] or None)
-    return await task_get(call, task)
+        await _refuse_change(call, task, lease, expected_version, status)
+    return await _answer(call, row)
 
 
 async def task_complete(
@@ -244,7 +231,6 @@ async def task_complete(
     )
     if row is None:
         await refuse_holder(call, task, lease, TaskStatus.COMPLETED)
-    unblocked = await recount_dependents(call, row["id"], row["story_id"])
     if artifacts:
         await add_outputs(
             call,
@@ -253,12 +239,19 @@ async def task_complete(
             task_id=row["id"],
             story_id=row["story_id"],
         )
-    progress = await call.db.fetchrow(queries.STORY_PROGRESS, row["story_id"]) if row["story_id"] else None
-    more: dict[str, Any] = {"story": StoryProgress.of(progress)} if progress else {}
+    more: dict[str, Any] = {}
+    if row["story"]:
+        more["story"] = StoryProgress(
+            key=row["story"],
+            status=row["story_status"],
+            tasks_done=row["tasks_done"],
+            tasks_total=row["tasks_total"],
+        )
     if summary.strip():
         more["memory"] = await remember_work(
             call, MemoryCategory.TASK_COMPLETION, summary, _facts(row), agent=row["held_by"]
         )
+    unblocked = [f"T-{number}" for number in row["unblocked"] or ()]
     return TaskCompletion(task=TaskBrief.of(row, held_by=None), unblocked=unblocked, **more)
 
 
@@ -269,8 +262,10 @@ def _facts(row: Any) -> str:
     return f"{row['key']} ({row['title']}){story}, completed by {row['held_by']}{quality}."
 
 
-def _check_holder(task: str, before: Any, lease: int | None, status: str | None) -> None:
+def _check_change(task: str, before: Any, lease: int | None, status: str | None) -> None:
     """Without a lease nobody works on a task: it may be planned, released, blocked or cancelled."""
+    if before is None:
+        raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     if status is not None and TaskStatus(status) not in TASK.moves[TaskStatus(before["status"])]:
         raise TASK.refuse(task, before["status"], status)
     if lease is not None:
@@ -287,6 +282,21 @@ def _check_holder(task: str, before: Any, lease: int | None, status: str | None)
         )
 
 
+async def _refuse_change(
+    call: Call, task: str, lease: int | None, expected_version: int | None, status: str | None
+) -> NoReturn:
+    """Say why a change did not match."""
+    before = await call.db.fetchrow(queries.STATE, number_of(task))
+    _check_change(task, before, lease, status)
+    if expected_version is not None and before["version"] != expected_version:
+        raise VersionConflict(
+            f"Task {task} is at version {before['version']}, not {expected_version}: somebody changed it."
+            " Read it with task_get and try again.",
+            field="expected_version",
+        )
+    await refuse_holder(call, task, lease, TaskStatus(status) if status else None)
+
+
 def _int4(value: int | None) -> int | None:
     """A number PostgreSQL can compare; no lease or version is ever as large as what is cut off."""
     return None if value is None else max(-(2**31), min(value, 2**31 - 1))
@@ -297,6 +307,16 @@ def _locks_nothing(given: Mapping[str, Any]) -> bool:
     return given["story"] is None and not given["depends_on"]
 
 
+def _keeps_dependencies(given: Mapping[str, Any]) -> bool:
+    """Whether a change is one statement: edits of what a task waits for take turns."""
+    return given["depends_on"] is None
+
+
+def _leaves_nothing_else(given: Mapping[str, Any]) -> bool:
+    """Whether a completion is one statement: it is kept with its summary and what came out, or not at all."""
+    return not given["summary"] and not given["artifacts"]
+
+
 OPERATIONS = (
     Operation(task_create, "POST /tasks/create", alone=_locks_nothing),
     Operation(task_list, "GET /tasks", also=("GET /agents/{agent}/tasks",), alone=always),
@@ -304,6 +324,6 @@ OPERATIONS = (
     Operation(task_claim, "POST /tasks/claim", alone=always),
     Operation(task_start, "POST /tasks/{task}/start", alone=always),
     Operation(task_heartbeat, "POST /tasks/{task}/heartbeat", alone=always),
-    Operation(task_update, "PATCH /tasks/{task}"),
-    Operation(task_complete, "POST /tasks/{task}/complete"),
+    Operation(task_update, "PATCH /tasks/{task}", alone=_keeps_dependencies),
+    Operation(task_complete, "POST /tasks/{task}/complete", alone=_leaves_nothing_else),
 )

@@ -99,7 +99,8 @@ WHERE t.project_id = bmad_project() AND t.number = $1
 """
 
 # The best ready tasks of the role, of no role, and those whose holder let the lease pass; the first that nobody
-# else is claiming this very moment is taken. Reading 64 of each keeps the choice right for as many claimers.
+# else is claiming this very moment is taken, and only that one is looked up. Reading 64 of each keeps the choice right
+# for as many claimers. An index can look for leases by the time that the statement began, and not by one that goes on.
 CANDIDATE = "t.id, t.priority, t.number FROM bmad_tasks t WHERE t.project_id = bmad_project()"
 # The first claim of a ready story's task starts the story, and with it the epic.
 STARTS_STORY = f"""story AS (
@@ -125,14 +126,16 @@ WITH holder AS MATERIALIZED ({FIND_AGENT}), candidate AS (
     (SELECT {CANDIDATE} AND {READY} AND t.agent = ''
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.agent IN ({HOLDER}, '')
+    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent IN ({HOLDER}, '')
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
-    SELECT t.id FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND t.id IN (SELECT id FROM candidate) AND EXISTS (SELECT FROM holder)
-      AND (({READY}) OR ({LEFT_BEHIND}))
-    ORDER BY t.priority DESC, t.number
-    LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT free.id FROM (SELECT id FROM candidate ORDER BY priority DESC, number) AS best CROSS JOIN LATERAL (
+        SELECT t.id FROM bmad_tasks t
+        WHERE t.project_id = bmad_project() AND t.id = best.id AND EXISTS (SELECT FROM holder)
+          AND (({READY}) OR ({LEFT_BEHIND}))
+        FOR UPDATE SKIP LOCKED
+    ) AS free
+    LIMIT 1
 ), t AS (
     UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.ACTIVE)}, lease = t.lease + 1, lease_agent = {HOLDER},
         lease_seconds = $2::int,
@@ -174,7 +177,7 @@ WHERE t.project_id = bmad_project() AND t.number = $1::int AND t.lease = $2::int
 RETURNING t.lease_until
 """
 
-COMPLETE = f"""
+FINISH = f"""
 WITH t AS (
     UPDATE bmad_tasks AS t SET {TASK.set_sql(TaskStatus.COMPLETED)}, summary = nullif($3::text, ''), quality = $4::int,
         lease_until = NULL, completed_at = now(), updated_at = now(), version = t.version + 1
@@ -189,55 +192,10 @@ WITH t AS (
 )
 SELECT t.id, t.story_id, {TASK_FIELDS} FROM t
 """
+# With what waits for it, in one round trip; the function is made of FINISH.
+COMPLETE = "SELECT * FROM bmad_do_task_complete($1, $2, $3, $4, $5, $6, $7)"
 
-# Before anything is counted, every row that a count depends on is locked: of two changes at once the second counts what
-# the first has made. The story is locked with them, so that of two last tasks the second counts the first.
-LOCK_DEPENDENTS = """
-WITH locked AS (
-    SELECT s.id FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.id = $2 FOR UPDATE
-), dependents AS (
-    SELECT t.id FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND t.id IN (
-        SELECT e.task_id FROM bmad_task_dependencies e
-        WHERE e.project_id = bmad_project() AND e.depends_on_id = $1)
-    ORDER BY t.id FOR UPDATE
-)
-SELECT (SELECT count(*) FROM locked) AS stories, (SELECT count(*) FROM dependents) AS dependents
-"""
-# A statement of its own: only a snapshot taken after the locks sees what others committed meanwhile.
-RECOUNT_DEPENDENTS = f"""
-UPDATE bmad_tasks AS t SET open_dependencies = counted.open, updated_at = now(), version = t.version + 1
-FROM (
-    SELECT e.task_id, count(*) FILTER (WHERE d.{OPEN}) AS open
-    FROM bmad_task_dependencies e
-    JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
-    WHERE e.project_id = bmad_project() AND e.task_id IN (
-        SELECT f.task_id FROM bmad_task_dependencies f
-        WHERE f.project_id = bmad_project() AND f.depends_on_id = $1)
-    GROUP BY e.task_id) AS counted
-WHERE t.project_id = bmad_project() AND t.id = counted.task_id AND t.open_dependencies <> counted.open
-RETURNING t.number, {READY} AS ready
-"""
-
-# The last open task of a story in progress takes the story to review.
-STORY_PROGRESS = f"""
-WITH counted AS (
-    SELECT count(*) FILTER (WHERE status = 'completed') AS tasks_done,
-        count(*) FILTER (WHERE status <> 'cancelled') AS tasks_total,
-        count(*) FILTER (WHERE {OPEN}) AS tasks_open
-    FROM bmad_tasks WHERE project_id = bmad_project() AND story_id = $1
-), moved AS (
-    UPDATE bmad_stories AS s SET {STORY.set_sql(StoryStatus.REVIEW)}, updated_at = now(), version = s.version + 1
-    FROM counted WHERE s.project_id = bmad_project() AND s.id = $1
-      AND counted.tasks_open = 0 AND counted.tasks_done > 0
-      AND {STORY.may_sql(StoryStatus.REVIEW, "s.status")}
-    RETURNING s.status::text AS status
-)
-SELECT s.key, coalesce((SELECT status FROM moved), s.status::text) AS status, counted.tasks_done, counted.tasks_total
-FROM bmad_stories s, counted WHERE s.project_id = bmad_project() AND s.id = $1
-"""
-
-UPDATE = f"""
+CHANGE = f"""
 UPDATE bmad_tasks AS t SET
     {TASK.set_from_parameter_sql("coalesce($2::text, t.status::text)")},
     note = coalesce($3::text, t.note), title = coalesce($4::text, t.title),
@@ -245,13 +203,17 @@ UPDATE bmad_tasks AS t SET
     lease_until = CASE WHEN $2::text IN ('pending', 'blocked', 'cancelled', 'completed') THEN NULL ELSE t.lease_until END,
     lease_agent = CASE WHEN $2::text IN ('pending', 'blocked', 'cancelled') THEN NULL ELSE t.lease_agent END,
     updated_at = now(), version = t.version + 1
-WHERE t.project_id = bmad_project() AND t.number = $1
+WHERE t.project_id = bmad_project() AND t.number = $1::int
   AND ($2::text IS NULL OR {TASK.may_from_parameter_sql("$2", "t.status")})
   AND ($6::int IS NULL OR t.version = $6::int)
   AND (t.lease_until IS NULL OR {LEASE_PASSED} OR t.lease = $7::int)
   AND ($7::int IS NULL OR (t.lease = $7::int AND {HELD_STILL}))
-RETURNING t.id, t.story_id, {TASK_FIELDS}
+  AND ($7::int IS NOT NULL OR coalesce($2::text, '') NOT IN ('in_progress', 'review'))
+  AND ($7::int IS NOT NULL OR $2::text IS NOT NULL OR t.status NOT IN ('active', 'in_progress') OR {HELD_STILL})
+RETURNING t.id, t.story_id, t.{OPEN} AS is_open
 """
+# With what waits for it and the trail, and the task as GET reads it; the function is made of CHANGE.
+UPDATE = "SELECT * FROM bmad_do_task_update($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 SET_OPEN_DEPENDENCIES = """
 UPDATE bmad_tasks SET open_dependencies = $2 WHERE project_id = bmad_project() AND id = $1
 """

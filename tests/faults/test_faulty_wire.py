@@ -126,9 +126,13 @@ async def test_a_commit_that_nobody_answers_is_told_as_unknown(far, wire):
 
 async def test_frozen_backends_end_the_call_and_are_left_to_themselves(far, pool):
     await run(far, "task_create", title="before")
-    # Telling of the change may take a second connection; all of them are frozen.
+    # Telling of the change may take a second connection; all of them are frozen, and none is in use.
+    mine = far.opened.pool
     async with asyncio.timeout(20):
-        while not any("pg_notify" in row["query"] for row in await pool.fetch(SESSIONS, APPLICATION)):
+        while (
+            not any("pg_notify" in row["query"] for row in await pool.fetch(SESSIONS, APPLICATION))
+            or mine.get_idle_size() < mine.get_size()
+        ):
             await asyncio.sleep(0.02)
     frozen = [row["pid"] for row in await pool.fetch(SESSIONS, APPLICATION)]
     for pid in frozen:
