@@ -13,6 +13,7 @@ from bmad_mcp.analytics.schemas import (
     Card,
     Claim,
     Column,
+    Drift,
     HandoffWaiting,
     LeaseEnding,
     ProjectName,
@@ -40,12 +41,18 @@ async def project_status(call: Call) -> ProjectStatus:
         tasks=row["tasks"] or {},
         agents=agents,
         next=next_actions(row),
-        drift=find_drift(row["words"] or [], row["files"] or {}),
+        drift=find_drift(row["words"] or [], row["files"] or {}, queries.SHOWN),
         in_hand=row["in_hand"],
         blocked=row["blocked"],
         leases=[LeaseEnding(**lease) for lease in row["leases"] or []] or None,
         handoffs=[HandoffWaiting(**handoff) for handoff in row["handoffs"] or []] or None,
     )
+
+
+async def project_drift(call: Call) -> Drift:
+    """Where files, tracker and database disagree: every group of stories that drift in the same way."""
+    row = await call.db.fetchrow(queries.DRIFT)
+    return find_drift(row["words"] or [], row["files"] or {}, queries.DRIFT_SHOWN)
 
 
 async def project_board(call: Call) -> Board:
@@ -72,6 +79,7 @@ async def project_board(call: Call) -> Board:
 OPERATIONS = (
     Operation(project_status, "GET /status", resource="bmad://project"),
     Operation(project_board, "GET /board", toolset=None, resource="bmad://project/board"),
+    Operation(project_drift, "GET /drift", toolset=None),
     Operation(epic_burnup, "GET /epics/burnup", toolset=None, may_be_old=True),
     Operation(analytics_overview, "GET /analytics/overview", toolset="analytics", may_be_old=True),
     Operation(agent_analytics, "GET /agents/{agent}/analytics", toolset="analytics", may_be_old=True),

@@ -140,7 +140,7 @@ def group(file, tracker, status, count=1):
     ],
 )
 def test_drift_is_what_the_words_mean_and_not_how_they_are_written(file, tracker, status, between):
-    drift = find_drift([group(file, tracker, status, 3)], {})
+    drift = find_drift([group(file, tracker, status, 3)], {}, 3)
     assert [item.between for item in drift.items] == ([between] if between else [])
     assert drift.count == (3 if between else 0)
 
@@ -159,6 +159,21 @@ async def test_drift_tells_the_first_story_of_each_kind(run, story, put):
          "mend": "bmad-mcp export PATH"},
     ]  # fmt: skip
     assert drift.count == 6
+
+
+async def test_the_status_tells_the_first_groups_of_drift_and_project_drift_all_of_them(run, story, put):
+    for number in range(1, 7):
+        if number > 1:
+            await run("story_create", epic=1, title=f"Story {number}")
+        await put(
+            f"1.{number}",
+            raw_status=("Approved", "Done", "Review")[number % 3],
+            tracker_status=("backlog", "done")[number // 4],
+        )
+    told, every = (await run("project_status")).drift, await run("project_drift")
+    assert told.count == every.count == 6
+    assert [item.first for item in every.items] == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
+    assert told.items == every.items[:3]
 
 
 async def test_another_projects_state_is_not_counted(run, story, elsewhere):
