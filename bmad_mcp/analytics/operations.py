@@ -1,5 +1,9 @@
 """What can be asked of the project as a whole."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from bmad_mcp.analytics import queries
 from bmad_mcp.analytics.agent_numbers import agent_analytics
 from bmad_mcp.analytics.burnup import epic_burnup
@@ -55,10 +59,12 @@ async def project_drift(call: Call) -> Drift:
     return find_drift(row["words"] or [], row["files"] or {}, queries.DRIFT_SHOWN)
 
 
-async def project_board(call: Call) -> Board:
+async def project_board(
+    call: Call, query: Annotated[str | None, Field(max_length=300, description="A part of keys or titles.")] = None
+) -> Board:
     """Stories by status, with their tasks and who holds them now."""
-    counts = {row["status"]: row["count"] for row in await call.db.fetch(queries.COUNTS)}
-    rows = await call.db.fetch(queries.BOARD)
+    counts = {row["status"]: row["count"] for row in await call.db.fetch(queries.COUNTS, query)}
+    rows = await call.db.fetch(queries.BOARD, query)
     return Board(
         project=call.project_key,
         columns=[

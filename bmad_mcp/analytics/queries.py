@@ -94,16 +94,20 @@ CARD = f"""
      FROM bmad_tasks t WHERE t.{PROJECT} AND t.story_id = s.id AND {HELD}
        AND t.lease_until > clock_timestamp()) AS claims
 """
-COUNTS = f"SELECT status::text AS status, count(*) AS count FROM bmad_stories WHERE {PROJECT} GROUP BY status"
+# What is looked for on the board, as the board itself looks through the cards that it shows.
+_FOUND = "($1::text IS NULL OR strpos(lower(s.key || ' ' || s.title), lower($1::text)) > 0)"
+COUNTS = f"""
+SELECT s.status::text AS status, count(*) AS count FROM bmad_stories s WHERE s.{PROJECT} AND {_FOUND} GROUP BY s.status
+"""
 # Open columns show what comes first, closed ones what came last.
 BOARD = f"""
 SELECT c.status, card.* FROM unnest(ARRAY['draft', 'ready', 'in_progress', 'review']) AS c(status)
 CROSS JOIN LATERAL (
-    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status
+    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status AND {_FOUND}
     ORDER BY s.epic_number, s.number, s.suffix LIMIT {BOARD_COLUMN}) card
 UNION ALL
 SELECT c.status, card.* FROM unnest(ARRAY['done', 'cancelled']) AS c(status)
 CROSS JOIN LATERAL (
-    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status
+    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status AND {_FOUND}
     ORDER BY s.epic_number DESC, s.number DESC, s.suffix DESC LIMIT {BOARD_COLUMN}) card
 """

@@ -205,3 +205,17 @@ async def test_the_board_shows_stories_by_status_with_who_works_on_them(run, sto
     assert (card.key, card.tasks, card.claims[0].task, card.claims[0].agent) == ("1.2", "0/2", "T-1", "dev")
     assert [card.key for card in columns["done"].stories] == ["1.4", "1.3"]
     assert (columns["done"].count, columns["ready"].count) == (2, 0)
+
+
+async def test_the_board_looks_for_parts_of_keys_and_titles_in_all_stories(run, story, put):
+    await run("story_create", epic=1, title="Log out 100 %")
+    await run("story_create", epic=1, title="Lock_the door")
+
+    async def found(query):
+        return [card.key for column in (await run("project_board", query=query)).columns for card in column.stories]
+
+    assert await found("LOG") == ["1.1", "1.2"]
+    assert await found("1.3") == await found("k_t") == ["1.3"]
+    assert await found("0 %") == ["1.2"]
+    assert await found("nothing of that") == []
+    assert [column.count for column in (await run("project_board", query="log")).columns if column.count] == [2]

@@ -135,6 +135,22 @@ async def test_it_is_for_everybody_in_light_and_dark_and_on_a_small_screen(brows
         assert tab.faults == []
 
 
+async def test_what_is_looked_for_is_found_beyond_the_stories_that_a_column_shows(browser, workspace, run):
+    await run("epic_create", title="Tides")
+    for number in range(1, 56):
+        await run("story_create", epic="1", title=f"Harbour {number}")
+    async with guarded_server(workspace, is_authenticated=False) as served:
+        tab = await tab_on(browser, served.address)
+        draft = tab.page.get_by_role("region", name="draft")
+        await draft.get_by_text("5 more are not shown.").wait_for()
+        await tab.page.get_by_label("Find").fill("harbour 55")
+        await draft.get_by_text("Harbour 55").wait_for()
+        await tab.page.get_by_text("1 story fits").wait_for()
+        await tab.page.get_by_label("Find").fill("")
+        await draft.get_by_text("5 more are not shown.").wait_for()
+        assert tab.faults == []
+
+
 async def test_what_others_wrote_is_shown_as_text_everywhere(browser, workspace, run):
     await run("epic_create", title=HOSTILE, goal=HOSTILE)
     story = (await run("story_create", epic="1", title=HOSTILE, want=HOSTILE, acceptance=[HOSTILE])).story.key
