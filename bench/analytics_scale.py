@@ -2,7 +2,7 @@
 
 The history is made up, the same each time, and put in by COPY: `--span` days of agents that work on workdays and
 look things up, with the ids that the rows would have got at their moments. Each operation is then performed as a
-client would have it, in turn, while nothing else runs.
+client would have it, in turn, while nothing else runs; and a real Chromium opens the dashboard of a server.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ from uuid import UUID
 
 import asyncpg
 
+from bench.pages import chromium, interactive, launched
+from bench.servers import environment, ours_over_http
 from bmad_mcp import migrate
 from bmad_mcp.analytics.rollup import first_id, roll_up
 from bmad_mcp.bmad_files.builtins import seed_builtins
@@ -39,6 +41,9 @@ OPERATIONS = {
 }  # fmt: skip
 GATES = ("PASS", "PASS", "PASS", "CONCERNS", "FAIL", "WAIVED")
 CLOSED_SHARE = 0.94
+CANCELLED_SHARE = 0.02
+OPEN_STORIES = ("draft", "ready", "in_progress", "review")
+PROJECT = "scale"
 
 
 class Size(NamedTuple):
@@ -72,6 +77,7 @@ class History:
         self.project, self.size, self.now = project, size, now
         self._chance = random.Random(7)  # noqa: S311
         self._stories = [self._id(self._moment()) for _ in range(size.stories)]
+        self._tasks: list[UUID] = []
 
     def _moment(self) -> datetime:
         """A moment of the span, most of them in the working hours of a workday; today has a whole day's already."""
@@ -93,20 +99,31 @@ class History:
         yield "bmad_epics", ("project_id", "id", "key", "number", "title"), [(self.project, epic, "1", 1, "All")]
         yield (
             "bmad_stories",
-            ("project_id", "id", "epic_id", "key", "epic_number", "number", "title", "status", "created_at",
+            ("project_id", "id", "epic_id", "key", "epic_number", "number", "title", "status", "raw_status", "created_at",
              "completed_at"),
             self._story_rows(epic),
         )  # fmt: skip
         yield (
             "bmad_tasks",
-            ("project_id", "id", "number", "title", "description", "status", "agent", "lease_agent", "story_id", "quality",
-             "created_at", "started_at", "completed_at", "updated_at"),
+            ("project_id", "id", "number", "title", "description", "status", "agent", "lease_agent", "lease_until",
+             "story_id", "quality", "created_at", "started_at", "completed_at", "updated_at"),
             self._task_rows(),
         )  # fmt: skip
         yield from self._run_tables()
         yield (
             "bmad_agent_collaborations",
-            ("project_id", "id", "number", "from_agent", "to_agent", "note", "status", "created_at", "accepted_at"),
+            (
+                "project_id",
+                "id",
+                "number",
+                "from_agent",
+                "to_agent",
+                "task_id",
+                "note",
+                "status",
+                "created_at",
+                "accepted_at",
+            ),
             self._handoff_rows(),
         )
         yield (
@@ -124,9 +141,13 @@ class History:
         for number, story in enumerate(self._stories, start=1):
             made = self._moment()
             done = made + timedelta(hours=self._chance.expovariate(1 / 60))
-            is_done = done < self.now
-            yield (self.project, story, epic, f"1.{number}", 1, number, f"Story {number}",
-                   "done" if is_done else "in_progress", made, done if is_done else None)  # fmt: skip
+            status = "done" if done < self.now else self._chance.choice(OPEN_STORIES)
+            if self._chance.random() < CANCELLED_SHARE:
+                status = "cancelled"
+            # What the file said when it was imported; some were changed since.
+            word = status if self._chance.random() < 0.9 else self._chance.choice(OPEN_STORIES)
+            yield (self.project, story, epic, f"1.{number}", 1, number, f"Story {number} of those that make the product",
+                   status, word, made, done if status == "done" else None)  # fmt: skip
 
     def _task_rows(self) -> Iterator[tuple[Any, ...]]:
         for number in range(1, self.size.tasks + 1):
@@ -139,8 +160,10 @@ class History:
                 status = "pending"
             is_begun, is_done = status not in ("pending", "cancelled"), status == "completed"
             quality = self._chance.randint(60, 100) if is_done and self._chance.random() < 0.7 else None
-            yield (self.project, self._id(made), number, f"Task {number} of the sprint", "What is to be done. " * 10,
-                   status, agent, agent if is_begun else None, self._chance.choice(self._stories), quality, made,
+            self._tasks.append(self._id(made))
+            yield (self.project, self._tasks[-1], number, f"Task {number} of the sprint", "What is to be done. " * 10,
+                   status, agent, agent if is_begun else None,
+                   self.now + timedelta(hours=1) if status == "in_progress" else None, self._chance.choice(self._stories), quality, made,
                    started if is_begun else None, ended if is_done else None, ended if is_done else made)  # fmt: skip
 
     def _run_tables(self) -> Iterator[tuple[str, tuple[str, ...], Iterable[tuple[Any, ...]]]]:
@@ -181,7 +204,8 @@ class History:
             taken = offered + timedelta(hours=self._chance.expovariate(1 / 3))
             is_taken = taken < self.now and self._chance.random() < 0.95
             yield (self.project, self._id(offered), number, *self._chance.sample(("dev", "qa", "sm", "po"), 2),
-                   "Please go on.", "accepted" if is_taken else "offered", offered, taken if is_taken else None)  # fmt: skip
+                   self._chance.choice(self._tasks), "Please go on.", "accepted" if is_taken else "offered", offered,
+                   taken if is_taken else None)  # fmt: skip
 
     def _look_up_rows(self) -> Iterator[tuple[Any, ...]]:
         for _ in range(self.size.look_ups):
@@ -236,6 +260,9 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("activity_list", {}),
     ("activity_list", {"agent": "qa"}),
     ("project_status", {}),
+    ("project_board", {}),
+    ("project_drift", {}),
+    ("epic_burnup", {}),
     ("health", {}),
 )
 
@@ -256,8 +283,8 @@ async def measured(app: dict[str, Any], admin: dict[str, Any], size: Size, round
     """Make the project, put the history in, and time rolling up and each call."""
     pool = await open_pool(**app)
     async with pool.acquire() as connection:
-        project_id, _ = await open_project(connection, "scale", "scale")
-    opened = OpenProject(project_id, "scale", pool)
+        project_id, _ = await open_project(connection, PROJECT, PROJECT)
+    opened = OpenProject(project_id, PROJECT, pool)
     await seed_builtins(opened)
     await fill(admin, History(project_id, size, datetime.now(UTC)))
     for told in ("roll up all", "roll up again"):
@@ -275,9 +302,21 @@ async def measured(app: dict[str, Any], admin: dict[str, Any], size: Size, round
                 seconds.setdefault(told, []).append(time.perf_counter() - began)
     print(f"\n{'':<28}{'p50 ms':>10}{'p95 ms':>10}{'max ms':>10}")  # noqa: T201
     for told, times in seconds.items():
-        cuts = statistics.quantiles(times, n=20, method="inclusive")
-        print(f"{told:<28}{cuts[9] * 1000:>10.1f}{cuts[18] * 1000:>10.1f}{max(times) * 1000:>10.1f}")  # noqa: T201
+        tell(told, times)
     await pool.close()
+
+
+def tell(name: str, times: Sequence[float]) -> None:
+    """One line of the table."""
+    cuts = statistics.quantiles(times, n=20, method="inclusive")
+    print(f"{name:<28}{cuts[9] * 1000:>10.1f}{cuts[18] * 1000:>10.1f}{max(times) * 1000:>10.1f}")  # noqa: T201
+
+
+async def page(folder: Path, program: str, rounds: int) -> None:
+    """Time the board in a browser, on a server of its own."""
+    with ours_over_http(environment(folder), PROJECT) as (port, _):
+        async with launched(program) as browser:
+            tell("page interactive", await interactive(browser, f"http://127.0.0.1:{port}", rounds))
 
 
 def main() -> None:
@@ -297,6 +336,9 @@ def main() -> None:
             migrate.upgrade("postgresql://", **owner)
             size = Size(chosen.activities, chosen.tasks, chosen.span)
             asyncio.run(measured(app, admin, size, chosen.rounds))
+            program = chromium()
+            if program is not None:
+                asyncio.run(page(Path(folder), program, chosen.rounds))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A real Chromium for tests, what it complains of, axe-core in it, and pictures for the documentation."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,24 +14,17 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WRITES_IMAGES = bool(os.environ.get("BMAD_WRITE_SCREENSHOTS"))
 # The mark of the files whose tests share a browser.
 IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-PROGRAMS = (os.environ.get("BMAD_TEST_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
 
 
 @asynccontextmanager
 async def browsing() -> AsyncIterator[Any]:
     """A headless browser; skips the test where there is none."""
-    playwright = pytest.importorskip("playwright.async_api", reason="the package playwright drives the browser")
-    program = next((found for name in PROGRAMS if name and (found := shutil.which(name))), None)
+    pages = pytest.importorskip("bench.pages", reason="the package playwright drives the browser")
+    program = pages.chromium()
     if program is None:
         pytest.skip("no Chromium: install one, or name it in BMAD_TEST_CHROMIUM")
-    # Chromium's own sandbox cannot be had by root, which tests in containers often are.
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=program, args=options)
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    async with pages.launched(program) as browser:
+        yield browser
 
 
 class Tab:

@@ -47,7 +47,7 @@ async def agent_numbers_of(call: Call, agent: str, window: Window, since: UUID) 
         tools=[
             ToolUse(tool=tool, changes_count=count) for tool, count in list(sums.counts("change").items())[:TOOLS_SHOWN]
         ],
-        handoffs=handoff_flow(handoffs),
+        handoffs=handoff_flow(handoffs, sums),
         handoffs_given_count=tasks["given"],
         memory=memory_use(sums),
     )

@@ -6,17 +6,17 @@ from typing import Any
 from bmad_mcp.analytics.schemas import Drift, DriftItem, SyncState
 from bmad_mcp.bmad_files.statuses import story_status
 
-ITEMS_SHOWN = 3
 SHOWN = 80
 FIELD_SHOWN = 80
 
 
-def find_drift(groups: Iterable[Mapping[str, Any]], files: Mapping[str, Any]) -> Drift:
+def find_drift(groups: Iterable[Mapping[str, Any]], files: Mapping[str, Any], most: int) -> Drift:
     """The drift in groups of imported stories with the same words: {file, tracker, status, count, first}.
 
     A word that is not understood drifts from nothing. The database drifts when its status is neither that of the
     file nor that of the tracker: then it was changed here since the import, and the files are behind. `files` is
-    what imports, exports and syncs keep of their folder: {folder, conflicts, conflict_count, sync}.
+    what imports, exports and syncs keep of their folder: {folder, conflicts, conflict_count, sync}. At most `most` groups
+    are told, and all are counted.
     """
     folder = str(files.get("folder") or "PATH")
     items = [_conflict(one) for one in files.get("conflicts") or ()]
@@ -29,7 +29,7 @@ def find_drift(groups: Iterable[Mapping[str, Any]], files: Mapping[str, Any]) ->
         elif len(known) == 2:
             items.append(_item("file and tracker", group, f"bmad-mcp export {folder} --mend"))
     sync = files.get("sync")
-    drift = Drift(count=sum(item.count for item in items) + max(settled, 0), items=items[:ITEMS_SHOWN])
+    drift = Drift(count=sum(item.count for item in items) + max(settled, 0), items=items[:most])
     if sync and sync.get("state") != "off":
         drift.sync = SyncState.of({name: sync[name] for name in ("state", "reason", "since") if sync.get(name)})
     return drift

@@ -91,7 +91,7 @@ class StoryFlow(Out):
 
 
 class HandoffFlow(Out):
-    """Handoffs offered in the window: taken, how soon, and what became of their tasks."""
+    """Handoffs offered in the window: taken, how soon, what became of their tasks; and how good takers found the notes."""
 
     offered_count: int
     accepted_count: int
@@ -99,6 +99,8 @@ class HandoffFlow(Out):
     wait: Durations
     task_completed_share: float | None
     returned_share: float | None
+    rated_count: int
+    quality_mean_points: float | None
     open_count: int
     oldest_open_seconds: int | None
 

@@ -101,13 +101,21 @@ WITH offered AS MATERIALIZED (
     FROM bmad_agent_collaborations h
     WHERE h.project_id = bmad_project() AND h.id >= {FIRST_ID.format(moment="$1::timestamptz")}
       AND h.created_at >= $1 AND h.created_at < $2 AND ($4::text IS NULL OR h.to_agent = $4::text)
+), back AS MATERIALIZED (
+    SELECT h.task_id, h.from_agent, h.to_agent, max(h.created_at) AS last FROM bmad_agent_collaborations h
+    WHERE h.project_id = bmad_project() AND h.id >= {FIRST_ID.format(moment="$1::timestamptz")}
+      AND h.created_at >= $1 AND h.task_id IS NOT NULL AND ($4::text IS NULL OR h.from_agent = $4::text)
+    GROUP BY h.task_id, h.from_agent, h.to_agent
 ), followed AS MATERIALIZED (
-    SELECT t.status = 'completed' AND t.lease_agent = o.to_agent AS completed, EXISTS (
-        SELECT FROM bmad_agent_collaborations b
-        WHERE b.project_id = bmad_project() AND b.task_id = o.task_id AND b.to_agent = o.from_agent
-          AND b.from_agent = o.to_agent AND b.created_at > o.created_at) AS returned
-    FROM offered o JOIN bmad_tasks t ON t.project_id = bmad_project() AND t.id = o.task_id
-    WHERE o.status = 'accepted'
+    SELECT t.status = 'completed' AND t.lease_agent = o.to_agent AS completed,
+        coalesce(b.last > o.created_at, false) AS returned
+    FROM offered o
+    -- By their keys: the planner would read all tasks of the project.
+    CROSS JOIN LATERAL (
+        SELECT x.status, x.lease_agent FROM bmad_tasks x
+        WHERE x.project_id = bmad_project() AND x.id = o.task_id LIMIT 1) t
+    LEFT JOIN back b ON b.task_id = o.task_id AND b.from_agent = o.to_agent AND b.to_agent = o.from_agent
+    WHERE o.status = 'accepted' AND o.task_id IS NOT NULL
 )
 SELECT o.*, (SELECT count(*) FROM followed) AS with_task, (SELECT count(*) FROM followed WHERE completed) AS completed,
     (SELECT count(*) FROM followed WHERE returned) AS returned, w.*

@@ -1,5 +1,9 @@
 """What can be asked of the project as a whole."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from bmad_mcp.analytics import queries
 from bmad_mcp.analytics.agent_numbers import agent_analytics
 from bmad_mcp.analytics.burnup import epic_burnup
@@ -13,6 +17,7 @@ from bmad_mcp.analytics.schemas import (
     Card,
     Claim,
     Column,
+    Drift,
     HandoffWaiting,
     LeaseEnding,
     ProjectName,
@@ -40,7 +45,7 @@ async def project_status(call: Call) -> ProjectStatus:
         tasks=row["tasks"] or {},
         agents=agents,
         next=next_actions(row),
-        drift=find_drift(row["words"] or [], row["files"] or {}),
+        drift=find_drift(row["words"] or [], row["files"] or {}, queries.SHOWN),
         in_hand=row["in_hand"],
         blocked=row["blocked"],
         leases=[LeaseEnding(**lease) for lease in row["leases"] or []] or None,
@@ -48,10 +53,18 @@ async def project_status(call: Call) -> ProjectStatus:
     )
 
 
-async def project_board(call: Call) -> Board:
+async def project_drift(call: Call) -> Drift:
+    """Where files, tracker and database disagree: every group of stories that drift in the same way."""
+    row = await call.db.fetchrow(queries.DRIFT)
+    return find_drift(row["words"] or [], row["files"] or {}, queries.DRIFT_SHOWN)
+
+
+async def project_board(
+    call: Call, query: Annotated[str | None, Field(max_length=300, description="A part of keys or titles.")] = None
+) -> Board:
     """Stories by status, with their tasks and who holds them now."""
-    counts = {row["status"]: row["count"] for row in await call.db.fetch(queries.COUNTS)}
-    rows = await call.db.fetch(queries.BOARD)
+    counts = {row["status"]: row["count"] for row in await call.db.fetch(queries.COUNTS, query)}
+    rows = await call.db.fetch(queries.BOARD, query)
     return Board(
         project=call.project_key,
         columns=[
@@ -72,6 +85,7 @@ async def project_board(call: Call) -> Board:
 OPERATIONS = (
     Operation(project_status, "GET /status", resource="bmad://project"),
     Operation(project_board, "GET /board", toolset=None, resource="bmad://project/board"),
+    Operation(project_drift, "GET /drift", toolset=None),
     Operation(epic_burnup, "GET /epics/burnup", toolset=None, may_be_old=True),
     Operation(analytics_overview, "GET /analytics/overview", toolset="analytics", may_be_old=True),
     Operation(agent_analytics, "GET /agents/{agent}/analytics", toolset="analytics", may_be_old=True),

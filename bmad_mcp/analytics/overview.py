@@ -61,14 +61,15 @@ async def overview_of(call: Call, window: Window, since: UUID) -> AnalyticsOverv
             cycle=Durations.of_row(stories["cycle"]),
             lead=Durations.of_row(stories["lead"]),
         ),
-        handoffs=handoff_flow(handoffs),
+        handoffs=handoff_flow(handoffs, sums),
         memory=memory_use(sums),
         trends=_trends(tasks, sums, window),
     )
 
 
-def handoff_flow(row: Mapping[str, Any]) -> HandoffFlow:
-    """From a row of HANDOFFS."""
+def handoff_flow(row: Mapping[str, Any], sums: Sums) -> HandoffFlow:
+    """From a row of HANDOFFS and the ratings in the daily metrics."""
+    rated = sums.count("handoff", "rated")
     return HandoffFlow(
         offered_count=row["offered"],
         accepted_count=row["accepted"],
@@ -76,6 +77,8 @@ def handoff_flow(row: Mapping[str, Any]) -> HandoffFlow:
         wait=Durations.of_row(row["wait"]),
         task_completed_share=share(row["completed"], row["with_task"]),
         returned_share=share(row["returned"], row["with_task"]),
+        rated_count=rated,
+        quality_mean_points=rounded(sums.total("handoff", "rated") / rated) if rated else None,
         open_count=row["open"],
         oldest_open_seconds=whole(row["oldest"]),
     )

@@ -4,6 +4,7 @@ from bmad_mcp.lifecycles import TaskStatus
 
 # Each costs a model about 25 tokens, and the whole status has 600.
 SHOWN = 3
+DRIFT_SHOWN = 500
 WAITING_SHOWN = 5
 HOLDERS_SHOWN = 6
 LEASE_SOON_SECONDS = 120
@@ -28,7 +29,13 @@ _TASK_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (VALUES {
         for status in TaskStatus
     )
 }) AS c(status, rows) WHERE c.rows > 0)"""
-
+_WORDS = f"""(SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.tracker, 'status', d.status,
+        'count', d.count, 'first', {_key("d.low")}) ORDER BY d.low)
+     FROM (SELECT left(s.raw_status, 80) AS file, left(s.tracker_status, 80) AS tracker, s.status,
+               count(*) AS count, {LOWEST} AS low
+           FROM bmad_stories s
+           WHERE s.{PROJECT} AND (s.raw_status IS NOT NULL OR s.tracker_status IS NOT NULL)
+           GROUP BY 1, 2, 3) d)"""
 
 # One statement and one snapshot: the numbers agree with each other.
 STATUS = f"""
@@ -73,15 +80,10 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
            WHERE g.{PROJECT} AND g.status = 'active' AND f.status = 'active'
            ORDER BY f.number LIMIT {WAITING_SHOWN}) w) AS waiting,
     (SELECT count(*) FROM bmad_epics e WHERE e.{PROJECT}) AS epics,
-    (SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.tracker, 'status', d.status, 'count', d.count,
-        'first', {_key("d.low")}) ORDER BY d.low)
-     FROM (SELECT left(s.raw_status, 80) AS file, left(s.tracker_status, 80) AS tracker, s.status,
-               count(*) AS count, {LOWEST} AS low
-           FROM bmad_stories s
-           WHERE s.{PROJECT} AND (s.raw_status IS NOT NULL OR s.tracker_status IS NOT NULL)
-           GROUP BY 1, 2, 3) d) AS words
+    {_WORDS} AS words
 FROM bmad_projects p WHERE p.id = bmad_project()
 """
+DRIFT = f"SELECT p.settings -> 'files' AS files, {_WORDS} AS words FROM bmad_projects p WHERE p.id = bmad_project()"
 
 CARD = f"""
     s.key, s.title, s.points, s.epic_number, s.number, s.suffix,
@@ -92,16 +94,20 @@ CARD = f"""
      FROM bmad_tasks t WHERE t.{PROJECT} AND t.story_id = s.id AND {HELD}
        AND t.lease_until > clock_timestamp()) AS claims
 """
-COUNTS = f"SELECT status::text AS status, count(*) AS count FROM bmad_stories WHERE {PROJECT} GROUP BY status"
+# What is looked for on the board, as the board itself looks through the cards that it shows.
+_FOUND = "($1::text IS NULL OR strpos(lower(s.key || ' ' || s.title), lower($1::text)) > 0)"
+COUNTS = f"""
+SELECT s.status::text AS status, count(*) AS count FROM bmad_stories s WHERE s.{PROJECT} AND {_FOUND} GROUP BY s.status
+"""
 # Open columns show what comes first, closed ones what came last.
 BOARD = f"""
 SELECT c.status, card.* FROM unnest(ARRAY['draft', 'ready', 'in_progress', 'review']) AS c(status)
 CROSS JOIN LATERAL (
-    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status
+    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status AND {_FOUND}
     ORDER BY s.epic_number, s.number, s.suffix LIMIT {BOARD_COLUMN}) card
 UNION ALL
 SELECT c.status, card.* FROM unnest(ARRAY['done', 'cancelled']) AS c(status)
 CROSS JOIN LATERAL (
-    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status
+    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status AND {_FOUND}
     ORDER BY s.epic_number DESC, s.number DESC, s.suffix DESC LIMIT {BOARD_COLUMN}) card
 """

@@ -5,6 +5,7 @@ A metric is (day, metric, agent, label, count, total):
 - `change`: rows of the trail by operation
 - `principal`: rows of the trail by principal
 - `gate`: gates recorded, by word
+- `handoff`: handoffs accepted that were `rated`, by who accepted; total is the sum of the ratings
 - `lookup`: look-ups in the memory, `hit`, `miss`, `unavailable`, or `failed try` of a service; total is the memories found
 - `provider`: look-ups by provider; total is their milliseconds
 - `task`: tasks that task_complete closed `after hit` (the holder got a memory since the first claim) or `without hit`
@@ -13,6 +14,7 @@ A metric is (day, metric, agent, label, count, total):
 
 # A day is a UTC day, whatever the session's time zone is.
 _DAY = "({column} AT TIME ZONE 'UTC')::date"
+_QUALITY = "CASE WHEN jsonb_typeof(a.detail -> 'quality') = 'number' THEN (a.detail -> 'quality')::float8 END"
 
 
 def _measured(of: str) -> str:
@@ -20,9 +22,10 @@ def _measured(of: str) -> str:
     return f"""
 trail AS MATERIALIZED (
     SELECT {_DAY.format(column="a.at")} AS day, coalesce(a.agent, '') AS agent, a.principal, a.operation,
-        CASE WHEN a.operation = 'gate_record' THEN a.detail ->> 'gate' END AS gate, count(*) AS rows
+        CASE WHEN a.operation = 'gate_record' THEN a.detail ->> 'gate' END AS gate,
+        CASE WHEN a.operation = 'handoff_accept' THEN {_QUALITY} END AS rating, count(*) AS rows
     FROM bmad_agent_activity a WHERE a.project_id = bmad_project() AND {of.format(id="a.id")}
-    GROUP BY 1, 2, 3, 4, 5
+    GROUP BY 1, 2, 3, 4, 5, 6
 ), looked AS MATERIALIZED (
     SELECT {_DAY.format(column="m.created_at")} AS day, coalesce(m.agent, '') AS agent, m.provider,
         CASE WHEN m.items > 0 THEN 'hit' WHEN m.outcome IN ('found', 'nothing', 'partial') THEN 'miss'
@@ -41,7 +44,7 @@ trail AS MATERIALIZED (
     FROM (
         SELECT a.at, a.agent,
             CASE WHEN a.subject ~ '^task T-[0-9]{{1,9}}$' THEN substr(a.subject, 8)::int END AS number,
-            CASE WHEN jsonb_typeof(a.detail -> 'quality') = 'number' THEN (a.detail -> 'quality')::float8 END AS quality
+            {_QUALITY} AS quality
         FROM bmad_agent_activity a
         WHERE a.project_id = bmad_project() AND {of.format(id="a.id")} AND a.operation = 'task_complete'
           AND a.agent IS NOT NULL
@@ -55,6 +58,9 @@ trail AS MATERIALIZED (
     UNION ALL
     SELECT day, 'gate', agent, left(gate, 200), sum(rows)::bigint, 0 FROM trail WHERE gate IS NOT NULL
     GROUP BY day, agent, left(gate, 200)
+    UNION ALL
+    SELECT day, 'handoff', agent, 'rated', sum(rows)::bigint, sum(rows * rating) FROM trail WHERE rating IS NOT NULL
+    GROUP BY day, agent
     UNION ALL
     SELECT day, 'lookup', agent, label, sum(rows)::bigint, sum(items)::float8 FROM looked GROUP BY day, agent, label
     UNION ALL

@@ -126,7 +126,7 @@ class BuiltinMemory:
 
     async def related(self, ref: str, limit: int) -> list[Remembered] | None:
         """The memories that share names, words, meaning or category with one; None when there is no such memory."""
-        source = _uuid(ref)
+        source = as_uuid(ref)
         text = await self._db.fetchval(queries.TEXT, source) if source is not None else None
         if text is None:
             return None
@@ -140,7 +140,7 @@ class BuiltinMemory:
 
     async def forget(self, refs: Sequence[str]) -> int:
         """Delete these memories; how many there were."""
-        known = [found for found in map(_uuid, refs) if found is not None]
+        known = [found for found in map(as_uuid, refs) if found is not None]
         count = int((await self._db.execute(queries.FORGET, known)).rsplit(" ", 1)[1])
         if count:
             await self._db.execute(vector_queries.FORGET_CENTRE)
@@ -152,7 +152,8 @@ class BuiltinMemory:
         return Health(True, f"{told} {in_a_sentence(self._embedder)}")
 
 
-def _uuid(ref: str) -> UUID | None:
+def as_uuid(ref: str) -> UUID | None:
+    """The id here that a reference is; None for those of other stores."""
     try:
         return UUID(ref)
     except ValueError:

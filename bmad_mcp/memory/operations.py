@@ -10,8 +10,9 @@ from bmad_mcp.activity.record import record
 from bmad_mcp.activity.since import Since, moment_of
 from bmad_mcp.call import Call
 from bmad_mcp.errors import NotFound, Unavailable
+from bmad_mcp.memory import queries
 from bmad_mcp.memory.authors import author_of
-from bmad_mcp.memory.builtin import BuiltinMemory
+from bmad_mcp.memory.builtin import BuiltinMemory, as_uuid
 from bmad_mcp.memory.categories import MemoryCategory, category_of
 from bmad_mcp.memory.elapsed import milliseconds_since
 from bmad_mcp.memory.invisible import flags_of
@@ -19,7 +20,7 @@ from bmad_mcp.memory.look_up import look_up, related_in_service
 from bmad_mcp.memory.provider import Question
 from bmad_mcp.memory.recall import Recall, may_note, note_recall, recall
 from bmad_mcp.memory.remember import remember
-from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt, MemoryStored
+from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt, MemoryStored, Provenance, ProvenanceFound
 from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import AgentName, Line
 
@@ -120,9 +121,21 @@ async def memory_related(
     return MemoryFound.of_recall(found)
 
 
+async def memory_provenance(
+    call: Call, memories: Annotated[list[str], Field(min_length=1, max_length=50, description="Their ids.")]
+) -> ProvenanceFound:
+    """Tell who stored memories, when, and how far each is on its way to the memory service."""
+    known = [str(found) for found in map(as_uuid, memories) if found is not None]
+    rows = await call.db.fetch(queries.PROVENANCE, known)
+    if others := list(set(memories) - {row["id"] for row in rows}):
+        rows += await call.db.fetch(queries.PROVENANCE_OF_DELIVERED, others)
+    return ProvenanceFound(project=call.project_key, items=[Provenance.of(row) for row in rows])
+
+
 OPERATIONS = (
     Operation(memory_context, "POST /memory/context"),
     Operation(memory_store, "POST /memory/store"),
     Operation(memory_search, "GET /memory/search", toolset="memory"),
     Operation(memory_related, "GET /memory/{memory}/related", toolset="memory"),
+    Operation(memory_provenance, "GET /memory/provenance", toolset=None),
 )

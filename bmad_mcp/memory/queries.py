@@ -32,6 +32,14 @@ LIMIT 1 FOR KEY SHARE SKIP LOCKED
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"
 
+_PROVENANCE = """m.principal, m.author_kind AS author, m.agent, m.created_at, m.delivery, m.provider, m.attempts, m.failure
+FROM mcp_memories m WHERE m.project_id = bmad_project()"""
+PROVENANCE = f"SELECT m.id::text AS id, {_PROVENANCE} AND m.id = ANY($1::uuid[])"
+# What a memory service found has the service's ids.
+PROVENANCE_OF_DELIVERED = f"""
+SELECT m.service_ref AS id, {_PROVENANCE} AND m.delivery = 'delivered' AND m.service_ref = ANY($1::text[])
+"""
+
 NOTE = """
 INSERT INTO bmad_memory_integrations (project_id, direction, provider, category, agent, outcome, items, latency_ms,
     detail)

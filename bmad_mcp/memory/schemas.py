@@ -65,6 +65,29 @@ class MemoryFound(Out):
         return cls(source=found.source, items=items, **{name: value for name, value in more.items() if value})
 
 
+class Provenance(Out):
+    """Where a memory comes from: who stored it (`principal`, a person, an agent or a job as `author` says) in which
+    agent's name, and how far it is on its way to a memory service.
+    """
+
+    id: str
+    principal: str
+    author: str
+    agent: str | None = None
+    created_at: datetime
+    delivery: str
+    provider: str | None = None
+    attempts: int
+    failure: str | None = None
+
+
+class ProvenanceFound(Out):
+    """The project, and where those of the memories come from that its database keeps."""
+
+    project: str
+    items: list[Provenance]
+
+
 class MemoryReceipt(Out):
     """What was kept: `because` tells the words that led to the category when it was left out."""
 

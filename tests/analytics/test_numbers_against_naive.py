@@ -226,8 +226,9 @@ async def test_rolling_up_step_by_step_is_counting_anew(call, undone, steps):
             elif kind == "complete":
                 await complete(call, written - timedelta(hours=9), written, agent, [None, 50, 90][number])
             else:
-                operation = ["task_update", "task_claim", "gate_record"][number]
-                await change(call, clock - timedelta(hours=hours), operation, agent, written=written, gate="PASS")
+                operation = ["task_update", "handoff_accept", "gate_record"][number]
+                moment, detail = clock - timedelta(hours=hours), {"gate": "PASS", "quality": hours % 101}
+                await change(call, moment, operation, agent, written=written, **detail)
         read = await sums(call, window, reached)
         last = await roll_settled(call.db, clock)
         by_steps = await stored(call)

@@ -200,6 +200,14 @@ async def test_handoffs(call):
     await handoff(call, "qa", "dev", at(40), at(44), c)
     await handoff(call, "sm", "dev", at(-9), at(-8))
     await handoff(call, "sm", "dev", at(-100))
+    # Ratings stand in the trail of the acceptance: qa gave 80, dev 60; one before the window, one said nothing.
+    for hours, taker, rated in (
+        (12, "qa", {"quality": 80}),
+        (26, "qa", {}),
+        (44, "dev", {"quality": 60}),
+        (-8, "dev", {"quality": 5}),
+    ):
+        await change(call, at(hours), "handoff_accept", taker, **rated)
     told = (await overview(call)).handoffs
     assert (told.offered_count, told.accepted_count, told.accepted_share) == (4, 3, 0.75)
     # Waits 2, 4, 6: p50 4; p85 at 1.7: 4 + 0.7 * 2 = 5.4; p95 at 1.9: 5.8.
@@ -208,9 +216,11 @@ async def test_handoffs(call):
     assert told.wait.p95_seconds == pytest.approx(5.8 * HOUR)
     # Of three accepted with a task: one completed by its taker, one given back.
     assert (told.task_completed_share, told.returned_share) == (0.333, 0.333)
+    assert (told.rated_count, told.quality_mean_points) == (2, 70.0)  # (80 + 60) / 2
     assert (told.open_count, told.oldest_open_seconds) == (2, 256 * HOUR)  # now is 156 after B: 156 + 100
     dev = await agent_numbers_of(call, "dev", WEEK, NOTHING_STORED)
     assert (dev.handoffs.offered_count, dev.handoffs.accepted_share, dev.handoffs_given_count) == (2, 0.5, 2)
+    assert (dev.handoffs.rated_count, dev.handoffs.quality_mean_points) == (1, 60.0)
 
 
 async def test_runs_stages_and_bottlenecks(call):

@@ -140,7 +140,7 @@ def group(file, tracker, status, count=1):
     ],
 )
 def test_drift_is_what_the_words_mean_and_not_how_they_are_written(file, tracker, status, between):
-    drift = find_drift([group(file, tracker, status, 3)], {})
+    drift = find_drift([group(file, tracker, status, 3)], {}, 3)
     assert [item.between for item in drift.items] == ([between] if between else [])
     assert drift.count == (3 if between else 0)
 
@@ -159,6 +159,21 @@ async def test_drift_tells_the_first_story_of_each_kind(run, story, put):
          "mend": "bmad-mcp export PATH"},
     ]  # fmt: skip
     assert drift.count == 6
+
+
+async def test_the_status_tells_the_first_groups_of_drift_and_project_drift_all_of_them(run, story, put):
+    for number in range(1, 7):
+        if number > 1:
+            await run("story_create", epic=1, title=f"Story {number}")
+        await put(
+            f"1.{number}",
+            raw_status=("Approved", "Done", "Review")[number % 3],
+            tracker_status=("backlog", "done")[number // 4],
+        )
+    told, every = (await run("project_status")).drift, await run("project_drift")
+    assert told.count == every.count == 6
+    assert [item.first for item in every.items] == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
+    assert told.items == every.items[:3]
 
 
 async def test_another_projects_state_is_not_counted(run, story, elsewhere):
@@ -190,3 +205,17 @@ async def test_the_board_shows_stories_by_status_with_who_works_on_them(run, sto
     assert (card.key, card.tasks, card.claims[0].task, card.claims[0].agent) == ("1.2", "0/2", "T-1", "dev")
     assert [card.key for card in columns["done"].stories] == ["1.4", "1.3"]
     assert (columns["done"].count, columns["ready"].count) == (2, 0)
+
+
+async def test_the_board_looks_for_parts_of_keys_and_titles_in_all_stories(run, story, put):
+    await run("story_create", epic=1, title="Log out 100 %")
+    await run("story_create", epic=1, title="Lock_the door")
+
+    async def found(query):
+        return [card.key for column in (await run("project_board", query=query)).columns for card in column.stories]
+
+    assert await found("LOG") == ["1.1", "1.2"]
+    assert await found("1.3") == await found("k_t") == ["1.3"]
+    assert await found("0 %") == ["1.2"]
+    assert await found("nothing of that") == []
+    assert [column.count for column in (await run("project_board", query="log")).columns if column.count] == [2]

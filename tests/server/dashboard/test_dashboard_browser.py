@@ -12,7 +12,15 @@ from writer_process import writing
 
 pytestmark = IN_ONE_LOOP
 
-PICTURES = ("board", "workflows", "analytics")
+PICTURES = ("board", "workflows", "analytics", "memory")
+# The sample's tasks were closed by an import, which tells no moments: these are for the pictures of the numbers.
+WORKED = """
+UPDATE bmad_tasks SET completed_at = moment.at, started_at = moment.at - number % 9 * interval '35 minutes',
+    created_at = moment.at - number % 9 * interval '3 hours', quality = 62 + number * 7 % 37,
+    lease_agent = CASE WHEN number % 4 = 0 THEN 'qa' ELSE 'dev' END
+FROM (SELECT id, now() - number * 5 % 26 * interval '1 day' AS at FROM bmad_tasks) moment
+WHERE project_id = bmad_project() AND bmad_tasks.id = moment.id AND status = 'completed'
+"""
 PAGES = ("board", "agents", "activity", "epics", "workflows", "analytics", "memory", "drift", "inspector", "settings")
 # The pages that the suite looks at with axe-core and on a small screen; `make soak` takes all.
 SOME = ("board", "analytics")
@@ -32,18 +40,22 @@ async def show(tab, name):
     await tab.page.locator(f"main[aria-busy=false] #title-{name}").wait_for()
 
 
-def real_faults(tab):
-    """What went wrong; a server without the stream of changes answers its address with 404, once."""
-    return [one for one in tab.faults if "/api/v1/bmad/live" not in one]
+async def seen_after(page, other, title):
+    """The seconds until the page shows a story that another process has made."""
+    await other.run("story_create", epic="3", title=title)
+    begun = time.monotonic()
+    await page.get_by_text(title).wait_for()
+    return time.monotonic() - begun
 
 
 async def test_a_person_works_on_the_board(browser, sample, run, database):
     task = (await run("task_create", title="Print the calendar", story="2.4", agent="dev")).task.key
     await run("workflow_start", type="brownfield-ui", title="Redraw the curve")
     await change(sample.opened, "UPDATE bmad_projects SET name = 'Tidepool' WHERE id = bmad_project()")
-    await run(
-        "memory_store", text="The port authority publishes new constituents each spring.", category="USER_PREFERENCES"
-    )
+    await change(sample.opened, WORKED)
+    await run("memory_store", text="The port authority publishes new constituents each spring.", agent="analyst")
+    given = await run("handoff_offer", to="qa", story="2.2", note="The curve is drawn; look at low water.")
+    await run("handoff_accept", handoff=given.handoff.key, quality=85)
     async with guarded_server(sample, is_authenticated=False) as served:
         tab = await tab_on(browser, served.address, color_scheme="light")
         page = tab.page
@@ -73,18 +85,24 @@ async def test_a_person_works_on_the_board(browser, sample, run, database):
         await page.get_by_text("Story 3.1 is in progress now.").wait_for()
         await page.get_by_role("region", name="in progress").get_by_text("Keep favourite stations").wait_for()
         async with writing(database.app, sample.opened) as other:
-            await other.run("story_create", epic="3", title="Made by another process")
-            await page.get_by_text("Made by another process").wait_for()
+            await page.locator(".badge.live").wait_for()
+            # The best of three: what waits for a timer is never this soon, and a busy machine may hold one back.
+            soonest = min([await seen_after(page, other, f"Made by another process {number}") for number in range(3)])
+            assert soonest <= 1.0
             await show(tab, "activity")
             await other.run("task_create", title="Seen in the stream", agent="qa")
-            await page.locator(".stream li", has_text="task create").first.wait_for()
+            await page.locator(".stream li", has_text="create task").first.wait_for()
 
         for name in PAGES:
             await show(tab, name)
+            if name == "memory":
+                await page.get_by_label("What the memory is asked").fill("constituents")
+                await page.keyboard.press("Enter")
+                await page.get_by_text("Kept in").first.wait_for()
             if name in PICTURES:
                 await tab.picture(f"dashboard-{name}")
         assert [one for one in tab.asked if not one.startswith((f"{served.address}/", "data:"))] == []
-        assert real_faults(tab) == []
+        assert tab.faults == []
 
 
 @pytest.mark.parametrize("pages", [SOME, pytest.param(PAGES, marks=pytest.mark.soak)], ids=["some", "all"])
@@ -114,7 +132,23 @@ async def test_it_is_for_everybody_in_light_and_dark_and_on_a_small_screen(brows
         await tab.picture("dashboard-small-dark")
         await page.set_viewport_size({"width": 1280, "height": 720})
         await tab.picture("dashboard-dark")
-        assert real_faults(tab) == []
+        assert tab.faults == []
+
+
+async def test_what_is_looked_for_is_found_beyond_the_stories_that_a_column_shows(browser, workspace, run):
+    await run("epic_create", title="Tides")
+    for number in range(1, 56):
+        await run("story_create", epic="1", title=f"Harbour {number}")
+    async with guarded_server(workspace, is_authenticated=False) as served:
+        tab = await tab_on(browser, served.address)
+        draft = tab.page.get_by_role("region", name="draft")
+        await draft.get_by_text("5 more are not shown.").wait_for()
+        await tab.page.get_by_label("Find").fill("harbour 55")
+        await draft.get_by_text("Harbour 55").wait_for()
+        await tab.page.get_by_text("1 story fits").wait_for()
+        await tab.page.get_by_label("Find").fill("")
+        await draft.get_by_text("5 more are not shown.").wait_for()
+        assert tab.faults == []
 
 
 async def test_what_others_wrote_is_shown_as_text_everywhere(browser, workspace, run):
@@ -142,6 +176,10 @@ async def test_what_others_wrote_is_shown_as_text_everywhere(browser, workspace,
                 await page.get_by_label("What the memory is asked").fill("constituents")
                 await page.get_by_role("button", name="Search").click()
                 await page.get_by_text("bidi").wait_for()
+                memory = await page.locator(".memories li").first.inner_text()
+                assert "local (an agent)" in memory
+                assert workspace.opened.key in memory
+                assert "this database" in memory
             if name == "inspector":
                 for address in (f"bmad://stories/{story}", "bmad://project/board", "bmad://nothing"):
                     await page.get_by_label("Address").fill(address)
@@ -151,7 +189,7 @@ async def test_what_others_wrote_is_shown_as_text_everywhere(browser, workspace,
             seen = await page.evaluate("document.body.innerText")
             assert "\u202e" not in seen, name
         assert await page.evaluate("typeof hacked") == "undefined"
-        faults = [one for one in real_faults(tab) if "resource.json?address=bmad%3A%2F%2Fnothing" not in one]
+        faults = [one for one in tab.faults if "resource.json?address=bmad%3A%2F%2Fnothing" not in one]
         assert faults == []
 
 
@@ -214,12 +252,7 @@ async def test_it_can_be_used_within_a_second_and_a_half_and_shows_a_change_with
             await tab.page.locator(".card").first.wait_for()
             assert time.monotonic() - begun <= 1.5
             await tab.page.close()
-        # Without the stream of changes the page looks every two seconds.
-        is_live = (await served.client.head("/api/v1/bmad/live")).status_code != 404
         tab = await tab_on(browser, served.address)
         async with writing(database.app, sample.opened) as other:
             for number in range(10):
-                await other.run("story_create", epic="3", title=f"Seen soon {number}")
-                begun = time.monotonic()
-                await tab.page.get_by_text(f"Seen soon {number}").wait_for()
-                assert time.monotonic() - begun <= (1.0 if is_live else 3.5)
+                assert await seen_after(tab.page, other, f"Seen soon {number}") <= 1.0

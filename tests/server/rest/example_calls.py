@@ -14,6 +14,7 @@ Answers = Mapping[str, Any]
 CALLS: tuple[tuple[str, Mapping[str, Any] | Callable[[Answers], Mapping[str, Any]]], ...] = (
     ("project_status", {}),
     ("project_board", {}),
+    ("project_drift", {}),
     ("epic_burnup", {"days": 3}),
     ("agent_list", {"limit": 3}),
     ("agent_get", {"agent": "dev"}),
@@ -106,6 +107,7 @@ CALLS: tuple[tuple[str, Mapping[str, Any] | Callable[[Answers], Mapping[str, Any
     ("memory_store", {"text": "Print styles are tested with one A4 page of March 2025.", "agent": "dev"}),
     ("memory_context", {"focus": "print styles", "limit": 2}),
     ("memory_search", {"query": "print A4", "limit": 2}),
+    ("memory_provenance", lambda was: {"memories": [was["memory_store"]["memory"]["id"]]}),
     ("memory_related", lambda was: {"memory": was["memory_store"]["memory"]["id"], "limit": 2}),
     ("template_list", {"limit": 2}),
     ("template_get", {"template": "story"}),

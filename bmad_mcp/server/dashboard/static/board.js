@@ -6,8 +6,11 @@ import { countdown } from "./time.js";
 const CARRIED = "text/x-bmad-story";
 
 export class Board {
-  /** `act` makes moves, `open(key)` opens a story, `say(text, isBad)` tells people what came of it. */
-  constructor(root, { act, open, say }) {
+  /**
+   * `act` makes moves, `open(key)` opens a story, `say(text, isBad)` tells people what came of it, `find()` reads the
+   * board again with what is looked for, where that can be: a column shows its first stories only.
+   */
+  constructor(root, { act, open, say, find }) {
     this._act = act;
     this._open = open;
     this._say = say;
@@ -17,7 +20,13 @@ export class Board {
       type: "search",
       placeholder: "Key or words",
       autocomplete: "off",
-      on: { input: () => this._draw() },
+      maxlength: 300,
+      on: {
+        input: () => {
+          this._draw();
+          find?.();
+        },
+      },
     });
     this._who = el("select", { on: { change: () => this._draw() } });
     this._closed = el("input", { type: "checkbox", checked: true, on: { change: () => this._draw() } });
@@ -34,6 +43,11 @@ export class Board {
       ),
       this._columns,
     );
+  }
+
+  /** What is looked for. */
+  get wanted() {
+    return this._words.value.trim().toLowerCase();
   }
 
   /** Show a board: {columns: [{status, count, stories: [{key, title, points, tasks, claims}]}]}. */
@@ -53,13 +67,13 @@ export class Board {
 
   _draw() {
     if (!this._board) return;
-    const wanted = this._words.value.trim().toLowerCase();
+    const { wanted } = this;
     let seen = 0;
     const columns = this._board.columns
       .filter((column) => this._closed.checked || !["done", "cancelled"].includes(column.status))
       .map((column) => {
         const stories = column.stories.filter((story) => this._fits(story, wanted));
-        seen += stories.length;
+        seen += this._who.value ? stories.length : stories.length + column.count - column.stories.length;
         return this._column(column, stories);
       });
     replace(this._columns, columns);

@@ -51,11 +51,11 @@ class BoardPage {
   constructor(root) {
     const act = new Actions(call, () => refresh());
     panel = new StoryPanel({ call, act, say });
-    this._view = new Board(root, { act, open: (key) => panel.open(key), say });
+    this._view = new Board(root, { act, open: (key) => panel.open(key), say, find: soon });
   }
 
   async refresh() {
-    this._view.show(await call("project_board"));
+    this._view.show(await call("project_board", { query: this._view.wanted }));
   }
 }
 

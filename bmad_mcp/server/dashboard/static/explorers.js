@@ -4,6 +4,14 @@ import { button, el, labelled, plain, replace, shown, words } from "./text.js";
 import { since } from "./time.js";
 import { MEMORY_CATEGORIES } from "./vocabulary.js";
 
+// Who writes memories, and how far one is on its way to a memory service.
+const KINDS = { agent: "an agent", human: "a person", system: "a job", import: "an import" };
+const DELIVERIES = {
+  stored: () => "this database",
+  queued: ({ attempts }) => `this database; waits to be delivered${attempts ? `, tried ${attempts} times` : ""}`,
+  delivered: ({ provider }) => `this database and ${provider}`,
+  dead: ({ provider, attempts }) => `this database; given up after ${attempts} tries${provider ? ` at ${provider}` : ""}`,
+};
 const field = (attributes) => el("input", { type: "search", autocomplete: "off", ...attributes });
 
 export class MemoryPage {
@@ -34,9 +42,10 @@ export class MemoryPage {
   }
 
   async _show(asked, title) {
-    let answer;
+    let answer, comes;
     try {
       answer = await asked;
+      comes = await this._provenance(answer.items);
     } catch (error) {
       replace(this._found, el("p", { class: "bad" }, shown(error.message)));
       return;
@@ -46,19 +55,31 @@ export class MemoryPage {
       this._found,
       el("h3", {}, `${title}: ${answer.items.length}`),
       el("p", { class: "note" }, shown(note)),
-      el("ul", { class: "memories" }, answer.items.map((one) => this._memory(one))),
+      el("ul", { class: "memories" }, answer.items.map((one) => this._memory(one, comes, answer.source))),
     );
   }
 
-  _memory(one) {
+  /** Where these memories come from, by id; those that only a service has are not in it. */
+  async _provenance(items) {
+    const memories = items.map((one) => one.id).filter(Boolean);
+    if (!memories.length) return { items: new Map() };
+    const { project, items: found } = await call("memory_provenance", { memories });
+    return { project, items: new Map(found.map((one) => [one.id, one])) };
+  }
+
+  _memory(one, { project, items }, source) {
+    const from = items.get(one.id);
     const told = [
-      ["Category", one.category],
-      ["Written by", [one.agent, one.author].filter(Boolean).join(", ")],
-      ["Kept in", one.source],
+      ["Found because", one.why],
+      ["Hidden characters", one.flags?.map(words).join(", ")],
+      ["Category", words(one.category)],
+      ["Stored by", from ? `${from.principal} (${KINDS[from.author] ?? from.author})` : KINDS[one.author] ?? one.author],
+      ["As agent", one.agent],
+      ["Project", project],
+      ["Kept in", from ? DELIVERIES[from.delivery](from) : `${one.source ?? source} only`],
+      ["Why not delivered", from?.failure],
       ["Score", one.score],
       ["Confidence", one.confidence],
-      ["Found because", one.why],
-      ["Hidden characters", one.flags?.join(", ")],
       ["Id", one.id],
     ].filter(([, value]) => value !== undefined && value !== null && value !== "");
     return el(
@@ -74,7 +95,7 @@ export class MemoryPage {
 export class InspectorPage {
   constructor(root) {
     this._known = el("datalist", { id: "addresses" });
-    this._address = field({ list: "addresses", required: true, value: "bmad://project" });
+    this._address = field({ class: "long", list: "addresses", required: true, value: "bmad://project" });
     this._found = el("div", { "aria-live": "polite" });
     root.append(
       el(

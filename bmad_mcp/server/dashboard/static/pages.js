@@ -68,6 +68,13 @@ export class AgentsPage {
   }
 }
 
+/** What was done to what: `create task T-4`, as the names of operations begin with the noun that the subject has too. */
+function deed(operation, subject) {
+  const [noun, ...verb] = operation.split("_");
+  const told = String(subject ?? "");
+  return (told === noun || told.startsWith(`${noun} `)) && verb.length ? verb.join(" ") : words(operation);
+}
+
 export class ActivityPage {
   constructor(root) {
     this._agent = el("input", { type: "search", autocomplete: "off", on: { change: () => this.refresh() } });
@@ -87,7 +94,7 @@ export class ActivityPage {
         {},
         since(one.at),
         el("span", { class: "who" }, one.agent ? shown(one.agent) : "–"),
-        el("span", {}, words(one.operation), " ", shown(one.subject), one.status ? ` → ${words(one.status)}` : ""),
+        el("span", {}, deed(one.operation, one.subject), " ", shown(one.subject), one.status ? ` → ${words(one.status)}` : ""),
         one.note ? el("q", {}, shown(one.note)) : null,
       ),
     );
@@ -171,8 +178,9 @@ export class DriftPage {
   }
 
   async refresh() {
-    const { drift, next, leases, handoffs } = await call("project_status");
-    const rows = drift.items.map((one) => [one.between, one.first, String(one.count), one.field ?? one.file, one.tracker, one.database, el("code", {}, shown(one.mend))]);
+    const [drift, { next, leases, handoffs }] = await Promise.all([call("project_drift"), call("project_status")]);
+    const hidden = drift.count - drift.items.reduce((sum, one) => sum + one.count, 0);
+    const rows = drift.items.map((one) => [one.between, one.first, String(one.count), one.field ?? one.file, one.tracker, words(one.database), el("code", {}, shown(one.mend))]);
     replace(
       this._root,
       figures([
@@ -182,6 +190,9 @@ export class DriftPage {
       rows.length
         ? table("Where files, tracker and database disagree", ["Between", "First", "Stories", "File", "Tracker", "Database", "Mend"], rows)
         : el("p", {}, "Files, tracker and database agree."),
+      hidden > 0
+        ? el("p", { class: "note" }, `${hidden} more are not listed here: `, el("code", {}, "bmad-mcp import PATH --dry-run"), " lists them all.")
+        : null,
       el("h3", {}, "What comes next"),
       el("ul", {}, next.length ? next.map((one) => el("li", {}, shown(one))) : el("li", {}, "Nothing waits.")),
       leases

@@ -64,6 +64,6 @@ export function call(name, given = {}) {
   });
   const told = Object.entries(rest).filter(([, value]) => value !== undefined && value !== "");
   if (verb !== "GET") return fetchJson(PREFIX + path, { verb, body: Object.fromEntries(told) });
-  const query = new URLSearchParams(told).toString();
+  const query = new URLSearchParams(told.flatMap(([name, value]) => [value].flat().map((one) => [name, one]))).toString();
   return fetchJson(PREFIX + path + (query ? `?${query}` : ""));
 }

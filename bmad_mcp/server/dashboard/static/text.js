@@ -51,18 +51,22 @@ export const words = (status) => String(status).replaceAll("_", " ");
 export const button = (label, listener, attributes = {}) =>
   el("button", { type: "button", ...attributes, on: { click: listener } }, label);
 
+// More columns than this become lines on a small screen; the roles stay when the style takes the table apart.
+const FEW_COLUMNS = 3;
+
 /** A table; `columns` are headings, each row is a list of cells: text that is stored, or elements. */
 export function table(caption, columns, rows) {
-  const cells = (row) => row.map((cell) => el("td", {}, cell instanceof Node ? cell : shown(cell ?? "–")));
+  const cells = (row) =>
+    row.map((cell, at) => el("td", { role: "cell", data: { label: columns[at] } }, cell instanceof Node ? cell : shown(cell ?? "–")));
   return el(
     "div",
-    { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
+    { class: columns.length > FEW_COLUMNS ? "wide many" : "wide", tabindex: "0", role: "region", "aria-label": caption },
     el(
       "table",
-      {},
+      { role: "table" },
       el("caption", {}, caption),
-      el("thead", {}, el("tr", {}, columns.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, cells(row)))),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns.map((name) => el("th", { scope: "col", role: "columnheader" }, name)))),
+      el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row" }, cells(row)))),
     ),
   );
 }
