@@ -7,7 +7,7 @@ from auth_server import guarded_server, result_of, rows_of
 from harness import TestWorkspace, new_project
 
 from bmad_mcp.catalog import CATALOG
-from bmad_mcp.telemetry.events import Observer, observed_by
+from bmad_mcp.telemetry.events import Observer, current_call, observed_by
 
 # The same operations with what is in the other project, and with what is nowhere.
 NOWHERE = {
@@ -36,12 +36,12 @@ CHANGES = {"task_update": {"title": "Mine", "lease": 1}, "story_update": {"statu
 
 
 class Statements(Observer):
-    """Counts what the database was asked."""
+    """Counts what the database was asked for calls; what is told of earlier changes runs beside them."""
 
     count = 0
 
     def statement_ended(self, seconds: float) -> None:
-        self.count += 1
+        self.count += current_call.get() is not None
 
 
 @pytest.fixture
