@@ -4,11 +4,28 @@ import asyncio
 
 import asyncpg
 import pytest
+from harness import TestWorkspace, new_project
 
 from bmad_mcp import pool as pools
-from bmad_mcp.db import POOL_SIZE, Transaction
+from bmad_mcp.call import OpenProject
+from bmad_mcp.db import POOL_SIZE, Transaction, open_pool
 
 PID = "SELECT pg_backend_pid()"
+
+
+@pytest.fixture
+async def workspace(database):
+    """A project on a pool on which nothing was changed, so that nothing is told beside the test."""
+    async with await open_pool(**database.app) as first:
+        made = await new_project(first)
+    pool = await open_pool(**database.app)
+    yield TestWorkspace(OpenProject(made.id, made.key, pool))
+    await pool.close()
+
+
+@pytest.fixture
+def pool(workspace):
+    return workspace.opened.pool
 
 
 async def one_call(workspace, sql=PID, verb="COMMIT"):

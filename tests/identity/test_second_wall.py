@@ -120,8 +120,7 @@ def calls(memory: str):
             continue
         given = {name: value for name, value in ARGUMENTS.items() if name in fields}
         required = {name for name, field in fields.items() if field.is_required()}
-        if "memory" in required:
-            given["memory"] = memory
+        given |= {name: value for name, value in (("memory", memory), ("memories", [memory])) if name in required}
         assert required <= given.keys(), f"{operation.name} needs an argument that this test does not know"
         # Filters would hide what leaks; what must be named is named.
         yield operation, {name: given[name] for name in given if name in required or name in ("limit", "days")}
