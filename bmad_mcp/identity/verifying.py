@@ -1,10 +1,11 @@
 """Proves who sent a request: by a token of this server, or by one of the identity provider."""
 
+import asyncio
 import contextlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -26,6 +27,11 @@ R = TypeVar("R")
 # A revoked token is good for this long at most, in whichever process it was seen.
 CACHE_SECONDS = 3.0
 CACHED_TOKENS = 1024
+# Tokens that this process has not known as good: so many are looked up at once, and so many may wait for that.
+STRANGERS_AT_ONCE = 2
+STRANGERS_WAITING = 64
+STRANGERS_WAIT_SECONDS = 3.0
+MANY_STRANGERS = "The server is busy with tokens that it does not know. Try again in a second."
 
 
 class Verifier(Protocol):
@@ -35,7 +41,10 @@ class Verifier(Protocol):
 
 
 class StaticTokens:
-    """The tokens of this server; a good one is remembered for three seconds, or until the changes tell of one."""
+    """The tokens of this server; a good one is remembered for three seconds, or until the changes tell of one.
+
+    Tokens that were never good here queue for a few look-ups: whoever sends made-up ones takes no connection from others.
+    """
 
     def __init__(
         self,
@@ -47,24 +56,52 @@ class StaticTokens:
         self._clock = clock
         self._changes = changes or AccessChanges()
         self._known: OrderedDict[Presented, tuple[float, int, Principal]] = OrderedDict()
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+        self._waiting = 0
 
     async def principal(self, text: str) -> Principal | None:
-        """Whose token this is; None when it is unknown, expired or revoked."""
+        """Whose token this is; None when it is unknown, expired or revoked. Raises Overloaded, Unavailable."""
         presented = read_token(text)
         if presented is None:
             return None
         # The count before the question: a change meanwhile makes the answer one of yesterday.
         now, count = self._clock(), self._changes.count
-        until, known_at, principal = self._known.get(presented, (0.0, count, None))
-        if principal is not None and now < until and known_at == count:
-            return principal
+        known = self._known.get(presented)
+        if known is None:
+            async with self._turn():
+                found = await self._look_up(presented)
+        else:
+            until, known_at, principal = known
+            if now < until and known_at == count:
+                return principal
+            found = await self._look_up(presented)
         self._known.pop(presented, None)
-        found = await on_database(self._workspace, lambda opened: _find(opened, presented))
         if found is not None:
             self._known[presented] = (now + CACHE_SECONDS, count, found)
             if len(self._known) > CACHED_TOKENS:
                 self._known.popitem(last=False)
         return found
+
+    async def _look_up(self, presented: Presented) -> Principal | None:
+        return await on_database(self._workspace, lambda opened: _find(opened, presented))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A stranger's turn; raises Overloaded when too many wait, or one waits too long."""
+        if self._waiting >= STRANGERS_WAITING:
+            raise Overloaded(MANY_STRANGERS)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(STRANGERS_WAIT_SECONDS):
+                await self._strangers.acquire()
+        except TimeoutError:
+            raise Overloaded(MANY_STRANGERS) from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._strangers.release()
 
 
 async def _find(opened: OpenProject, presented: Presented) -> Principal | None:
