@@ -127,6 +127,34 @@ def keep(found: dict, tally: Tally, running: Running) -> None:
     half.replace(SAMPLES)
 
 
+def sample(at: float, **server: float) -> dict:
+    """A sample of a server that holds little, changed as given."""
+    held = {"rss": 9e4, "pss": 8e4, "uss": 7e4, "threads": 4, "tasks": 9, "listeners": 0, "pool_in_use": 0}
+    more = {"files": {"all": 12, "socket": 7}, "calls": at, "calls_failed": 0, "jobs": 1, "jobs_not_ok": 0}
+    postgres = {"uss": 5e4, "connections_all": 4, "locks_held": 0, "locks_waiting": 0}
+    return {
+        "at": at,
+        "server": held | more | server,
+        "postgres": postgres | {"idle_in_transaction_seconds": 0.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("growing", "left", "unexpected", "told"),
+    [
+        (0.0, 0, 0, []),
+        (0.02, 0, 0, []),
+        (0.08, 0, 0, ["server uss is not flat"]),
+        (0.0, 1, 0, ["tasks: 10 and not 9 when everybody has left"]),
+        (0.0, 0, 1, ["unexpected errors:"]),
+    ],
+)
+def test_the_verdict_tells_a_leak_from_a_level(growing, left, unexpected, told):
+    samples = [sample(at, uss=7e4 * (1 + growing * at / 7200)) for at in range(0, 7230, 30)]
+    found = {"samples": samples, "before": sample(0), "after": sample(7300, tasks=9 + left)}
+    assert verdict.judged(found | {"unexpected": unexpected, "texts": []})[1] == told
+
+
 @pytest.mark.soak
 async def test_memory_is_flat_and_nothing_is_left_after_hours_of_clients_that_come_and_go():
     found = await endure(

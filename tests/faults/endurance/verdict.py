@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
 
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 WARM_UP_SECONDS = 15 * 60
 MOST_GROWTH = 0.05
 Sample = dict[str, Any]
@@ -31,6 +32,7 @@ HELD: dict[str, Callable[[Sample], float]] = {
     "PostgreSQL connections": lambda one: one["postgres"]["connections_all"],
     "locks": lambda one: one["postgres"]["locks_held"],
 }
+PLOTTED = ("sockets", "tasks", "PostgreSQL connections")
 
 
 def growth(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -58,7 +60,7 @@ def judged(found: dict[str, Any], warm_up: float = WARM_UP_SECONDS) -> tuple[lis
         lines.append(f"{name}: {level:.1f} MiB, fitted {rises:+.1%} over its length, thirds {ratio:.3f}")
         if rises > MOST_GROWTH or ratio > 1 + MOST_GROWTH:
             wrong.append(f"{name} is not flat")
-    for name, figure in HELD.items():
+    for name, figure in HELD.items() if found["after"] else ():
         before, end = figure(found["before"]), figure(found["after"])
         lines.append(f"{name}: {before:g} before, at most {max(map(figure, samples)):g}, {end:g} after")
         if end > before:
@@ -77,9 +79,40 @@ def judged(found: dict[str, Any], warm_up: float = WARM_UP_SECONDS) -> tuple[lis
     return lines, wrong
 
 
+def plotted(samples: list[Sample]) -> str:
+    """An SVG: memory in MiB and connections over minutes, each on an axis that begins at 0."""
+    minutes = [one["at"] / 60 for one in samples]
+    panels = {
+        "MiB": {name: [figure(one) / 1024 for one in samples] for name, figure in FIGURES.items()},
+        "open": {name: [figure(one) for one in samples] for name, figure in HELD.items() if name in PLOTTED},
+    }
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 420" font-family="sans-serif" font-size="11">']
+    parts.append('<rect width="680" height="420" fill="#fff"/>')
+    for number, (unit, curves) in enumerate(panels.items()):
+        floor, most = 190 + 200 * number, max(map(max, curves.values())) * 1.1
+        parts.append(f'<text x="4" y="{floor - 160}">{unit}</text>')
+        for part in range(5):
+            y, value = floor - 150 * part / 4, most * part / 4
+            parts.append(f'<line x1="50" y1="{y:.1f}" x2="530" y2="{y:.1f}" stroke="#ddd"/>')
+            parts.append(f'<text x="46" y="{y + 4:.1f}" text-anchor="end">{value:.0f}</text>')
+        for row, (name, values) in enumerate(curves.items()):
+            points = " ".join(
+                f"{50 + 480 * at / minutes[-1]:.1f},{floor - 150 * value / most:.1f}"
+                for at, value in zip(minutes, values, strict=True)
+            )
+            parts.append(f'<polyline fill="none" stroke="{COLOURS[row]}" stroke-width="1.5" points="{points}"/>')
+            parts.append(f'<text x="540" y="{floor - 140 + 15 * row}" fill="{COLOURS[row]}">{name}</text>')
+    parts.append(f'<text x="50" y="408">0 to {minutes[-1]:.0f} minutes</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
 def main() -> int:
     found = json.loads(Path(sys.argv[1]).read_text())
     lines, wrong = judged(found)
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(plotted(found["samples"]))
+    if not found["after"]:
+        lines.append("It is not over: nobody knows yet what will be left.")
     sys.stdout.write("\n".join([*lines, "", *(wrong or ["flat, and nothing was left"])]) + "\n")
     return 1 if wrong else 0
 
