@@ -75,7 +75,8 @@ async def arena(cluster, server_env):
     try:
         for _ in range(SERVERS):
             servers.append(HttpServer({**CLEAN, **CALM, **server_env}, "--project", project, "--port", "0"))
-        addresses = [server.ready() for server in servers]
+        # Begun beside other work, it may be long until they are up.
+        addresses = [server.wait_for(r"^ready: (https?://\S+)$", 300)[1] for server in servers]
         callers = [RawCaller(addresses[number % SERVERS]) for number in range(CALLERS)]
         url = server_env.get("BMAD_DATABASE_URL")
         admin = await asyncpg.connect(**({"dsn": url} if url else cluster.admin | {"database": DATABASE}))
