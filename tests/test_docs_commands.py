@@ -136,7 +136,8 @@ def test_the_commands_of_a_page_run(page, data_dir, tmp_path, memory_address):
         "BMAD_PROJECT": "shop",
     }
     # A page speaks of a project that is there; those that bring one in begin with nothing.
-    if not any(" import " in line for line in commands_of(page)):
+    first = next((line for line in commands_of(page) if "bmad-mcp " in line and not reason_to_skip(line)), "")
+    if " import " not in first:
         done(env, tmp_path, "bmad-mcp import ~/code/shop")
     server, address = None, "http://127.0.0.1:8770"
     try:
