@@ -64,8 +64,7 @@ docs: $(VENV)/dev.ok ## build the pages as a site, into dist/site
 dist: $(VENV)/dev.ok ## build what a release has: sdist, wheel, MCP bundle and bill of materials, into dist/
 	@rm -rf dist && $(BIN)/python -m build --no-isolation
 	@$(BIN)/python release/bundle.py dist
-	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
-		--output-reproducible --spec-version 1.6 --output-file dist/bmad-mcp.cdx.json
+	@$(BIN)/python release/bill_of_materials.py dist
 
 lock: ## renew the locked dependencies (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
