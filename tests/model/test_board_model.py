@@ -1,20 +1,16 @@
 """Agents who do anything at all on the real server, beside a model of what should come of it: never a difference."""
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from model.board import Board
 from model.driven import Driven
 from model.machine import BoardMachine
 from processes import fresh_key
 
 STEPS = 50
-# As `--hypothesis-seed=0` and so on choose others.
-LONG = int(os.environ.get("BMAD_TEST_MODEL_STEPS", "20000"))
+LONG = 20_000
 
 
 @pytest.fixture
@@ -44,13 +40,12 @@ def taken(driven: Driven, examples: int, steps: int = STEPS, phases=tuple(Phase)
 
 
 def test_the_server_does_what_the_model_does(driven):
-    counted = taken(driven, examples=8)
-    print(sorted(counted.items()))
-    assert counted["steps"] > 300
+    assert taken(driven, examples=6)["steps"] > 250
 
 
 @pytest.mark.soak
 def test_the_server_does_what_the_model_does_in_twenty_thousand_steps(driven):
     counted = taken(driven, examples=LONG // STEPS + 20)
-    Path("/tmp/bmad-model-steps.txt").write_text("\n".join(f"{n:>7} {what}" for what, n in sorted(counted.items())))
+    # With `pytest -s`: what was tried, and how often.
+    print("\n".join(f"{times:>7} {what}" for what, times in sorted(counted.items())))
     assert counted["steps"] >= LONG
