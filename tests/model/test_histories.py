@@ -111,7 +111,7 @@ async def history_of(ports: list[int], seed: int, calls: int) -> list[Event]:
 
 @pytest.mark.parametrize(
     ("clients", "calls", "seed"),
-    [(3, 60, 0), *(pytest.param(clients, 1500, clients, marks=pytest.mark.soak) for clients in range(2, 9))],
+    [(2, 80, 0), *(pytest.param(clients, 1500, clients, marks=pytest.mark.soak) for clients in range(2, 9))],
 )
 async def test_every_history_of_a_task_is_linearizable(servers, clients, calls, seed):
     asking = Posted(servers[0])
