@@ -180,6 +180,11 @@ class Transaction:
         """One statement for many rows, in one batch."""
         await (self._connection or await self._open()).executemany(sql, rows)
 
+    def keep_together(self) -> None:
+        """One transaction around all statements, also where they may be alone; before the first of them."""
+        assert self._connection is None
+        self.alone = False
+
     async def seal(self, place: str, row: str, text: str) -> str:
         """The text as it is to be stored in `table.column` of a row: encrypted where the project is; empty stays empty."""
         return text if self.vault is None or not text else await self.vault.seal(self, place, row, text)

@@ -56,6 +56,10 @@ async def test_a_hot_operation_is_one_round_trip(database, workspace):
             for name, arguments in ONE_ROUND_TRIP.items():
                 await ask(home, name, **arguments)
                 assert counted.statements == 1, name
+            await ask(home, "task_create", title="Build it")
+            held = await ask(home, "task_claim", agent="dev", task="T-2")
+            await ask(home, "task_complete", task="T-2", lease=held.lease, summary="Built by build.py.")
+            assert counted.statements == 2, "what the memory tells of the task is read first"
             await ask(home, "task_create", title="Test it", depends_on=["T-1"])
             assert counted.statements > 3, "what it waits for is locked until it is there"
             await ask(home, "task_list", limit=1)
