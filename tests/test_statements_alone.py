@@ -10,7 +10,7 @@ from harness import TestWorkspace, new_project
 
 from bmad_mcp.call import Caller, OneProject, OpenProject
 from bmad_mcp.catalog import BY_NAME, CATALOG
-from bmad_mcp.db import open_pool, project_transaction
+from bmad_mcp.db import begin_in, open_pool, project_transaction
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.operation import perform
 from bmad_mcp.telemetry.events import CallRecord, Observer, observed_by
@@ -56,6 +56,10 @@ async def test_a_hot_operation_is_one_round_trip(database, workspace):
             for name, arguments in ONE_ROUND_TRIP.items():
                 await ask(home, name, **arguments)
                 assert counted.statements == 1, name
+            await ask(home, "task_create", title="Build it")
+            held = await ask(home, "task_claim", agent="dev", task="T-2")
+            await ask(home, "task_complete", task="T-2", lease=held.lease, summary="Built by build.py.")
+            assert counted.statements == 2, "what the memory tells of the task is read first"
             await ask(home, "task_create", title="Test it", depends_on=["T-1"])
             assert counted.statements > 3, "what it waits for is locked until it is there"
             await ask(home, "task_list", limit=1)
@@ -78,6 +82,23 @@ async def test_another_project_on_the_same_connections_is_kept_apart(database, p
         assert (await ask(home, "task_claim", agent="dev")).task is None
         with pytest.raises(NotFound):
             await ask(home, "task_get", task="T-2")
+
+
+@pytest.mark.parametrize("open_before", [1, 2])
+async def test_a_pool_may_begin_in_a_project_that_it_found_itself(database, pool, open_before):
+    mine = await new_project(pool)
+    found = await open_pool(**database.app)
+    try:
+        if open_before == 2:
+            async with found.acquire(), found.acquire():
+                pass
+        await begin_in(found, mine.id)
+        async with found.acquire() as first, found.acquire() as second:
+            for connection in (first, second):
+                assert await connection.fetchval("SELECT bmad_project()") == mine.id
+                assert await connection.fetchval("SHOW statement_timeout") == "30s"
+    finally:
+        await found.close()
 
 
 async def test_a_worker_in_another_project_leaves_the_connection_as_it_was(database, pool):

@@ -1,4 +1,7 @@
-"""The functions of the database that change a task and all that waits for it; a migration has created these texts."""
+"""The functions of the database that change a task and all that waits for it, made of the statements of today.
+
+Only a test uses this: the migration that creates the functions holds their frozen text, and must agree.
+"""
 
 from bmad_mcp.activity.record import COLUMNS, LONGEST_NOTE
 from bmad_mcp.lifecycles import STORY, StoryStatus

@@ -3,6 +3,7 @@
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.agents.lookup import FIND as FIND_AGENT
 from bmad_mcp.lifecycles import EPIC, STORY, TASK, StoryStatus, TaskStatus
+from bmad_mcp.memory.queries import keeping
 
 OPEN = "status NOT IN ('completed', 'cancelled')"
 # The statement's clock and not the transaction's: a write that waited for a row lock sees the time it really is.
@@ -193,7 +194,16 @@ WITH t AS (
 SELECT t.id, t.story_id, {TASK_FIELDS} FROM t
 """
 # With what waits for it, in one round trip; the function is made of FINISH.
-COMPLETE = "SELECT * FROM bmad_do_task_complete($1, $2, $3, $4, $5, $6, $7)"
+_COMPLETED = "SELECT * FROM bmad_do_task_complete($1, $2, $3, $4, $5, $6, $7)"
+COMPLETE = _COMPLETED
+# The same with its summary in the memory: both are there, or neither.
+COMPLETE_AND_KEEP = f"WITH done AS MATERIALIZED ({_COMPLETED}), {keeping(8, 'FROM done')} SELECT done.* FROM done"
+# What a memory of its completion tells of a task; only its holder changes that while it is held.
+FACTS = f"""
+SELECT 'T-' || t.number AS key, t.title, t.lease_agent AS held_by,
+    (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
+FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1::int AND t.lease = $2::int AND {HELD_STILL}
+"""
 
 CHANGE = f"""
 UPDATE bmad_tasks AS t SET
