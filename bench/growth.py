@@ -5,7 +5,8 @@ from bench.servers import ours
 from bench.wire import Child
 from bench.work import Work
 
-OPERATIONS = ("create", "get", "list", "list by status", "claim", "complete", "set status")
+OPERATIONS = ("create", "get", "list", "list by status", "list ready", "next", "claim", "heartbeat", "complete",
+              "set status", "project status")  # fmt: skip
 
 
 def measured(env: dict[str, str], projects: dict[str, int], rounds: int) -> dict[str, Times]:

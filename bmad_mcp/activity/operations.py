@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from bmad_mcp.activity import queries
+from bmad_mcp.activity.record import FIRST_ID
 from bmad_mcp.activity.schemas import ActivityItem, ActivityPage
 from bmad_mcp.activity.since import Since, moment_of
 from bmad_mcp.call import Call
@@ -49,6 +50,8 @@ async def activity_list(
     if since is not None:
         values.append(moment_of(since))
         sql += f" AND a.at >= ${len(values)}::timestamptz"
+        # Rows are read by their ids, so only a bound on those ends the search.
+        sql += f" AND a.id >= {FIRST_ID.format(moment=f'${len(values)}::timestamptz')}"
     if cursor is not None:
         values.append(_position(cursor))
         sql += f" AND a.id < ${len(values)}::uuid"
