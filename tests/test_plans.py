@@ -37,7 +37,9 @@ COUNTS = {
 
 # What looks for the latest of each agent, or sorts a page, reads more until the tables are analyzed, which autovacuum
 # does within a minute after an import.
-UNTIL_ANALYZED = {"agent_list", "agent_get", "agent_context", "agent_activate", "story_list"}
+UNTIL_ANALYZED = {
+    "agent_list", "agent_get", "agent_context", "agent_activate", "story_list", "workflow_list",
+}  # fmt: skip
 
 
 def story_of(place: int) -> str:
