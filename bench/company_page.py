@@ -99,7 +99,7 @@ def _page(found: dict[str, Any], note: str) -> Iterator[str]:
                         f"{one['median_ms']} / {one['p95_ms']}",
                         f"{busy['servers']} / {busy['PostgreSQL']} / {busy['agents']}",
                         waits,
-                    ]  # fmt: skip
+                    ]
                 )
         head = [way, "at once", "calls/s", "ms, median / p95", "processors: servers / PostgreSQL / agents", "waits"]
         yield from _rows(head, rows)
