@@ -32,6 +32,9 @@ COUNTS = {
     "story_list query": "row-level security lets no text search use an index",
     "key_list story": "row-level security lets no LIKE use an index",
     "memory_related": "reads each memory of the project, of which it keeps so many",
+    **{f"workflow_list status {one}": "goes through the runs, 5,000 of a million tasks" for one in WorkflowStatus},
+    "handoff_list agent": "goes through the handoffs for either side",
+    "workflow_advance": "looks for documents by their titles",
     "key_list task": "looks for what was typed in the keys of open tasks",
 }
 

@@ -40,9 +40,10 @@ async def activity_list(
     cursor: Cursor | None = None,
 ) -> ActivityPage:
     """List what happened, newest first."""
-    sql, values = queries.LIST, list[Any]()
+    sql, values, order = queries.LIST, list[Any](), "a.id DESC"
     if agent is not None:
         values.append(agent)
+        order = f"a.agent DESC, {order}"
         sql += queries.BY_AGENT.format(value=f"${len(values)}")
     if subject is not None:
         values.append(subject_of(subject))
@@ -55,7 +56,7 @@ async def activity_list(
     if cursor is not None:
         values.append(_position(cursor))
         sql += f" AND a.id < ${len(values)}::uuid"
-    rows = await call.db.fetch(f"{sql} ORDER BY a.id DESC LIMIT {limit + 1}", *values)
+    rows = await call.db.fetch(f"{sql} ORDER BY {order} LIMIT {limit + 1}", *values)
     page = rows[:limit]
     following = encode_cursor(str(page[-1]["id"])) if len(rows) > limit else None
     return ActivityPage(items=[ActivityItem.of(row) for row in page], next_cursor=following)

@@ -14,11 +14,12 @@ LEFT JOIN LATERAL (
     WHERE t.project_id = bmad_project() AND {HELD} ORDER BY t.number LIMIT 1
 ) held ON true
 """
+# In an array, the name is no constant of the order: else the planner reads the trail by time for the rows of a rare agent.
 LAST_SEEN = """
 date_trunc('second', greatest(a.last_seen_at, (
     SELECT y.at FROM bmad_agent_activity y
-    WHERE y.project_id = bmad_project() AND y.agent = a.name
-    ORDER BY y.id DESC LIMIT 1))) AS last_seen
+    WHERE y.project_id = bmad_project() AND y.agent = ANY(ARRAY[a.name])
+    ORDER BY y.agent DESC, y.id DESC LIMIT 1))) AS last_seen
 """
 
 LIST = f"""

@@ -20,10 +20,6 @@ LEFT = "status IN ('active', 'in_progress') AND open_dependencies = 0 AND story_
 OPEN = "status IN ('ready', 'in_progress', 'review')"
 BY_STATUS = "ix_bmad_stories_project_id_status_epic_number_number_suffix"
 
-DROP = (
-    "DROP FUNCTION bmad_do_task_complete(integer, integer, text, integer, text, text, text)",
-    "DROP FUNCTION bmad_do_task_update(integer, text, text, text, text, integer, integer, text, text)",
-)
 # As `tasks/functions.py` made them; a test compares what is in the database with it.
 TASK_COMPLETE = """
 CREATE FUNCTION bmad_do_task_complete(integer, integer, text, integer, text, text, text)
@@ -226,8 +222,8 @@ $body$
 
 def create(*functions: str) -> None:
     """In the place of those that there are."""
-    for statement in (*DROP, *functions):
-        op.execute(statement)
+    for statement in functions:
+        op.execute(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
 
 
 def upgrade() -> None:
