@@ -92,10 +92,9 @@ async def story_list(
     cursor: Cursor | None = None,
 ) -> StoryPage:
     """List or search stories in the order of their keys."""
-    sql, values = queries.LIST, []
+    sql, values = queries.LIST, list[Any]()
     if status is not None:
-        values.append(status)
-        sql += f" AND s.status = ${len(values)}::text::bmad_story_status"
+        sql += queries.LIST_STATUS[StoryStatus(status)]
     if epic is not None:
         values.append(epic)
         sql += (

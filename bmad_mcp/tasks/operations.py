@@ -102,7 +102,7 @@ async def task_list(
     cursor: Cursor | None = None,
 ) -> TaskPage:
     """List tasks in the order they were made."""
-    sql, values = queries.LIST, []
+    sql, values = "", []
     if status is not None:
         sql += queries.LIST_STATUS[TaskStatus(status)]
     if agent is not None:
@@ -114,12 +114,11 @@ async def task_list(
             " AND t.story_id = (SELECT x.id FROM bmad_stories x"
             f" WHERE x.project_id = bmad_project() AND x.key = ${len(values)})"
         )
-    if ready:
-        sql += queries.LIST_READY
     if cursor is not None:
         values.extend(decode_cursor(cursor, int))
         sql += f" AND t.number > ${len(values)}"
-    rows = await call.db.fetch(f"{sql} ORDER BY t.number LIMIT {limit + 1}", *values)
+    of = (queries.ALL_READY if ready else queries.ALL).format(narrowed=sql, limit=limit + 1)
+    rows = await call.db.fetch(f"{queries.LIST}{of}", *values)
     page = rows[:limit]
     following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
     return TaskPage(items=[TaskBrief.of(row) for row in page], next_cursor=following)
