@@ -28,7 +28,7 @@ SELECT id FROM mcp_data_keys WHERE project_id = bmad_project() AND id = $1 AND r
 """
 DROP_KEY = "DELETE FROM mcp_data_keys WHERE project_id = bmad_project() AND id = $1 AND retired_at IS NOT NULL"
 
-FIND_PERSON = "SELECT id FROM mcp_people WHERE project_id = bmad_project() AND mark = ANY($1::text[])"
+FIND_PEOPLE = "SELECT id, mark FROM mcp_people WHERE project_id = bmad_project() AND mark = ANY($1::text[])"
 # Of two processes that meet somebody for the first time, one gives the pseudonym.
 ADD_PERSON = """
 INSERT INTO mcp_people (project_id, id, name, mark) VALUES (bmad_project(), $1, $2, $3)

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -155,7 +155,7 @@ class Vault:
 
     async def find_person(self, db: Reads, name: str) -> str | None:
         """The pseudonym of a person; None for one who is not known here."""
-        found = await db.fetch(queries.FIND_PERSON, await self.marks_of_person(db, name))
+        found = await db.fetch(queries.FIND_PEOPLE, await self.marks_of_person(db, name))
         return found[0]["id"] if found else None
 
     async def pseudonym(self, db: Reads, name: str) -> str:
@@ -169,6 +169,13 @@ class Vault:
             sealed = self.in_use.seal(PERSON, made, name.encode())
             if await db.fetch(queries.ADD_PERSON, made, sealed, self.in_use.mark_of_person(name)):
                 return made
+
+    async def pseudonyms(self, db: Reads, names: Iterable[str]) -> dict[str, str]:
+        """The same for many names, in one look where they are known."""
+        marks = {mark: name for name in names for mark in await self.marks_of_person(db, name)}
+        rows = await db.fetch(queries.FIND_PEOPLE, list(marks))
+        known = {marks[row["mark"]]: row["id"] for row in rows}
+        return {name: known.get(name) or await self.pseudonym(db, name) for name in names}
 
     async def person(self, db: Reads, told: str) -> str:
         """The name in what `people.told` gave; the pseudonym where the name was erased or cannot be read."""

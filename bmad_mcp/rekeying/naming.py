@@ -35,8 +35,7 @@ class Naming:
         rows = await db.fetch(self._find, _NOBODY, start, size)
         if not rows:
             return None
-        names = {name for row in rows for name in row["names"]}
-        known_as = {name: await vault.pseudonym(db, name) for name in sorted(names)}
+        known_as = await vault.pseudonyms(db, sorted({name for row in rows for name in row["names"]}))
         if self._first is not None:
             await db.execute(self._first)
         tag = await db.execute(self._change, [row["position"] for row in rows], known_as)

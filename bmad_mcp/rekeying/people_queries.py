@@ -139,8 +139,8 @@ SELECT
     + (SELECT count(*) FROM mcp_idempotency WHERE project_id = bmad_project() AND {_is_name("principal")})
     + (SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project() AND {_is_name("principal")}) AS rows,
     (SELECT count(*) FROM bmad_agent_activity a WHERE a.project_id = bmad_project()
-        AND ({_is_name("a.principal")} OR (starts_with(a.subject, 'member ') AND NOT starts_with(a.subject, 'member ~'))))
-    AS trail
+        AND ({_is_name("a.principal")} OR (starts_with(a.subject, 'member ') AND NOT starts_with(a.subject, 'member ~'))
+            OR (starts_with(a.subject, 'token ') AND NOT starts_with(a.detail ->> 'title', '~')))) AS trail
 """
 
 # The rows of people themselves, when the key changes.

@@ -22,6 +22,7 @@ from bmad_mcp.identity.members import forget_person, list_members, remove_member
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.verifying import find_role
 from bmad_mcp.interchange.exporting import export_as
+from bmad_mcp.jobs import archive_queries
 from bmad_mcp.jobs.archive import archive_memories
 from bmad_mcp.jobs.audit import export_trail
 from bmad_mcp.memory.exporting import export_memories
@@ -152,7 +153,7 @@ async def test_people_read_names_where_rows_have_pseudonyms(pool, tmp_path):
     trail = io.BytesIO()
     await export_trail(workspace.opened, trail, "jsonl", archived=True)
     rows = [json.loads(line) for line in trail.getvalue().splitlines()]
-    assert {row["principal"] for row in rows} == {SUBJECT, "local", "scheduled job"}
+    assert {row["principal"] for row in rows} == {SUBJECT, "local"}
     assert {f"member {SUBJECT}", f"member {ALICE}"} <= {row["subject"] for row in rows}
     assert "~" not in trail.getvalue().decode()
     for form in ("json", "csv", "markdown"):
@@ -251,6 +252,10 @@ async def test_names_from_before_there_were_keys_give_way(pool, owner):
     async with command(plain, "token_create") as call:
         await create_token(call, ALICE, ["write"])
     await work(plain, SUBJECT)
+    async with project_transaction(pool, plain.opened.id) as db:
+        rows = await db.fetch("SELECT id FROM bmad_agent_activity WHERE project_id = bmad_project()")
+        # As retention does before it deletes them.
+        await db.execute(archive_queries.COPY_ACTIVITY, [row["id"] for row in rows])
     trail = io.BytesIO()
     await export_trail(plain.opened, trail, "jsonl", archived=True)
     assert SUBJECT in await stored(plain)
@@ -275,6 +280,9 @@ async def test_names_from_before_there_were_keys_give_way(pool, owner):
     after = io.BytesIO()
     await export_trail(sealed.opened, after, "jsonl", archived=True)
     assert after.getvalue().startswith(trail.getvalue())
+    # What was archived is what its checksum says, and what the trail says.
+    async with project_transaction(pool, plain.opened.id) as db:
+        assert await db.fetchval(archive_queries.SAME_ACTIVITY, [row["id"] for row in rows]) == len(rows)
     assert (await encrypt(sealed.opened, OPERATOR, owner=owner)).named == 0
 
 
