@@ -32,6 +32,7 @@ class Naming:
         self._find, self._change, self._first = find, change, first
 
     async def page(self, db: Transaction, vault: Vault, start: Any, size: int) -> Page | None:
+        await db.execute(queries.IN_ORDER)
         rows = await db.fetch(self._find, _NOBODY, start, size)
         if not rows:
             return None

@@ -50,6 +50,8 @@ WHERE i.project_id = bmad_project() AND i.principal = $1 AND i.operation = v.ope
 """
 DROP_RESULTS = "DELETE FROM mcp_idempotency WHERE project_id = bmad_project() AND principal = $1"
 
+# For each page, as statistics know little of one project: a page sorted out of all the rest would be quadratic.
+IN_ORDER = "SET LOCAL enable_sort = off"
 # Each page begins behind the last row of the one before: $2 that row, $3 how many.
 MEMORIES = f"""
 SELECT m.id AS position, ARRAY[m.principal] AS names FROM mcp_memories m
@@ -86,7 +88,10 @@ SELECT * FROM (
 """
 
 
-TRAIL = _rows("bmad_agent_activity", _OF_TRAIL, "")
+# Most rows name nobody: they are passed by before their JSON is taken apart.
+_MAY_NAME = f"""AND ({_is_name("a.principal")} OR starts_with(a.subject, 'token ')
+        OR (starts_with(a.subject, 'member ') AND NOT starts_with(a.subject, 'member ~')))"""
+TRAIL = _rows("bmad_agent_activity", _OF_TRAIL, _MAY_NAME)
 ARCHIVE = _rows("mcp_archive", _OF_ARCHIVE, "AND a.kind IN ('activity', 'memories')")
 # Only the owner may, and the trail's trigger lets nothing else of a row change.
 MAY_MOVE = "SELECT set_config('app.people', 'on', true)"
