@@ -193,6 +193,10 @@ class Transaction:
         """A text that was stored there, readable again; a note where it cannot be decrypted."""
         return text if self.vault is None or not text else await self.vault.reveal(self, place, row, text)
 
+    async def person(self, told: str | None) -> str | None:
+        """Who is meant by what `people.told` gave, as people read it."""
+        return told if self.vault is None or told is None else await self.vault.person(self, told)
+
     async def end(self, verb: str) -> None:
         """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped.
 

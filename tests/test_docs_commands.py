@@ -53,6 +53,7 @@ SKIPPED = {
     "id.example.com": "needs an identity provider; tests/server/test_oidc_provider.py has one",
     "--from ": "needs another tool's board; tests/interchange/test_trackers.py has them",
     "token revoke": "needs an id that was printed before; tests/identity/test_issuing.py has one",
+    "member forget alice": "she is still an admin; tests/encryption/test_people.py erases others",
     "member remove alice": "the last admin stays; tests/identity/test_members.py removes others",
     "postgresql://owner:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
     "BMAD_LOG_FORMAT=json": "tells JSON lines; tests/server/test_telemetry_process.py reads them",

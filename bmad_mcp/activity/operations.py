@@ -59,7 +59,17 @@ async def activity_list(
     rows = await call.db.fetch(f"{sql} ORDER BY {order} LIMIT {limit + 1}", *values)
     page = rows[:limit]
     following = encode_cursor(str(page[-1]["id"])) if len(rows) > limit else None
-    return ActivityPage(items=[ActivityItem.of(row) for row in page], next_cursor=following)
+    return ActivityPage(items=[ActivityItem.of(await _readable(call, row)) for row in page], next_cursor=following)
+
+
+async def _readable(call: Call, row: Any) -> Any:
+    """The row with the names of people that its subject and its note may have."""
+    noun, _, name = row["subject"].partition(" ")
+    if call.db.vault is None or noun not in ("member", "token"):
+        return row
+    if noun == "token":
+        return {**row, "note": await call.db.person(row["note"])}
+    return {**row, "subject": f"{noun} {await call.db.person(name)}"}
 
 
 def _position(cursor: str) -> UUID:

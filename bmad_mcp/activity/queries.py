@@ -1,9 +1,15 @@
 """SQL of the activity trail."""
 
+from bmad_mcp.encryption.people import told
+
 # Agents lie above the trail and may be gone: a name nobody answers to is looked for as it is.
-LIST = """
-SELECT a.id, date_trunc('second', a.at) AS at, a.operation, a.subject, a.agent,
-    left(coalesce(a.detail ->> 'note', a.detail ->> 'title', a.detail ->> 'summary'), 160) AS note,
+_TITLE = "a.detail ->> 'title'"
+LIST = f"""
+SELECT a.id, date_trunc('second', a.at) AS at, a.operation,
+    CASE WHEN starts_with(a.subject, 'member ~') THEN 'member ' || {told("substr(a.subject, 8)")} ELSE a.subject END
+        AS subject, a.agent,
+    CASE WHEN starts_with(a.subject, 'token ') THEN {told(_TITLE)}
+        ELSE left(coalesce(a.detail ->> 'note', {_TITLE}, a.detail ->> 'summary'), 160) END AS note,
     a.detail ->> 'status' AS status
 FROM bmad_agent_activity a WHERE a.project_id = bmad_project()
 """

@@ -1,5 +1,7 @@
 """SQL of the built-in memory: rankings by what matched, fused by rank, in one statement."""
 
+from bmad_mcp.encryption.people import told
+
 # Reciprocal rank fusion: an item counts weight * strength / (60 + its place in a ranking), where strength is its own
 # worth beside the best of that ranking, so that a clear winner stays one. A name that matches is stronger evidence
 # than a word. Age, evidence and such only nudge; `builtin` does that.
@@ -53,7 +55,8 @@ STORE = f"WITH {keeping()} SELECT FROM kept"
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"
 
-_PROVENANCE = """m.principal, m.author_kind AS author, m.agent, m.created_at, m.delivery, m.provider, m.attempts, m.failure
+_PROVENANCE = f"""{told("m.principal")} AS principal, m.author_kind AS author, m.agent, m.created_at, m.delivery,
+    m.provider, m.attempts, m.failure
 FROM mcp_memories m WHERE m.project_id = bmad_project()"""
 PROVENANCE = f"SELECT m.id::text AS id, {_PROVENANCE} AND m.id = ANY($1::uuid[])"
 # What a memory service found has the service's ids.

@@ -1,6 +1,7 @@
 """SQL of epics and stories; tasks and sessions are read where a story shows them."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.encryption.people import told
 from bmad_mcp.lifecycles import EPIC, STORY, StoryStatus
 
 GATE_HISTORY = 20
@@ -99,9 +100,9 @@ JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
 WHERE s.project_id = bmad_project() AND s.key = $1
 """
 
-STATE = """
+STATE = f"""
 SELECT s.id, s.key, s.status::text AS status, s.version, s.sections, s.updated_at,
-    a.at AS told_at, coalesce(a.agent, a.principal) AS told_by, a.operation AS told_operation
+    a.at AS told_at, coalesce(a.agent, {told("a.principal")}) AS told_by, a.operation AS told_operation
 FROM bmad_stories s
 LEFT JOIN LATERAL (
     SELECT x.at, x.agent, x.principal, x.operation FROM bmad_agent_activity x
