@@ -16,6 +16,8 @@ from bmad_mcp.shapes import encode_cursor
 SHORT, SMALL, LARGE = 20_000, 10_000, 1_000_000
 # A claim looks at 64 tasks of each kind, a board shows 50 cards of each status.
 MOST_ROWS = 1_200
+# Until a table is analyzed, a page of the smaller ones (epics, runs, documents) may be sorted out of all of them.
+MOST_ROWS_UNTIL_ANALYZED = 12_000
 MOST_BLOCKS = 5_000
 # How many more blocks a call may touch in a hundred times as large a project: indexes are a level or two deeper.
 GROWTH, FLAT = 1.5, 100
@@ -31,6 +33,7 @@ COUNTS = {
     "workflow_analytics": "adds up what happened in the window",
     "story_list query": "row-level security lets no text search use an index",
     "key_list story": "row-level security lets no LIKE use an index",
+    "key_list epic": "looks for what was typed in the keys of epics, 2,400 of a million tasks",
     "memory_related": "reads each memory of the project, of which it keeps so many",
     **{f"workflow_list status {one}": "goes through the runs, 5,000 of a million tasks" for one in WorkflowStatus},
     "handoff_list agent": "goes through the handoffs for either side",
@@ -194,11 +197,11 @@ async def definitions(at: World) -> None:
 
 def too_much(told: dict[str, Told], *, is_analyzed: bool) -> list[str]:
     """What calls read that they should not have."""
-    found = []
+    found, most = [], MOST_ROWS if is_analyzed else MOST_ROWS_UNTIL_ANALYZED
     for name, one in told.items():
         if name in COUNTS or (not is_analyzed and name.split()[0] in UNTIL_ANALYZED):
             continue
-        found += [f"{name}: {rows} rows of {table} by {kind}" for table, kind, rows in one.scans() if rows > MOST_ROWS]
+        found += [f"{name}: {rows} rows of {table} by {kind}" for table, kind, rows in one.scans() if rows > most]
         if one.blocks() > MOST_BLOCKS:
             found.append(f"{name}: {one.blocks()} blocks")
     return found
@@ -213,7 +216,7 @@ async def walked(database, project, tasks: int, plan: str, turn: int) -> dict[st
 async def checked(database, tasks: int) -> dict[str, Told]:
     """Every call, with and without statistics of the tables, by plans of both kinds; what the last round told."""
     await asyncio.to_thread(database.migrate)
-    project = await fill(database, tasks)
+    project, wrong = await fill(database, tasks), []
     for turn, (is_analyzed, plan) in enumerate(
         ((False, "custom"), (False, "generic"), (True, "custom"), (True, "generic"))
     ):
@@ -221,7 +224,10 @@ async def checked(database, tasks: int) -> dict[str, Told]:
             await run_sql(database.admin, "VACUUM ANALYZE")
         told = await walked(database, project, tasks, plan, turn)
         assert all(one.plans for one in told.values()), "a call told no plan: what is measured here?"
-        assert too_much(told, is_analyzed=is_analyzed) == [], (is_analyzed, plan)
+        when = f"{plan}, {'with' if is_analyzed else 'without'} statistics"
+        # A table of some thousand rows is rightly read as a whole.
+        wrong += [f"{when}: {one}" for one in too_much(told, is_analyzed=is_analyzed) if tasks >= SHORT]
+    assert not wrong, "\n".join(wrong)
     return told
 
 

@@ -45,7 +45,8 @@ def test_the_server_does_what_the_model_does(driven):
 
 @pytest.mark.soak
 def test_the_server_does_what_the_model_does_in_twenty_thousand_steps(driven):
-    counted = taken(driven, examples=LONG // STEPS + 20)
+    # Some examples end before all their steps.
+    counted = taken(driven, examples=LONG // STEPS * 5 // 4)
     # With `pytest -s`: what was tried, and how often.
     print("\n".join(f"{times:>7} {what}" for what, times in sorted(counted.items())))
     assert counted["steps"] >= LONG
