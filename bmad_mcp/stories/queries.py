@@ -209,11 +209,13 @@ _MINE = f"""(SELECT s.key, 2 AS rank FROM bmad_tasks t CROSS JOIN LATERAL (
         SELECT x.* FROM bmad_stories x WHERE x.project_id = t.project_id AND x.id = t.story_id OFFSET 0) s
     WHERE t.project_id = bmad_project() AND {HELD} AND t.lease_agent = $1::text AND s.status = '{_IN_PROGRESS}'
     ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+# Who has no session is anybody, and may become whoever a task is for.
+_FOR_WHO_ASKS = "($1::text IS NULL OR t.agent IN ($1::text, ''))"
 CHOOSE = " UNION ALL ".join(
     (
         _first(1, StoryStatus.REVIEW, "$1::text = 'qa'"),
         _MINE,
-        _first(3, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND t.agent IN ($1::text, ''))"),
+        _first(3, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND {_FOR_WHO_ASKS})"),
         _first(4, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND ({HELD} OR {CLAIMABLE}))"),
         _first(5, _IN_PROGRESS),
         _first(6, StoryStatus.READY),
