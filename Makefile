@@ -41,8 +41,10 @@ types: $(VENV)/dev.ok
 imports: $(VENV)/dev.ok
 	@$(BIN)/lint-imports --no-cache
 
-soak: $(VENV)/dev.ok ## run the slow fault and endurance tests, and the property tests with new examples
-	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis'
+# ONLY= takes words of pytest's -k, so that one file, test or subject can be run for itself.
+soak: $(VENV)/dev.ok ## run the slow tests, hours of them; ONLY=endurance (2 h) or ONLY=claim_races for some
+	@echo "The slow tests$(if $(ONLY), of '$(ONLY)',: some hours; for 2 h of endurance ONLY=endurance, for 10,000 races ONLY=claim_races)"
+	@BMAD_TEST_EXAMPLES=new $(BIN)/python -m pytest -m 'soak or hypothesis' $(if $(ONLY),-k '$(ONLY)')
 
 fuzz: $(VENV)/dev.ok ## fuzz the readers and the framing with atheris, SECONDS=1800 for each target
 	@$(PIP) install 'atheris>=3,<4'
@@ -62,8 +64,7 @@ docs: $(VENV)/dev.ok ## build the pages as a site, into dist/site
 dist: $(VENV)/dev.ok ## build what a release has: sdist, wheel, MCP bundle and bill of materials, into dist/
 	@rm -rf dist && $(BIN)/python -m build --no-isolation
 	@$(BIN)/python release/bundle.py dist
-	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
-		--output-reproducible --spec-version 1.6 --output-file dist/bmad-mcp.cdx.json
+	@$(BIN)/python release/bill_of_materials.py dist
 
 lock: ## renew the locked dependencies (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

@@ -29,12 +29,13 @@ def told(what: str) -> None:
 
 def sizes_of(options: argparse.Namespace) -> dict[str, int]:
     """Every project that the run needs, and how many tasks it has."""
-    largest = FULL_SIZES if options.full else QUICK_SIZES
-    peers_at = (0, 10_000) if options.full else (0, 1_000)
+    largest = (FULL_SIZES[0], FULL_SIZES[-1]) if options.bounds else FULL_SIZES if options.full else QUICK_SIZES
+    peers_at = (0, 10_000) if options.full or options.bounds else (0, 1_000)
+    many = 0 if options.bounds else MANY_PROJECTS
     return (
         {f"one-{size}": size for size in largest}
         | {f"peers-{size}": size for size in peers_at}
-        | {f"many-{number}": largest[-1] // MANY_PROJECTS for number in range(MANY_PROJECTS)}
+        | {f"many-{number}": largest[-1] // MANY_PROJECTS for number in range(many)}
         | {"alone-calls": CALLS_ON, "empty": 0}
     )
 
@@ -74,20 +75,22 @@ def measured(options: argparse.Namespace, folder: Path, endpoints: Endpoints) ->
     found["tokens"] = tokens.measured(env, "alone-calls")
     told("growth")
     one = {key: size for key, size in sizes.items() if key.startswith("one-")}
-    many = {"many-0": sizes["many-0"], "many-1": sizes["many-1"]}
     grown = growth.measured(env, one, rounds)
     found["growth"] = {"one project": {"sizes": one, "calls": grown, "fit": growth.fitted(grown, one)}}
-    told(f"{MANY_PROJECTS} projects")
-    found["many projects"] = growth.measured(env, many, max(rounds // 4, 10))
+    if not options.bounds:
+        told(f"{MANY_PROJECTS} projects")
+        many = {"many-0": sizes["many-0"], "many-1": sizes["many-1"]}
+        found["many projects"] = growth.measured(env, many, max(rounds // 4, 10))
     told("other servers")
     at = {size: key for key, size in sizes.items() if key.startswith("peers-")}
-    found["peers"] = peers.measured(env, at, options.peer_rounds)
+    found["peers"] = peers.measured(env, admin, at, options.peer_rounds)
     return found
 
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     options.add_argument("--full", action="store_true", help="a million tasks, other servers at 10,000")
+    options.add_argument("--bounds", action="store_true", help="only what settles what must hold, at full size")
     options.add_argument("--starts", type=int, default=9, help="cold starts of each server (default 9)")
     options.add_argument("--rounds", type=int, default=150, help="calls of each operation (default 150)")
     options.add_argument("--peer-rounds", type=int, default=15, help="calls of each operation of peers (default 15)")

@@ -20,15 +20,19 @@ class Agent:
         ways = {} if does_nothing else Work(self._client.call).ways()
         self._cycle = [ways[name] for name in CYCLE] if ways else [lambda: self._client.call("noop")]
         self.calls = 0
+        self.seconds: list[float] = []
 
     def arrive(self) -> None:
         self._client.reopen()
         self.calls = 0
+        self.seconds = []
 
     def work(self, until: float) -> None:
         while time.perf_counter() < until:
             for call in self._cycle:
+                began = time.perf_counter()
                 call()
+                self.seconds.append(time.perf_counter() - began)
                 self.calls += 1
 
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.calls import COMMIT, Committing
 from bench.series import Times, in_turn
-from bench.servers import ours
+from bench.servers import NOOP, ours
 from bench.tokens import of_listing
 from bench.wire import Child
 from bench.work import Work
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bmad-mcp-bench"
 OPERATIONS = ("create", "get", "list", "next", "set status")
+OURS, BARE_SDK = "bmad-mcp", "no-op of the bare SDK"
 Ways = dict[str, Callable[[], Any]]
 
 
@@ -157,10 +159,11 @@ def _cut_off(folder: Path) -> dict[str, str]:
     }
 
 
-def measured(env: dict[str, str], sizes: dict[int, str], rounds: int) -> dict[str, Any]:
+def measured(env: dict[str, str], admin: dict[str, Any], sizes: dict[int, str], rounds: int) -> dict[str, Any]:
     """By number of tasks: {operation: seconds by server}; `sizes` gives this server's project for each number.
 
-    Also the tokens of their tool lists, and why one is left out.
+    In turn with them go a tool of the bare SDK that does nothing, and a commit that reaches the disk: what no server on
+    that SDK, and no durable change, can be faster than. Also the tokens of their tool lists, and why one is left out.
     """
     skipped = {peer.package: why for peer in PEERS if (why := peer.missing())}
     there = [peer for peer in PEERS if peer.package not in skipped]
@@ -170,8 +173,13 @@ def measured(env: dict[str, str], sizes: dict[int, str], rounds: int) -> dict[st
             child = Child(ours(project), env)
             stack.callback(child.close)
             child.hello()
+            noop, disk = Child(NOOP, env), Committing(admin)
+            stack.callback(noop.close)
+            stack.callback(disk.close)
+            noop.hello()
+            beside_all = {BARE_SDK: lambda noop=noop: noop.call("noop"), COMMIT: disk.commit}
             work = Work(child.call).ways()
-            ways: dict[str, Ways] = {"bmad-mcp": {**work, "next": work["claim"]}}
+            ways: dict[str, Ways] = {OURS: {**work, "next": work["claim"]}}
             for peer in there:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peer-")))
                 try:
@@ -189,8 +197,10 @@ def measured(env: dict[str, str], sizes: dict[int, str], rounds: int) -> dict[st
             for name in OPERATIONS:
                 # Some take seconds for a call; five of ours prepare their statements for good.
                 for _ in range(5):
-                    ways["bmad-mcp"][name]()
-                calls[name] = in_turn({server: one[name] for server, one in ways.items()}, rounds, warm_up=1)
+                    ways[OURS][name]()
+                calls[name] = in_turn(
+                    {server: one[name] for server, one in ways.items()} | beside_all, rounds, warm_up=1
+                )
             found["calls"][str(count)] = calls
     return found
 

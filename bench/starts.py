@@ -53,7 +53,7 @@ def memory(env: dict[str, str], project: str, cluster_root: Path, calls: int) ->
         found = {
             "no-op": resident_mib(noop.process.pid),
             "ours, idle": resident_mib(server.process.pid),
-            "database, idle": _database_mib(data_folder),
+            "database, idle": database_mib(data_folder),
         }
         work = Work(server.call)
         for _ in range(calls // 5):
@@ -61,14 +61,14 @@ def memory(env: dict[str, str], project: str, cluster_root: Path, calls: int) ->
                 work.ways()[name]()
         return found | {
             "ours, loaded": resident_mib(server.process.pid),
-            "database, loaded": _database_mib(data_folder),
+            "database, loaded": database_mib(data_folder),
         }
     finally:
         noop.close()
         server.close()
 
 
-def _database_mib(data_folder: Path) -> float:
+def database_mib(data_folder: Path) -> float:
     """The postmaster and all of its processes."""
     postmaster = int((data_folder / "postmaster.pid").read_text().splitlines()[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()

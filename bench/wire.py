@@ -94,11 +94,15 @@ class Posted:
         self._connection.connect()
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Post a request and read its answer, plain or as an event."""
+    def send(self, method: str, params: dict[str, Any]) -> None:
+        """Post a request without reading its answer."""
         self._next += 1
         body = json.dumps({"jsonrpc": "2.0", "id": self._next, "method": method, "params": params})
         self._connection.request("POST", "/mcp", body, HEADERS)
+
+    def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Post a request and read its answer, plain or as an event."""
+        self.send(method, params)
         text = self._connection.getresponse().read().decode()
         data = next((line[6:] for line in text.splitlines() if line.startswith("data: {")), text)
         message: dict[str, Any] = json.loads(data)

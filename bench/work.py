@@ -38,9 +38,19 @@ class Work:
     def list_pending(self) -> None:
         self._call("task_list", status="pending")
 
+    def list_ready(self) -> None:
+        self._call("task_list", ready=True)
+
+    def next(self) -> None:
+        self._call("story_next")
+
     def claim(self) -> None:
         claim = self._call("task_claim", agent=self._agent)
         self._held.append((claim["task"]["key"], claim["lease"]))
+
+    def heartbeat(self) -> None:
+        key, lease = self._held[-1]
+        self._call("task_heartbeat", task=key, lease=lease)
 
     def complete(self) -> None:
         key, lease = self._held.popleft()
@@ -52,6 +62,9 @@ class Work:
         self._is_blocked = not self._is_blocked
         self._call("task_update", task=self._key, status="blocked" if self._is_blocked else "pending")
 
+    def status(self) -> None:
+        self._call("project_status")
+
     def ways(self) -> dict[str, Callable[[], Any]]:
         """The operations by the words of the report."""
         return {
@@ -59,7 +72,11 @@ class Work:
             "get": self.get,
             "list": self.list,
             "list by status": self.list_pending,
+            "list ready": self.list_ready,
+            "next": self.next,
             "claim": self.claim,
+            "heartbeat": self.heartbeat,
             "complete": self.complete,
             "set status": self.set_status,
+            "project status": self.status,
         }

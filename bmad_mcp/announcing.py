@@ -85,6 +85,8 @@ class AnnouncingPool(ReadyPool):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(loop=None, **options)
+        # asyncpg.connect arguments of its connections, for who changes some of them.
+        self.connect_options: dict[str, Any] = {}
         self._announcer = Announcer(self)
 
     def note_change(self, project_id: UUID) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 
 from bmad_mcp.call import Capacity, OpenProject
 from bmad_mcp.database import Database
+from bmad_mcp.db import begin_in
 from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import BmadError
 from bmad_mcp.progress import Progress, untold
@@ -123,8 +124,10 @@ class ProjectWorkspace:
                 # Reading definitions needs YAML; only a new project pays for that.
                 await import_module("bmad_mcp.bmad_files.builtins").seed_builtins(opened)
             begins_in = project_id if self._is_of_one_project() else None
-            if begins_in is None and not self._is_read_only:
-                return opened
+            if not self._is_read_only:
+                if begins_in is not None:
+                    await begin_in(pool, begins_in)
+                return replace(opened, begins_in=begins_in)
         except BaseException:
             pool.terminate()
             raise

@@ -1,6 +1,7 @@
 """Where the database of this process is: embedded or external, direct or through a pooler, migrated, as which role."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -11,12 +12,13 @@ import asyncpg
 from bmad_mcp.db import STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
-from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.progress import Progress, untold
 from bmad_mcp.replica import Replica
+from bmad_mcp.schema_version import SchemaVersion, read_version
 from bmad_mcp.settings import Settings
 
-REVISION = "SELECT version_num FROM bmad_alembic_version"
+logger = logging.getLogger("bmad_mcp.database")
+
 # Upgrading also makes the trail's partitions for the months to come.
 NEXT_MONTH_IS_MADE = """
 SELECT to_regclass('bmad_agent_activity_' || to_char(now() + interval '1 month', 'YYYY_MM')) IS NOT NULL
@@ -72,28 +74,26 @@ class Database:
         found = await self.connections()
         if self._is_migrated:
             return found
-        revision, has_partitions, is_unbound = await _state(found.app)
+        version, has_partitions, is_unbound = await _state(found.app)
         if is_unbound:
             raise Unavailable(
                 "Something between this server and its database dropped the role bmad_app, and row-level security does"
                 " not bind who is left. Is it a pooler? Set BMAD_DATABASE_DIRECT_URL to the address without it."
             )
-        if revision == newest_revision() and (has_partitions or self.cluster is None):
+        if version.fit == "too new":
+            or_another = " Or set BMAD_DATA_DIR to another folder." if self.cluster is not None else ""
+            raise Unavailable(version.sentence() + or_another)
+        if version.fit == "newer":
+            logger.warning(version.sentence())
+        if version.serves_this and (has_partitions or self.cluster is None):
             self._is_migrated = True
             return found
         if self.cluster is None:
-            state = f"at revision {revision}" if revision else "empty"
             raise Unavailable(
-                f"The database is {state}; this version needs revision {newest_revision()}."
-                " Run `bmad-mcp db upgrade` with BMAD_DATABASE_URL of the schema's owner."
-            )
-        if revision is not None and revision > newest_revision():
-            raise Unavailable(
-                f"The database is at revision {revision}, newer than this version of bmad-mcp."
-                " Upgrade bmad-mcp, or set BMAD_DATA_DIR to another folder."
+                f"{version.sentence()} Run `bmad-mcp db upgrade` with BMAD_DATABASE_URL of the schema's owner."
             )
         self._progress("migrating …")
-        await upgrade(found.owner)
+        await upgrade(found.owner, self._progress)
         return found
 
     async def open_listener(self) -> asyncpg.Connection:
@@ -134,12 +134,12 @@ class Database:
             await asyncio.to_thread(self.cluster.stop)
 
 
-async def upgrade(owner: dict[str, Any]) -> None:
-    """Bring the schema to this version; two processes at once: one does."""
+async def upgrade(owner: dict[str, Any], tell: Progress = untold) -> None:
+    """Bring the schema to this version; two processes at once: one does. `tell` hears what it waits for."""
     # SQLAlchemy and Alembic cost a third of a start, and most starts find the schema up to date.
     migrate = import_module("bmad_mcp.migrate")
     # The address goes to asyncpg unread: SQLAlchemy would pass on options such as sslmode that asyncpg takes in it only.
-    await asyncio.to_thread(lambda: migrate.upgrade(**owner))
+    await asyncio.to_thread(lambda: migrate.upgrade(tell=tell, **owner))
 
 
 async def _as_app_role(url: str) -> dict[str, Any]:
@@ -178,14 +178,12 @@ async def through_pooler(url: str) -> dict[str, Any]:
     return connect
 
 
-async def _state(connect: dict[str, Any]) -> tuple[str | None, bool, bool]:
-    """The schema's revision, whether next month's partition is there, and whether the role is unbound."""
+async def _state(connect: dict[str, Any]) -> tuple[SchemaVersion, bool, bool]:
+    """The schema's version, whether next month's partition is there, and whether the role is unbound."""
     connection = await asyncpg.connect(**connect)
     try:
         is_unbound = await connection.fetchval(BYPASSES)
-        return await connection.fetchval(REVISION), await connection.fetchval(NEXT_MONTH_IS_MADE), is_unbound
-    except asyncpg.UndefinedTableError:
-        return None, False, is_unbound
+        return await read_version(connection), await connection.fetchval(NEXT_MONTH_IS_MADE), is_unbound
     finally:
         await connection.close()
 

@@ -180,6 +180,11 @@ class Transaction:
         """One statement for many rows, in one batch."""
         await (self._connection or await self._open()).executemany(sql, rows)
 
+    def keep_together(self) -> None:
+        """One transaction around all statements, also where they may be alone; before the first of them."""
+        assert self._connection is None
+        self.alone = False
+
     async def seal(self, place: str, row: str, text: str) -> str:
         """The text as it is to be stored in `table.column` of a row: encrypted where the project is; empty stays empty."""
         return text if self.vault is None or not text else await self.vault.seal(self, place, row, text)
@@ -187,6 +192,10 @@ class Transaction:
     async def reveal(self, place: str, row: str, text: str) -> str:
         """A text that was stored there, readable again; a note where it cannot be decrypted."""
         return text if self.vault is None or not text else await self.vault.reveal(self, place, row, text)
+
+    async def person(self, told: str | None) -> str | None:
+        """Who is meant by what `people.told` gave, as people read it."""
+        return told if self.vault is None or told is None else await self.vault.person(self, told)
 
     async def end(self, verb: str) -> None:
         """COMMIT or ROLLBACK, then give the connection back; a broken connection is dropped.
@@ -268,6 +277,14 @@ async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, *
     own = {} if is_pooled else LIMITS | ({"default_transaction_read_only": "on"} if read_only else {})
     project = {"app.project": str(begins_in)} if begins_in is not None else {}
     settings = {"application_name": "bmad-mcp", **project, **own, **connect.pop("server_settings", {})}
+    options = {
+        "server_settings": settings,
+        # A statement is prepared once in the life of its connection.
+        "max_cached_statement_lifetime": 0,
+        "timeout": POOL_WAIT_SECONDS,
+        "command_timeout": COMMAND_TIMEOUT_SECONDS,
+        **connect,
+    }
     pool = AnnouncingPool(
         min_size=1,
         max_size=POOL_SIZE,
@@ -276,10 +293,23 @@ async def open_pool(*, begins_in: UUID | None = None, read_only: bool = False, *
         reset=_keep_connection,
         connection_class=kind,
         record_class=asyncpg.Record,
-        server_settings=settings,
-        # A statement is prepared once in the life of its connection.
-        max_cached_statement_lifetime=0,
-        **{"timeout": POOL_WAIT_SECONDS, "command_timeout": COMMAND_TIMEOUT_SECONDS, **connect},
+        **options,
     )
+    pool.connect_options = options
     await pool
     return pool
+
+
+async def begin_in(pool: AnnouncingPool, project_id: UUID) -> None:
+    """From now on all connections of a pool begin in this project, as with `open_pool(begins_in=…)`.
+
+    Nobody else may use the pool yet.
+    """
+    settings = pool.connect_options["server_settings"] | {"app.project": str(project_id)}
+    pool.set_connect_args(**(pool.connect_options | {"server_settings": settings}))
+    if pool.get_size() > 1:
+        await pool.expire_connections()
+        return
+    # The one that is there costs less to tell than to replace.
+    async with pool.acquire() as connection:
+        await connection.execute("SELECT set_config('app.project', $1, false)", str(project_id))

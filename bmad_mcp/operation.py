@@ -122,7 +122,7 @@ class Operation:
             raise Invalid(
                 self._explain(error), field=".".join(str(part) for part in error.errors()[0]["loc"])
             ) from None
-        values = {name: getattr(checked, name) for name in self.arguments.model_fields}
+        values = dict(checked.__dict__)
         return values, values.pop(IDEMPOTENCY_FIELD, None)
 
     def _explain(self, error: ValidationError) -> str:

@@ -1,13 +1,21 @@
-"""Alembic's environment: our own version table, and eyes for our own tables only."""
+"""Alembic's environment: our own version table, and eyes for our own tables only.
+
+A migration may say `serves_from = "0014"`: programs older than that revision cannot work on the schema that it makes.
+Whatever drops, renames or narrows what the release before still uses has to.
+"""
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, pool
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from bmad_mcp.migration_steps import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
+from bmad_mcp.schema_version import note_of
 from bmad_mcp.tables import METADATA
 
 OURS = re.compile(r"(bmad|mcp)_")
@@ -24,8 +32,18 @@ def is_ours(name: str | None, kind: str, parents: Any) -> bool:
     return True
 
 
-def migrate(connection: Connection) -> None:
-    """Run the migrations on an open connection, in one transaction."""
+def note_whom_it_serves(ctx: MigrationContext, heads: Any, **_: Any) -> None:
+    """In the transaction that sets the revision, write down the oldest program that the schema serves."""
+    if ctx.script is None or not heads:
+        return
+    # From the revision down to the first; the newest word counts, and the oldest schema serves its own program.
+    said = (getattr(one.module, "serves_from", None) for one in ctx.script.iterate_revisions(tuple(heads), "base"))
+    serves_from = next((word for word in said if word), "0001")
+    ctx.execute(f"COMMENT ON TABLE bmad_alembic_version IS '{note_of(serves_from)}'")
+
+
+def migrate(connection: Connection, *, is_live: bool) -> None:
+    """Run the migrations on an open connection: each by itself, or on a new database in the caller's transaction."""
     context.configure(
         connection=connection,
         target_metadata=METADATA,
@@ -33,7 +51,8 @@ def migrate(connection: Connection) -> None:
         include_name=is_ours,
         compare_type=True,
         compare_server_default=True,
-        transaction_per_migration=False,
+        transaction_per_migration=is_live,
+        on_version_apply=note_whom_it_serves,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -41,7 +60,15 @@ def migrate(connection: Connection) -> None:
 
 def write_sql() -> None:
     """Print the migrations as SQL, without a database: `alembic upgrade --sql`."""
-    context.configure(dialect_name="postgresql", literal_binds=True, version_table="bmad_alembic_version")
+    context.configure(
+        dialect_name="postgresql",
+        literal_binds=True,
+        version_table="bmad_alembic_version",
+        transaction_per_migration=True,
+        on_version_apply=note_whom_it_serves,
+    )
+    context.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+    context.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_MS}ms'")
     with context.begin_transaction():
         context.run_migrations()
 
@@ -49,14 +76,15 @@ def write_sql() -> None:
 async def migrate_url(url: str) -> None:
     """Run the migrations on a database of their own connection, for the `alembic` command line."""
     engine = create_async_engine(url, poolclass=pool.NullPool)
-    async with engine.begin() as connection:
-        await connection.run_sync(migrate)
+    async with engine.connect() as connection:
+        await connection.run_sync(partial(migrate, is_live=True))
     await engine.dispose()
 
 
 if context.is_offline_mode():
     write_sql()
 elif "connection" in context.config.attributes:
-    migrate(context.config.attributes["connection"])
+    attributes = context.config.attributes
+    migrate(attributes["connection"], is_live=attributes["is_live"])
 else:
     asyncio.run(migrate_url(context.config.get_main_option("sqlalchemy.url") or ""))

@@ -158,6 +158,30 @@ class Guarded:
         async with Client(streamable_http_client(self.resource, http_client=http_client), mode=mode) as client:
             yield client
 
+    @asynccontextmanager
+    async def listener(self, token: str):
+        """A client that follows the project, once it does, as a task that ends when it is cut off; no change may come."""
+        began = asyncio.Event()
+
+        async def listen() -> None:
+            async with (
+                self.assistant(token) as client,
+                client.listen(resource_subscriptions=["bmad://project"]) as events,
+            ):
+                began.set()
+                async for _ in events:
+                    raise AssertionError("nothing was changed")
+
+        task = asyncio.create_task(listen())
+        try:
+            await asyncio.wait_for(began.wait(), 20)
+            yield task
+        finally:
+            task.cancel()
+            (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(ended, AssertionError):
+            raise ended
+
 
 def result_of(answer: httpx.Response) -> dict[str, Any]:
     """The JSON-RPC result in an answer, plain or as an event."""

@@ -1,13 +1,13 @@
-"""A TCP proxy in front of a database that breaks as networks do: drops, goes silent, slows down, cuts in the middle."""
+"""A TCP proxy in front of a server that breaks as networks do: drops, goes silent, slows down, cuts in the middle."""
 
 import asyncio
 from contextlib import suppress
 
 
 class FaultyWire:
-    """Connections to a Unix socket through a port of this machine; the attributes say what happens to them."""
+    """Connections to a Unix socket or a port through a port of this machine; the attributes say what happens to them."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str | int) -> None:
         self._target = target
         self.is_silent = False
         self.refuses = False
@@ -39,7 +39,10 @@ class FaultyWire:
         if self.refuses:
             writer.transport.abort()
             return
-        inner_reader, inner_writer = await asyncio.open_unix_connection(self._target)
+        if isinstance(self._target, int):
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        else:
+            inner_reader, inner_writer = await asyncio.open_unix_connection(self._target)
         both = {writer, inner_writer}
         self._open |= both
         try:

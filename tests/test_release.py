@@ -1,5 +1,6 @@
 """What a release is made of: one version everywhere, and manifests that those who read them accept."""
 
+import importlib.resources
 import importlib.util
 import json
 import re
@@ -7,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 from bmad_installs import newest_node, npm_installed
 from click.testing import CliRunner
@@ -40,9 +43,36 @@ def test_every_manifest_tells_the_same_version():
     assert BUNDLE["server"]["mcp_config"]["args"][1] == f"${{__dirname}}/{BUNDLE['server']['entry_point']}"
 
 
+def test_every_manifest_tells_the_same_name():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {project["name"], REGISTRY["packages"][0]["identifier"], PLUGIN["name"], BUNDLE["name"]} == {"bmad-mcp"}
+    assert {PLUGIN["displayName"], BUNDLE["display_name"], REGISTRY["title"]} == {REGISTRY["title"]}
+    assert project["license"] == PLUGIN["license"] == BUNDLE["license"]
+    assert project["requires-python"] == BUNDLE["compatibility"]["runtimes"]["python"]
+
+
+def test_the_entry_for_the_registry_is_what_the_registry_s_schema_says():
+    # The schema comes with skillsaw, which has each published one byte for byte.
+    date = re.search(r"/schemas/([\d-]+)/server\.schema\.json$", REGISTRY["$schema"]).group(1)
+    kept = importlib.resources.files("skillsaw") / "schemas/mcp_registry"
+    newest = max(one.name for one in kept.iterdir() if one.name.startswith("v"))
+    assert f"v{date.replace('-', '_')}" == newest
+    schema = json.loads((kept / newest / "server.schema.json").read_text())
+    assert schema["$id"] == REGISTRY["$schema"]
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert [error.message for error in validator.iter_errors(REGISTRY)] == []
+    assert list(validator.iter_errors(REGISTRY | {"name": "bmad-mcp"}))
+
+
 def test_the_registry_finds_its_name_in_the_readme():
     # The registry compares the two before it believes that the package is ours.
     assert f"mcp-name: {REGISTRY['name']} " in (ROOT / "README.md").read_text()
+    # Whoever publishes has to change it, and finds where in one place.
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"`{REGISTRY['name']}`" in told
+    listed = subprocess.run(["git", "-C", str(ROOT), "grep", "-l", REGISTRY["name"]], capture_output=True, text=True)
+    if listed.returncode == 0:
+        assert sorted(listed.stdout.split()) == ["CONTRIBUTING.md", "README.md", "server.json"]
 
 
 def test_every_variable_in_a_manifest_is_one_that_the_server_reads():

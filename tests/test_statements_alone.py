@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
+from encryption_keys import encrypted_project
 from harness import TestWorkspace, new_project
 
-from bmad_mcp.call import Caller, OneProject, OpenProject
+from bmad_mcp.call import Caller, OneProject, OpenProject, open_call
 from bmad_mcp.catalog import BY_NAME, CATALOG
-from bmad_mcp.db import open_pool, project_transaction
+from bmad_mcp.db import begin_in, open_pool, project_transaction
+from bmad_mcp.encryption.people import is_pseudonym
 from bmad_mcp.errors import NotFound, Unavailable
+from bmad_mcp.identity.members import set_role
+from bmad_mcp.identity.principals import Principal
+from bmad_mcp.identity.verifying import find_role
 from bmad_mcp.operation import perform
 from bmad_mcp.telemetry.events import CallRecord, Observer, observed_by
 
@@ -56,11 +61,31 @@ async def test_a_hot_operation_is_one_round_trip(database, workspace):
             for name, arguments in ONE_ROUND_TRIP.items():
                 await ask(home, name, **arguments)
                 assert counted.statements == 1, name
+            await ask(home, "task_create", title="Build it")
+            held = await ask(home, "task_claim", agent="dev", task="T-2")
+            await ask(home, "task_complete", task="T-2", lease=held.lease, summary="Built by build.py.")
+            assert counted.statements == 2, "what the memory tells of the task is read first"
             await ask(home, "task_create", title="Test it", depends_on=["T-1"])
             assert counted.statements > 3, "what it waits for is locked until it is there"
             await ask(home, "task_list", limit=1)
             await ask(workspace, "task_get", task="T-1")
             assert counted.statements == 3, "a pool that begins in no project needs its BEGIN and its end"
+
+
+async def test_who_has_a_pseudonym_costs_no_round_trip(database, pool):
+    sealed = await encrypted_project(pool)
+    async with open_call(sealed, Caller(), "member_add") as call:
+        await set_role(call, "alice@example.com", "member")
+    counted = Counted()
+    async with beginning_in(database, sealed.opened) as home:
+        workspace = TestWorkspace(replace(home.opened, vaults=sealed.opened.vaults, vault=sealed.opened.vault))
+        found = await find_role(workspace, None, Principal("alice@example.com", frozenset({"write"})))
+        caller = Caller(found.member.principal)
+        assert is_pseudonym(caller.principal)
+        with observed_by(counted):
+            for name, arguments in ONE_ROUND_TRIP.items():
+                await perform(BY_NAME[name], arguments, caller, workspace)
+                assert counted.statements == 1, name
 
 
 async def test_another_project_on_the_same_connections_is_kept_apart(database, pool):
@@ -78,6 +103,23 @@ async def test_another_project_on_the_same_connections_is_kept_apart(database, p
         assert (await ask(home, "task_claim", agent="dev")).task is None
         with pytest.raises(NotFound):
             await ask(home, "task_get", task="T-2")
+
+
+@pytest.mark.parametrize("open_before", [1, 2])
+async def test_a_pool_may_begin_in_a_project_that_it_found_itself(database, pool, open_before):
+    mine = await new_project(pool)
+    found = await open_pool(**database.app)
+    try:
+        if open_before == 2:
+            async with found.acquire(), found.acquire():
+                pass
+        await begin_in(found, mine.id)
+        async with found.acquire() as first, found.acquire() as second:
+            for connection in (first, second):
+                assert await connection.fetchval("SELECT bmad_project()") == mine.id
+                assert await connection.fetchval("SHOW statement_timeout") == "30s"
+    finally:
+        await found.close()
 
 
 async def test_a_worker_in_another_project_leaves_the_connection_as_it_was(database, pool):

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from bmad_mcp.activity import queries
+from bmad_mcp.activity.record import FIRST_ID
 from bmad_mcp.activity.schemas import ActivityItem, ActivityPage
 from bmad_mcp.activity.since import Since, moment_of
 from bmad_mcp.call import Call
@@ -39,9 +40,10 @@ async def activity_list(
     cursor: Cursor | None = None,
 ) -> ActivityPage:
     """List what happened, newest first."""
-    sql, values = queries.LIST, list[Any]()
+    sql, values, order = queries.LIST, list[Any](), "a.id DESC"
     if agent is not None:
         values.append(agent)
+        order = f"a.agent DESC, {order}"
         sql += queries.BY_AGENT.format(value=f"${len(values)}")
     if subject is not None:
         values.append(subject_of(subject))
@@ -49,13 +51,25 @@ async def activity_list(
     if since is not None:
         values.append(moment_of(since))
         sql += f" AND a.at >= ${len(values)}::timestamptz"
+        # Rows are read by their ids, so only a bound on those ends the search.
+        sql += f" AND a.id >= {FIRST_ID.format(moment=f'${len(values)}::timestamptz')}"
     if cursor is not None:
         values.append(_position(cursor))
         sql += f" AND a.id < ${len(values)}::uuid"
-    rows = await call.db.fetch(f"{sql} ORDER BY a.id DESC LIMIT {limit + 1}", *values)
+    rows = await call.db.fetch(f"{sql} ORDER BY {order} LIMIT {limit + 1}", *values)
     page = rows[:limit]
     following = encode_cursor(str(page[-1]["id"])) if len(rows) > limit else None
-    return ActivityPage(items=[ActivityItem.of(row) for row in page], next_cursor=following)
+    return ActivityPage(items=[ActivityItem.of(await _readable(call, row)) for row in page], next_cursor=following)
+
+
+async def _readable(call: Call, row: Any) -> Any:
+    """The row with the names of people that its subject and its note may have."""
+    noun, _, name = row["subject"].partition(" ")
+    if call.db.vault is None or noun not in ("member", "token"):
+        return row
+    if noun == "token":
+        return {**row, "note": await call.db.person(row["note"])}
+    return {**row, "subject": f"{noun} {await call.db.person(name)}"}
 
 
 def _position(cursor: str) -> UUID:

@@ -1,16 +1,24 @@
 """SQL of the activity trail."""
 
+from bmad_mcp.encryption.people import told
+
 # Agents lie above the trail and may be gone: a name nobody answers to is looked for as it is.
-LIST = """
-SELECT a.id, date_trunc('second', a.at) AS at, a.operation, a.subject, a.agent,
-    left(coalesce(a.detail ->> 'note', a.detail ->> 'title', a.detail ->> 'summary'), 160) AS note,
+_TITLE = "a.detail ->> 'title'"
+LIST = f"""
+SELECT a.id, date_trunc('second', a.at) AS at, a.operation,
+    CASE WHEN starts_with(a.subject, 'member ~') THEN 'member ' || {told("substr(a.subject, 8)")} ELSE a.subject END
+        AS subject, a.agent,
+    CASE WHEN starts_with(a.subject, 'token ') THEN {told(_TITLE)}
+        ELSE left(coalesce(a.detail ->> 'note', {_TITLE}, a.detail ->> 'summary'), 160) END AS note,
     a.detail ->> 'status' AS status
 FROM bmad_agent_activity a WHERE a.project_id = bmad_project()
 """
-BY_AGENT = """ AND a.agent = coalesce(
+# In an array, as the order by id alone would read the whole trail for a rare agent. A query of its own: under
+# row-level security `coalesce` chooses no index, and its value does.
+BY_AGENT = """ AND a.agent = ANY(ARRAY[(SELECT coalesce(
     (SELECT g.name FROM bmad_agents g
      WHERE g.project_id = bmad_project() AND (g.name = {value}::text OR {value}::text = ANY(g.aliases))
-     ORDER BY g.name <> {value}::text, g.name LIMIT 1), {value}::text)"""
+     ORDER BY g.name <> {value}::text, g.name LIMIT 1), {value}::text))])"""
 
 # Rows of the trail that became visible, oldest first, and how far the database is: `unfinished` is the oldest
 # transaction that may still write, `next` the first that has not begun. One row without an id: nothing is new.

@@ -12,6 +12,8 @@ INSERT INTO bmad_agent_activity {COLUMNS}
 VALUES (bmad_project(), $1, $2, $3, $4, $5, $6)
 """
 
+# The lowest id of a row that was written at a moment or after it: ids begin with the milliseconds of their making.
+FIRST_ID = "(lpad(to_hex(floor(extract(epoch FROM {moment}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid"
 
 # Longer notes belong into what the trail tells of.
 LONGEST_NOTE = 300

@@ -1,6 +1,6 @@
 """SQL of agents, their sessions and their work; tasks, stories, stages and handoffs are read to show what waits."""
 
-from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.activity.record import COLUMNS, FIRST_ID
 from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 
@@ -14,10 +14,12 @@ LEFT JOIN LATERAL (
     WHERE t.project_id = bmad_project() AND {HELD} ORDER BY t.number LIMIT 1
 ) held ON true
 """
+# In an array, the name is no constant of the order: else the planner reads the trail by time for the rows of a rare agent.
 LAST_SEEN = """
 date_trunc('second', greatest(a.last_seen_at, (
     SELECT y.at FROM bmad_agent_activity y
-    WHERE y.project_id = bmad_project() AND y.agent = a.name ORDER BY y.id DESC LIMIT 1))) AS last_seen
+    WHERE y.project_id = bmad_project() AND y.agent = ANY(ARRAY[a.name])
+    ORDER BY y.agent DESC, y.id DESC LIMIT 1))) AS last_seen
 """
 
 LIST = f"""
@@ -46,16 +48,17 @@ _READY = f"""(
     FROM (SELECT r.* FROM ({_READY_OF.format(role="a.name")} UNION ALL {_READY_OF.format(role="''")}) r
           ORDER BY r.priority DESC, r.number LIMIT 5) t
 ) AS ready"""
-_STORY_HELD = f"""EXISTS (SELECT FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND t.story_id = s.id AND {HELD})"""
 # In hand: the story of a task it holds; else the one under review for the reviewer, the one in progress for the rest.
-_STORY = f"""(
-    SELECT jsonb_build_object('key', s.key, 'title', left(s.title, 120), 'status', s.status)
-    FROM bmad_stories s
-    WHERE s.project_id = bmad_project()
-      AND (s.status = CASE a.name WHEN 'qa' THEN 'review'::bmad_story_status ELSE 'in_progress' END OR {_STORY_HELD})
-    ORDER BY {_STORY_HELD} DESC, s.epic_number, s.number, s.suffix LIMIT 1
-) AS story"""
+_STORY_FIELDS = "jsonb_build_object('key', s.key, 'title', left(s.title, 120), 'status', s.status)"
+_FIRST_STORY = f"""(SELECT {_STORY_FIELDS} FROM bmad_stories s
+    WHERE s.project_id = bmad_project() AND s.status = '{{status}}'
+    ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+# OFFSET 0: the few tasks that it holds come first, and then the story of each.
+_STORY_HELD = f"""(SELECT {_STORY_FIELDS} FROM bmad_tasks t CROSS JOIN LATERAL (
+        SELECT x.* FROM bmad_stories x WHERE x.project_id = t.project_id AND x.id = t.story_id OFFSET 0) s
+    WHERE t.project_id = bmad_project() AND {HELD} ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+_STORY = f"""coalesce({_STORY_HELD}, CASE a.name WHEN 'qa' THEN {_FIRST_STORY.format(status="review")}
+    ELSE {_FIRST_STORY.format(status="in_progress")} END) AS story"""
 _HANDOFFS = f"""(
     SELECT jsonb_agg(jsonb_build_object('key', 'H-' || h.number, 'id', h.id, 'from', h.from_agent, 'note', h.note, 'task', h.task,
         'story', h.story) ORDER BY h.number)
@@ -163,9 +166,11 @@ SELECT session.id, date_trunc('second', session.started_at) AS started_at,
     (SELECT jsonb_object_agg(d.operation, d.times) FROM (
         SELECT y.operation, count(DISTINCT y.call_id) AS times FROM bmad_agent_activity y
         WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
+          AND y.id >= {FIRST_ID.format(moment="session.started_at")}
           AND y.operation NOT IN ('agent_activate', 'agent_deactivate') GROUP BY y.operation) d) AS done,
     (SELECT array_agg(DISTINCT substr(y.subject, 6)) FROM bmad_agent_activity y
      WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
+       AND y.id >= {FIRST_ID.format(moment="session.started_at")}
        AND y.operation = 'task_complete') AS completed,
     {_HELD_TASKS}
 FROM session JOIN bmad_agents a ON a.project_id = bmad_project() AND a.id = session.agent_id, others

@@ -10,6 +10,7 @@ from bmad_mcp.analytics.figures import whole
 from bmad_mcp.call import Call
 from bmad_mcp.memory.embedder import in_a_sentence
 from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.schema_version import version_of
 from bmad_mcp.shapes import Out
 
 # A job that waits longer than this has nobody who works on it.
@@ -92,7 +93,8 @@ async def health(call: Call) -> Health:
         size_bytes=row["size_bytes"],
         read_only=row["read_only"],
     )
-    migrations = MigrationsHealth(status=_word(row["revision"] == needed), revision=row["revision"], needed=needed)
+    version = version_of((row["revision"], row["revision_note"]))
+    migrations = MigrationsHealth(status=_word(version.serves_this), revision=row["revision"], needed=needed)
     memory = MemoryHealth(
         status=_word(row["given_up"] == 0),
         provider=_provider(call),

@@ -5,6 +5,7 @@ HEALTH = """
 SELECT current_setting('server_version') AS server_version, current_setting('transaction_read_only') = 'on' AS read_only,
     pg_database_size(current_database()) AS size_bytes,
     (SELECT version_num FROM bmad_alembic_version) AS revision,
+    obj_description('bmad_alembic_version'::regclass, 'pg_class') AS revision_note,
     (SELECT rolled_until FROM mcp_rollups WHERE project_id = bmad_project()) AS rolled_until, now() AS now,
     (SELECT count(*) FROM mcp_memories m WHERE m.project_id = bmad_project() AND m.delivery = 'queued') AS waiting,
     (SELECT count(*) FROM mcp_memories m WHERE m.project_id = bmad_project() AND m.delivery = 'dead') AS given_up,

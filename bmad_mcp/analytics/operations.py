@@ -63,7 +63,8 @@ async def project_board(
     call: Call, query: Annotated[str | None, Field(max_length=300, description="A part of keys or titles.")] = None
 ) -> Board:
     """Stories by status, with their tasks and who holds them now."""
-    counts = {row["status"]: row["count"] for row in await call.db.fetch(queries.COUNTS, query)}
+    counting = (queries.COUNTS,) if query is None else (queries.COUNTS_FOUND, query)
+    counts = {row["status"]: row["count"] for row in await call.db.fetch(*counting)}
     rows = await call.db.fetch(queries.BOARD, query)
     return Board(
         project=call.project_key,

@@ -1,6 +1,6 @@
 """SQL of the project at a glance and of its board."""
 
-from bmad_mcp.lifecycles import TaskStatus
+from bmad_mcp.lifecycles import StoryStatus, TaskStatus
 
 # Each costs a model about 25 tokens, and the whole status has 600.
 SHOWN = 3
@@ -29,6 +29,14 @@ _TASK_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (VALUES {
         for status in TaskStatus
     )
 }) AS c(status, rows) WHERE c.rows > 0)"""
+# The same for stories, with the key of the first.
+_STORY_COUNTS = " UNION ALL ".join(
+    f"""SELECT '{status}' AS status,
+        (SELECT count(*) FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}') AS count,
+        (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}'
+         ORDER BY s.epic_number, s.number, s.suffix LIMIT 1) AS first"""
+    for status in StoryStatus
+)
 _WORDS = f"""(SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.tracker, 'status', d.status,
         'count', d.count, 'first', {_key("d.low")}) ORDER BY d.low)
      FROM (SELECT left(s.raw_status, 80) AS file, left(s.tracker_status, 80) AS tracker, s.status,
@@ -42,10 +50,8 @@ STATUS = f"""
 SELECT p.key, p.name, p.settings -> 'files' AS files,
     {_WORKFLOW_COUNTS} AS workflows,
     {_TASK_COUNTS} AS tasks,
-    (SELECT jsonb_object_agg(c.status, jsonb_build_object('count', c.rows,
-        'first', {_key("c.low")}))
-     FROM (SELECT s.status, count(*) AS rows, {LOWEST} AS low FROM bmad_stories s
-           WHERE s.{PROJECT} GROUP BY s.status) c) AS stories,
+    (SELECT jsonb_object_agg(c.status, jsonb_build_object('count', c.count, 'first', c.first))
+     FROM ({_STORY_COUNTS}) c WHERE c.count > 0) AS stories,
     (SELECT jsonb_agg(jsonb_build_object('name', a.name, 'status', a.status, 'holds', EXISTS (
         SELECT FROM bmad_tasks t WHERE t.{PROJECT} AND t.lease_agent = a.name AND {HELD}
           AND t.lease_until > clock_timestamp())) ORDER BY a.name)
@@ -96,18 +102,15 @@ CARD = f"""
 """
 # What is looked for on the board, as the board itself looks through the cards that it shows.
 _FOUND = "($1::text IS NULL OR strpos(lower(s.key || ' ' || s.title), lower($1::text)) > 0)"
-COUNTS = f"""
+COUNTS = f"SELECT status, count FROM ({_STORY_COUNTS}) c WHERE count > 0"
+COUNTS_FOUND = f"""
 SELECT s.status::text AS status, count(*) AS count FROM bmad_stories s WHERE s.{PROJECT} AND {_FOUND} GROUP BY s.status
 """
 # Open columns show what comes first, closed ones what came last.
-BOARD = f"""
-SELECT c.status, card.* FROM unnest(ARRAY['draft', 'ready', 'in_progress', 'review']) AS c(status)
-CROSS JOIN LATERAL (
-    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status AND {_FOUND}
-    ORDER BY s.epic_number, s.number, s.suffix LIMIT {BOARD_COLUMN}) card
-UNION ALL
-SELECT c.status, card.* FROM unnest(ARRAY['done', 'cancelled']) AS c(status)
-CROSS JOIN LATERAL (
-    SELECT {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = c.status::bmad_story_status AND {_FOUND}
-    ORDER BY s.epic_number DESC, s.number DESC, s.suffix DESC LIMIT {BOARD_COLUMN}) card
-"""
+BOARD = " UNION ALL ".join(
+    f"""
+(SELECT '{status}' AS status, {CARD} FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}' AND {_FOUND}
+ ORDER BY s.epic_number{way}, s.number{way}, s.suffix{way} LIMIT {BOARD_COLUMN})"""
+    for status in StoryStatus
+    for way in (" DESC" if status in (StoryStatus.DONE, StoryStatus.CANCELLED) else "",)
+)

@@ -21,15 +21,14 @@ from bmad_mcp.embedded.data_home import DataHome, find_home
 from bmad_mcp.embedded.file_lock import alone
 from bmad_mcp.embedded.postmaster import Postmaster
 from bmad_mcp.errors import BmadError
-from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.projects.open import SEEK
+from bmad_mcp.schema_version import read_version
 from bmad_mcp.settings import Settings
 
 LITTLE_SPACE = 1 << 30
 NO_SPACE = 100 << 20
 ANOTHER_FOLDER = "Choose another with BMAD_DATA_DIR or --data-dir, or give yourself the right to write there."
 
-REVISION = "SELECT version_num FROM bmad_alembic_version"
 SERVER = "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000"
 ROLE = """
 SELECT current_user AS name, rolsuper OR rolbypassrls AS is_unbound,
@@ -37,6 +36,12 @@ SELECT current_user AS name, rolsuper OR rolbypassrls AS is_unbound,
           AND relname ~ '^(bmad|mcp)_' AND relname !~ '^(bmad_alembic_version$|mcp_pgqueuer|mcp_rate_buckets$)'
           AND NOT (relrowsecurity AND relforcerowsecurity)) AS open_tables
 FROM pg_roles WHERE rolname = current_user
+"""
+# One that somebody is building now is invalid too, until it is done.
+INVALID_INDEXES = """
+SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+WHERE NOT i.indisvalid AND t.relname ~ '^(bmad|mcp)_'
+  AND c.oid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index) ORDER BY 1
 """
 UNSCOPED = "SELECT count(*) FROM bmad_projects"
 PROJECT = "SELECT id FROM bmad_projects WHERE key = $1"
@@ -170,18 +175,19 @@ async def _check_connected(
         return
     kind = "embedded" if database.cluster is not None else "of BMAD_DATABASE_URL"
     yield Finding("ok", "Connection", f"PostgreSQL {version}, {kind}")
-    revision = await _revision(connection)
-    newest = newest_revision()
-    if revision == newest:
-        yield Finding("ok", "Schema", f"revision {revision}")
-    elif revision is not None and revision > newest:
-        yield Finding("fail", "Schema", f"revision {revision}, newer than this version", "Upgrade bmad-mcp.")
+    version = await read_version(connection)
+    if version.fit == "same":
+        yield Finding("ok", "Schema", f"revision {version.revision}")
+    elif version.fit == "newer":
+        yield Finding("ok", "Schema", version.sentence())
+    elif version.fit == "too new":
+        yield Finding("fail", "Schema", f"revision {version.revision}, newer than this version", "Upgrade bmad-mcp.")
         return
     else:
         level: Level = "warn" if database.cluster is not None else "fail"
-        state = f"revision {revision}" if revision else "empty"
-        yield Finding(level, "Schema", f"{state}; this version needs {newest}", "Run: bmad-mcp db upgrade")
+        yield Finding(level, "Schema", version.sentence(), "Run: bmad-mcp db upgrade")
         return
+    yield await _check_indexes(connection)
     yield await _check_role(connection)
     yield await _check_project(connection, database.settings.project)
     async for found in _check_memories(connection, database.settings):
@@ -193,12 +199,11 @@ async def _check_connected(
         yield found
 
 
-async def _revision(connection: asyncpg.Connection) -> str | None:
-    try:
-        found: str | None = await connection.fetchval(REVISION)
-        return found
-    except asyncpg.UndefinedTableError:
-        return None
+async def _check_indexes(connection: asyncpg.Connection) -> Finding:
+    invalid = [row["relname"] for row in await connection.fetch(INVALID_INDEXES)]
+    if invalid:
+        return Finding("warn", "Indexes", f"invalid: {', '.join(invalid)}", "Run: bmad-mcp db upgrade")
+    return Finding("ok", "Indexes", "all valid")
 
 
 async def _check_role(connection: asyncpg.Connection) -> Finding:

@@ -21,11 +21,9 @@ from bmad_mcp.database import Connections, Database, upgrade
 from bmad_mcp.db import THROUGH_POOLER
 from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable
-from bmad_mcp.migrations_folder import newest_revision
 from bmad_mcp.projects.open import FIND, SEEK
+from bmad_mcp.schema_version import SchemaVersion, read_version
 from bmad_mcp.settings import Settings
-
-REVISION = "SELECT version_num FROM bmad_alembic_version"
 
 
 def _tell(sentence: str) -> None:
@@ -131,25 +129,34 @@ async def _upgrade(settings: Settings) -> str:
 async def _bring_up(database: Database, owner: dict[str, Any]) -> str:
     connection = await asyncpg.connect(**owner)
     try:
-        before = await _revision(connection)
+        before = await read_version(connection)
         told = "" if database.cluster is not None else await ensure_app_role(connection, *await _app_users(database))
     finally:
         await connection.close()
     try:
-        await upgrade(owner)
+        await upgrade(owner, _tell)
     except CommandError as error:
         raise Conflict(
-            f"The database is at revision {before}, which this version of bmad-mcp does not know ({error})."
+            f"The database is at revision {before.revision}, which this version of bmad-mcp does not know ({error})."
             " Upgrade bmad-mcp."
         ) from error
     except DBAPIError as error:
         cause = error.orig.__cause__ if error.orig is not None else None
-        raise Unavailable(
-            f"The schema could not be upgraded, and nothing was changed: {cause or error.orig}."
-        ) from error
-    now = newest_revision()
-    schema = f"The schema is at revision {now}" + ("." if before == now else f" (it was {before or 'empty'}).")
-    return f"{told}\n{schema}" if told else schema
+        left = "nothing was changed" if before.revision is None else "what was done before that is kept; run it again"
+        raise Unavailable(f"The schema could not be upgraded, and {left}: {cause or error.orig}.") from error
+    return "\n".join(part for part in (told, await _came(owner, before)) if part)
+
+
+async def _came(owner: dict[str, Any], before: SchemaVersion) -> str:
+    """Where the schema is now, and where it was."""
+    connection = await asyncpg.connect(**owner)
+    try:
+        now = await read_version(connection)
+    finally:
+        await connection.close()
+    if before.revision == now.revision:
+        return now.sentence()
+    return f"{now.sentence().removesuffix('.')} (it was {before.revision or 'empty'})."
 
 
 async def _app_users(database: Database) -> list[str]:
@@ -162,14 +169,6 @@ async def _app_users(database: Database) -> list[str]:
         return [await connection.fetchval("SELECT current_user")]
     finally:
         await connection.close()
-
-
-async def _revision(connection: asyncpg.Connection) -> str | None:
-    try:
-        found: str | None = await connection.fetchval(REVISION)
-        return found
-    except asyncpg.UndefinedTableError:
-        return None
 
 
 async def _url(settings: Settings, *, owner: bool, hold: bool) -> None:

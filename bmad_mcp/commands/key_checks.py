@@ -9,9 +9,11 @@ import asyncpg
 
 from bmad_mcp.commands.finding import Finding
 from bmad_mcp.encryption import queries as key_queries
+from bmad_mcp.encryption.people import NOBODY
 from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.rekeying import queries
+from bmad_mcp.rekeying.people_queries import LEFT
 from bmad_mcp.settings import Settings
 
 NAME = "Encryption"
@@ -39,6 +41,8 @@ async def check_keys(connection: asyncpg.Connection, settings: Settings, project
     counted = {row["key"]: row["texts"] for row in await connection.fetch(queries.COUNT)}
     if clear := counted.pop(None, 0):
         yield Finding("warn", NAME, f"{clear:,} texts are in the clear", "Run: bmad-mcp keys encrypt")
+    if naming := sum((await connection.fetchrow(LEFT, sorted(NOBODY))).values()):
+        yield Finding("warn", NAME, f"{naming:,} rows name people in the clear", "Run: bmad-mcp keys encrypt")
     if len(rows) > 1:
         yield Finding("warn", NAME, f"{len(rows)} keys: a rotation is not finished", "Run: bmad-mcp keys rotate")
     yield Finding("ok", NAME, f"on, with the key {next(iter(masters))}; {sum(counted.values()):,} texts are sealed")

@@ -15,7 +15,7 @@ from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
 from bmad_mcp.database import Database
-from bmad_mcp.db import project_transaction
+from bmad_mcp.db import open_pool, project_transaction
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.jobs import queries
@@ -65,6 +65,8 @@ def list_command(settings: Settings) -> None:
     for project, state in found.items():
         if state.keys and state.in_the_clear:
             click.echo(f"{project}: {state.in_the_clear:,} texts are in the clear. `bmad-mcp keys encrypt` seals them.")
+        if state.keys and state.naming:
+            click.echo(f"{project}: {state.naming:,} rows name people. `bmad-mcp keys encrypt` gives them pseudonyms.")
 
 
 @command.command("rotate", short_help="Change keys while servers run.")
@@ -75,7 +77,7 @@ def rotate_command(settings: Settings) -> None:
     The new keys are wrapped by the first key of BMAD_ENCRYPTION_KEYS, and the old ones go when nothing is sealed with
     them any more. When it is broken off, run it again: it goes on.
     """
-    asyncio.run(_each(settings, lambda opened: rotate(opened, CALLER, progress=tell)))
+    asyncio.run(_each(settings, lambda opened, owner: rotate(opened, CALLER, progress=tell, owner=owner)))
 
 
 @command.command("encrypt", short_help="Encrypt what was stored before.")
@@ -83,14 +85,15 @@ def rotate_command(settings: Settings) -> None:
 def encrypt_command(settings: Settings) -> None:
     """Encrypt what was stored in the clear before there were keys, in every project of the database.
 
+    People get pseudonyms in the place of their names, also in the trail where the schema's owner runs this.
     Copies that PostgreSQL keeps of it stay until they are overwritten: in its log of changes, in free space, in backups.
     """
-    asyncio.run(_each(settings, lambda opened: encrypt(opened, CALLER, progress=tell)))
+    asyncio.run(_each(settings, lambda opened, owner: encrypt(opened, CALLER, progress=tell, owner=owner)))
 
 
 @asynccontextmanager
-async def _projects(settings: Settings) -> AsyncIterator[tuple[asyncpg.Pool, list[asyncpg.Record]]]:
-    """Every project of the database: {id, key}."""
+async def _projects(settings: Settings) -> AsyncIterator[tuple[Database, asyncpg.Pool, list[asyncpg.Record]]]:
+    """The database, and every project of it: {id, key}."""
     database = Database(settings, tell)
     try:
         pool = await database.open_pool()
@@ -98,7 +101,7 @@ async def _projects(settings: Settings) -> AsyncIterator[tuple[asyncpg.Pool, lis
             async with pool.acquire() as connection, connection.transaction():
                 await connection.execute(queries.SEE_ALL)
                 found = await connection.fetch(queries.PROJECTS)
-            yield pool, found
+            yield database, pool, found
         finally:
             await pool.close()
     finally:
@@ -107,18 +110,18 @@ async def _projects(settings: Settings) -> AsyncIterator[tuple[asyncpg.Pool, lis
 
 async def _states(settings: Settings) -> dict[str, State]:
     found = {}
-    async with _projects(settings) as (pool, projects):
+    async with _projects(settings) as (_, pool, projects):
         for project in projects:
             async with project_transaction(pool, project["id"]) as db:
                 found[project["key"]] = await state_of(db)
     return found
 
 
-async def _each(settings: Settings, work: Callable[[OpenProject], Awaitable[Rekeyed]]) -> None:
+async def _each(settings: Settings, work: Callable[[OpenProject, asyncpg.Pool | None], Awaitable[Rekeyed]]) -> None:
     if settings.read_master_keys() is None:
         raise Failure("No key is set. `bmad-mcp keys new` makes one; put it into BMAD_ENCRYPTION_KEYS.")
     vaults = Vaults(settings.read_master_keys)
-    async with _projects(settings) as (pool, projects):
+    async with _projects(settings) as (database, pool, projects), _owner(database) as owner:
         if not projects:
             click.echo("There is no project in the database.")
         # A key that is missing for the last project is told before the first one is changed.
@@ -126,7 +129,7 @@ async def _each(settings: Settings, work: Callable[[OpenProject], Awaitable[Reke
             OpenProject(one["id"], one["key"], pool, vault=await vaults.of_project(pool, one["id"])) for one in projects
         ]
         for one in opened:
-            click.echo(f"{one.key}: {_in_words(await work(one))}")
+            click.echo(f"{one.key}: {_in_words(await work(one, owner))}")
 
 
 def _in_words(done: Rekeyed) -> str:
@@ -137,4 +140,21 @@ def _in_words(done: Rekeyed) -> str:
         told.append(f"texts are left that only {', '.join(done.kept)} seals, so it stays")
     if done.unreadable:
         told.append(f"{done.unreadable:,} cannot be decrypted and were left as they are")
+    if done.named:
+        told.append(f"{done.named:,} rows have pseudonyms in the place of names")
+    if done.in_trail:
+        told.append(
+            f"{done.in_trail:,} rows of the trail name people, and only the schema's owner may change them: run"
+            " `bmad-mcp keys encrypt` with its BMAD_DATABASE_URL"
+        )
     return f"{'; '.join(told)}."
+
+
+@asynccontextmanager
+async def _owner(database: Database) -> AsyncIterator[asyncpg.Pool | None]:
+    """Connections of the schema's owner; None where this process cannot work as that."""
+    pool = await open_pool(**(await database.connections()).owner)
+    try:
+        yield pool if await pool.fetchval(queries.IS_OWNER) else None
+    finally:
+        await pool.close()

@@ -10,7 +10,7 @@ import click
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import project_call
 from bmad_mcp.commands.tables import lines
-from bmad_mcp.identity.members import list_members, remove_member, set_role
+from bmad_mcp.identity.members import forget_person, list_members, remove_member, set_role
 from bmad_mcp.identity.rights import ROLES, Role
 from bmad_mcp.settings import Settings
 
@@ -57,6 +57,18 @@ def remove_command(settings: Settings, principal: str) -> None:
     click.echo(f"{principal} is no member of {settings.project} any more.")
 
 
+@command.command("forget")
+@click.argument("principal")
+@with_settings
+def forget_command(settings: Settings, principal: str) -> None:
+    """Erase who PRINCIPAL is, in a project that is encrypted. What they did stays in the trail, under a pseudonym.
+
+    Who is a member or has a good token is not forgotten. Backups from before still know the name.
+    """
+    known_as = asyncio.run(_forget(settings, principal))
+    click.echo(f"{principal} is forgotten in {settings.project}; what they did stays under {known_as}.")
+
+
 async def _add(settings: Settings, principal: str, role: Role) -> Role | None:
     async with project_call(settings, "member_add") as call:
         return await set_role(call, principal, role)
@@ -65,6 +77,11 @@ async def _add(settings: Settings, principal: str, role: Role) -> Role | None:
 async def _list(settings: Settings) -> list[dict[str, Any]]:
     async with project_call(settings, "member_list") as call:
         return await list_members(call)
+
+
+async def _forget(settings: Settings, principal: str) -> str:
+    async with project_call(settings, "member_forget") as call:
+        return await forget_person(call, principal)
 
 
 async def _remove(settings: Settings, principal: str) -> None:

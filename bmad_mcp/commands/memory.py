@@ -19,7 +19,7 @@ from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.interchange.target import file_target
 from bmad_mcp.memory.exporting import Format, export_memories
 from bmad_mcp.memory.forget_plan import memories
-from bmad_mcp.memory.keeping import Selection, count, latest
+from bmad_mcp.memory.keeping import Selection, count, latest, of_person
 from bmad_mcp.memory.service_pages import NAMES
 from bmad_mcp.memory.showing import json_of, shortened, visible
 from bmad_mcp.settings import Settings
@@ -74,6 +74,7 @@ def list_command(
 
 async def _list(settings: Settings, selection: Selection, limit: int) -> tuple[list[dict[str, Any]], int]:
     async with memory_project(settings) as opened:
+        selection = await of_person(opened, selection, CALLER)
         found = await latest(opened, selection, limit, CALLER)
         return found, await count(opened, selection, CALLER)
 

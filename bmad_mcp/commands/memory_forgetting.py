@@ -15,7 +15,7 @@ from bmad_mcp.jobs.archive import archived_memories, forget_archived
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.forget_plan import Plan, memories, plan_to_forget
 from bmad_mcp.memory.forgetting import Erased, forget
-from bmad_mcp.memory.keeping import Selection
+from bmad_mcp.memory.keeping import Selection, of_person
 from bmad_mcp.memory.retention import (
     LONGEST_DAYS,
     Retained,
@@ -75,6 +75,7 @@ def forget_command(
 
 async def _forget(settings: Settings, selection: Selection, only_here: bool, yes: bool) -> None:
     async with memory_project(settings) as opened:
+        selection = await of_person(opened, selection, CALLER)
         archived = await archived_memories(opened, selection, CALLER)
         plan = await plan_to_forget(
             opened, [selection], CALLER, only_here=only_here, archived=archived.refs, progress=tell

@@ -1,9 +1,9 @@
-"""The data keys of each project, wrapped by a key that is never in the database."""
+"""The data keys of each project, wrapped by a key that is never in the database, and who its people are."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -26,3 +26,17 @@ class DataKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     # Nothing new is sealed with it from then on; it goes when nothing is left that was.
     retired_at: Mapped[datetime | None]
+
+
+class Person(Base):
+    """Whose pseudonym it is: the name sealed, and a mark that finds it; once the row is gone nobody can tell."""
+
+    __tablename__ = "mcp_people"
+    __table_args__ = (UniqueConstraint("project_id", "mark"),)
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
+    # The pseudonym, which is what other tables hold.
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    mark: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)

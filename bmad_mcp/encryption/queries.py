@@ -1,4 +1,4 @@
-"""SQL of the data keys of a project."""
+"""SQL of the data keys of a project, and of its people."""
 
 
 def beginning_of(column: str, characters: int) -> str:
@@ -27,3 +27,12 @@ LOCK_KEY = """
 SELECT id FROM mcp_data_keys WHERE project_id = bmad_project() AND id = $1 AND retired_at IS NOT NULL FOR UPDATE
 """
 DROP_KEY = "DELETE FROM mcp_data_keys WHERE project_id = bmad_project() AND id = $1 AND retired_at IS NOT NULL"
+
+FIND_PEOPLE = "SELECT id, mark FROM mcp_people WHERE project_id = bmad_project() AND mark = ANY($1::text[])"
+# Of two processes that meet somebody for the first time, one gives the pseudonym.
+ADD_PERSON = """
+INSERT INTO mcp_people (project_id, id, name, mark) VALUES (bmad_project(), $1, $2, $3)
+ON CONFLICT (project_id, mark) DO NOTHING RETURNING id
+"""
+PEOPLE = "SELECT id, name FROM mcp_people WHERE project_id = bmad_project()"
+FORGET_PERSON = "DELETE FROM mcp_people WHERE project_id = bmad_project() AND id = $1"

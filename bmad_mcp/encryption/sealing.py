@@ -45,10 +45,14 @@ class SealingKey:
         except (InvalidTag, ValueError):
             raise Unreadable from None
 
-    def mark(self, kind: str, text: str) -> str:
+    def mark(self, kind: str, text: str, size: int = MARK_BYTES) -> str:
         """The same short word for the same text, which only this key makes: to find equal ones among what is sealed."""
         digest = hmac.digest(self._marking, f"{kind}|{text}".encode(), "sha256")
-        return _text(digest[:MARK_BYTES])
+        return _text(digest[:size])
+
+    def mark_of_person(self, name: str) -> str:
+        """The mark of a person's name: all 256 bits, as who signs in is known by it."""
+        return self.mark("person", name, 32)
 
     def raw(self) -> bytes:
         """The key itself, to be wrapped."""

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -11,7 +11,9 @@ import asyncpg
 
 from bmad_mcp.db import Transaction
 from bmad_mcp.encryption import queries
+from bmad_mcp.encryption.columns import PERSON
 from bmad_mcp.encryption.master_keys import KEY_BYTES, MasterKeys
+from bmad_mcp.encryption.people import is_person, new_pseudonym, parts_of
 from bmad_mcp.encryption.sealing import SealingKey, key_of, prefix_of
 from bmad_mcp.encryption.vaults import Unreadable, Vaults
 from bmad_mcp.errors import Unavailable
@@ -97,11 +99,11 @@ class Vault:
             await db.execute("ROLLBACK TO SAVEPOINT first_key")
         await self.look_again(db)
 
-    async def add_key(self, db: Transaction) -> None:
+    async def add_key(self, db: Reads) -> None:
         """Make a key and wrap it with the first one of the setting; nothing when the project has one in use."""
         name, key = secrets.token_hex(6), secrets.token_bytes(KEY_BYTES)
         master, wrapped = self.wrap(name, key)
-        await db.execute(queries.ADD_KEY, name, master, wrapped)
+        await db.fetch(queries.ADD_KEY, name, master, wrapped)
 
     async def wrap_again(self, db: Transaction) -> None:
         """Wrap every key of the project with the first one of the setting."""
@@ -143,6 +145,62 @@ class Vault:
     def marks(self, kind: str, text: str) -> list[str]:
         """The marks of a text by every key: what is looked for may be sealed with any of them."""
         return [key.mark(kind, text) for key in self._keys.values()]
+
+    async def marks_of_person(self, db: Reads, name: str) -> list[str]:
+        """What finds a person's row, whichever key it is sealed with; nothing for what is no person's name."""
+        if not is_person(name):
+            return []
+        await self.keep_fresh(db)
+        return [key.mark_of_person(name) for key in self._keys.values()]
+
+    async def find_person(self, db: Reads, name: str) -> str | None:
+        """The pseudonym of a person; None for one who is not known here."""
+        found = await db.fetch(queries.FIND_PEOPLE, await self.marks_of_person(db, name))
+        return found[0]["id"] if found else None
+
+    async def pseudonym(self, db: Reads, name: str) -> str:
+        """How rows are to name a person, who is known from then on; what is no person's name stays."""
+        if not is_person(name):
+            return name
+        while True:
+            if (found := await self.find_person(db, name)) is not None:
+                return found
+            made = new_pseudonym()
+            sealed = self.in_use.seal(PERSON, made, name.encode())
+            if await db.fetch(queries.ADD_PERSON, made, sealed, self.in_use.mark_of_person(name)):
+                return made
+
+    async def pseudonyms(self, db: Reads, names: Iterable[str]) -> dict[str, str]:
+        """The same for many names, in one look where they are known."""
+        marks = {mark: name for name in names for mark in await self.marks_of_person(db, name)}
+        rows = await db.fetch(queries.FIND_PEOPLE, list(marks))
+        known = {marks[row["mark"]]: row["id"] for row in rows}
+        return {name: known.get(name) or await self.pseudonym(db, name) for name in names}
+
+    async def person(self, db: Reads, told: str) -> str:
+        """The name in what `people.told` gave; the pseudonym where the name was erased or cannot be read."""
+        parts = parts_of(told)
+        if parts is None:
+            return told
+        try:
+            return await self.open(db, PERSON, *parts)
+        except Unreadable:
+            logger.error("%s of row %s cannot be decrypted", PERSON, parts[0])
+            return parts[0]
+
+    async def people(self, db: Reads) -> dict[str, str]:
+        """The names of all people of the project by their pseudonyms."""
+        rows = await db.fetch(queries.PEOPLE)
+        return {row["id"]: await self.person(db, f"{row['id']} {row['name']}") for row in rows}
+
+    async def beside(self, db: Reads, project_id: UUID) -> "Vault":
+        """The vault of another project, whose scope the transaction has entered."""
+        vault = Vault(self._vaults, project_id)
+        await vault.look_again(db)
+        if not vault.has_keys:
+            await vault.add_key(db)
+            await vault.look_again(db)
+        return vault
 
     def _masters(self) -> MasterKeys:
         masters = self._vaults.read_keys()

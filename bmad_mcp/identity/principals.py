@@ -1,7 +1,8 @@
 """Principals: who stands behind a request, whichever way it was proved."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from bmad_mcp.errors import Invalid
@@ -16,11 +17,15 @@ RESERVED = frozenset({"local"})
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A proved identity: its name, its token's scopes, and the projects the token is bound to (None: wherever a member)."""
+    """A proved identity: its name, its token's scopes, and the projects the token is bound to (None: wherever a member).
+
+    `known_as` is how the rows of these projects name it, which in an encrypted one is a pseudonym.
+    """
 
     name: str
     scopes: frozenset[Scope]
     projects: frozenset[UUID] | None = None
+    known_as: Mapping[UUID, str] = field(default_factory=dict, compare=False)
 
     @property
     def counted_as(self) -> str:

@@ -1,5 +1,7 @@
 """SQL of tokens, members and rates."""
 
+from bmad_mcp.encryption.people import told
+
 # Row-level security shows a token by its id, whatever the project.
 SEEK = "SELECT set_config('app.token', $1, true)"
 ENTER_PROJECT = "SELECT set_config('app.project', $1, true)"
@@ -18,10 +20,10 @@ CREATE = """
 INSERT INTO mcp_tokens (project_id, id, name, secret_hash, scopes, expires_at)
 VALUES (bmad_project(), $1, $2, $3, $4, now() + make_interval(days => $5)) RETURNING expires_at
 """
-LIST = """
-SELECT id, name, scopes, created_at, expires_at, last_used_at, revoked_at,
+LIST = f"""
+SELECT t.id, {told("t.name")} AS name, t.scopes, created_at, expires_at, last_used_at, revoked_at,
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
-FROM mcp_tokens WHERE project_id = bmad_project() ORDER BY created_at, id
+FROM mcp_tokens t WHERE project_id = bmad_project() ORDER BY created_at, id
 """
 # In every project at once: a token that leaked is of no use anywhere.
 REVOKE = """
@@ -31,9 +33,16 @@ UPDATE mcp_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RET
 # To every server, with the commit; it says nothing but that.
 TELL_CHANGE = "SELECT pg_notify('bmad_access', '')"
 
-ROLE = "SELECT role FROM mcp_members WHERE project_id = bmad_project() AND principal = $1"
-LIST_MEMBERS = """
-SELECT principal, role, created_at, updated_at FROM mcp_members WHERE project_id = bmad_project() ORDER BY principal
+# $1 is a name or a pseudonym; $2 are the marks of the name where people have pseudonyms: one look for both.
+MEMBER = """
+SELECT m.role, m.principal FROM mcp_members m
+WHERE m.project_id = bmad_project() AND m.principal = ANY(ARRAY[$1::text,
+    (SELECT p.id FROM mcp_people p WHERE p.project_id = bmad_project() AND p.mark = ANY($2::text[]) LIMIT 1)])
+ORDER BY starts_with(m.principal, '~') DESC LIMIT 1
+"""
+LIST_MEMBERS = f"""
+SELECT {told("m.principal")} AS principal, m.role, m.created_at, m.updated_at
+FROM mcp_members m WHERE m.project_id = bmad_project() ORDER BY m.principal
 """
 # Two who each take a right from another admin wait for each other here.
 LOCK_ADMINS = """
@@ -45,6 +54,12 @@ ON CONFLICT (project_id, principal) DO UPDATE SET role = excluded.role, updated_
 """
 ADD_IF_ABSENT = """
 INSERT INTO mcp_members (project_id, principal, role) VALUES (bmad_project(), $1, $2) ON CONFLICT DO NOTHING
+"""
+# What `people.told` gives for a pseudonym.
+PERSON = f"SELECT {told('$1::text')}"
+MAY_COME_IN = """
+SELECT EXISTS (SELECT FROM mcp_tokens
+    WHERE project_id = bmad_project() AND name = $1 AND revoked_at IS NULL AND expires_at > now())
 """
 REMOVE_MEMBER = "DELETE FROM mcp_members WHERE project_id = bmad_project() AND principal = $1 RETURNING role"
 

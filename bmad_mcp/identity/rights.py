@@ -1,6 +1,7 @@
 """What a principal may do: the scopes of its token, cut down to its role in the project and to the operator's bounds."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from bmad_mcp.call import Caller, Workspace
@@ -18,6 +19,7 @@ LEAST_ROLE: dict[Scope, Role] = {scope: role for role, scope in HIGHEST.items()}
 ACCESS = "bmad.access"
 
 
+@cache
 def up_to(scope: Scope) -> frozenset[Scope]:
     """The scope and all that it contains."""
     return frozenset(SCOPES[: SCOPES.index(scope) + 1])
@@ -67,6 +69,8 @@ class Access:
 
     def missing(self, scope: Scope) -> tuple[Scope, ...]:
         """The scopes up to this one that the token lacks, lowest first."""
+        if scope in self.scopes:
+            return ()
         held = closed(self.scopes)
         return tuple(one for one in SCOPES if one in up_to(scope) and one not in held)
 

@@ -1,31 +1,46 @@
 """Proves who sent a request: by a token of this server, or by one of the identity provider."""
 
+from __future__ import annotations
+
+import asyncio
 import contextlib
 import hmac
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
 
 from bmad_mcp.call import OpenProject, Workspace
 from bmad_mcp.db import Transaction
+from bmad_mcp.encryption.people import is_person
 from bmad_mcp.errors import Overloaded, Unavailable
 from bmad_mcp.identity import queries
 from bmad_mcp.identity.access_changes import AccessChanges
+from bmad_mcp.identity.members import Member, find_member
 from bmad_mcp.identity.principals import Principal
-from bmad_mcp.identity.rights import Role
 from bmad_mcp.identity.token_form import Presented, read_token
 from bmad_mcp.projects.open import FIND, SEEK
+
+if TYPE_CHECKING:
+    from bmad_mcp.encryption.vault import Vault
+
+logger = logging.getLogger("bmad_mcp.identity")
 
 R = TypeVar("R")
 
 # A revoked token is good for this long at most, in whichever process it was seen.
 CACHE_SECONDS = 3.0
 CACHED_TOKENS = 1024
+# Tokens that this process has not known as good: so many are looked up at once, and so many may wait for that.
+STRANGERS_AT_ONCE = 2
+STRANGERS_WAITING = 64
+STRANGERS_WAIT_SECONDS = 3.0
+MANY_STRANGERS = "The server is busy with tokens that it does not know. Try again in a second."
 
 
 class Verifier(Protocol):
@@ -35,7 +50,10 @@ class Verifier(Protocol):
 
 
 class StaticTokens:
-    """The tokens of this server; a good one is remembered for three seconds, or until the changes tell of one."""
+    """The tokens of this server; a good one is remembered for three seconds, or until the changes tell of one.
+
+    Tokens that were never good here queue for a few look-ups: whoever sends made-up ones takes no connection from others.
+    """
 
     def __init__(
         self,
@@ -47,24 +65,52 @@ class StaticTokens:
         self._clock = clock
         self._changes = changes or AccessChanges()
         self._known: OrderedDict[Presented, tuple[float, int, Principal]] = OrderedDict()
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+        self._waiting = 0
 
     async def principal(self, text: str) -> Principal | None:
-        """Whose token this is; None when it is unknown, expired or revoked."""
+        """Whose token this is; None when it is unknown, expired or revoked. Raises Overloaded, Unavailable."""
         presented = read_token(text)
         if presented is None:
             return None
         # The count before the question: a change meanwhile makes the answer one of yesterday.
         now, count = self._clock(), self._changes.count
-        until, known_at, principal = self._known.get(presented, (0.0, count, None))
-        if principal is not None and now < until and known_at == count:
-            return principal
+        known = self._known.get(presented)
+        if known is None:
+            async with self._turn():
+                found = await self._look_up(presented)
+        else:
+            until, known_at, principal = known
+            if now < until and known_at == count:
+                return principal
+            found = await self._look_up(presented)
         self._known.pop(presented, None)
-        found = await on_database(self._workspace, lambda opened: _find(opened, presented))
         if found is not None:
             self._known[presented] = (now + CACHE_SECONDS, count, found)
             if len(self._known) > CACHED_TOKENS:
                 self._known.popitem(last=False)
         return found
+
+    async def _look_up(self, presented: Presented) -> Principal | None:
+        return await on_database(self._workspace, lambda opened: _find(opened, presented))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A stranger's turn; raises Overloaded when too many wait, or one waits too long."""
+        if self._waiting >= STRANGERS_WAITING:
+            raise Overloaded(MANY_STRANGERS)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(STRANGERS_WAIT_SECONDS):
+                await self._strangers.acquire()
+        except TimeoutError:
+            raise Overloaded(MANY_STRANGERS) from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._strangers.release()
 
 
 async def _find(opened: OpenProject, presented: Presented) -> Principal | None:
@@ -80,26 +126,66 @@ async def _find(opened: OpenProject, presented: Presented) -> Principal | None:
             with contextlib.suppress(asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
                 async with connection.transaction():
                     await connection.execute(queries.NOTE_USE, presented.id)
-        return Principal(good[0]["name"], frozenset(good[0]["scopes"]), frozenset(row["project_id"] for row in good))
+        known_as = {row["project_id"]: row["name"] for row in good}
+        return Principal(known_as[min(known_as)], frozenset(good[0]["scopes"]), frozenset(known_as), known_as)
 
 
-async def find_role(workspace: Workspace, key: str | None, principal: Principal) -> tuple[OpenProject, Role] | None:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The project that somebody asks for, and what they are there."""
+
+    project: OpenProject
+    member: Member
+
+
+async def find_role(workspace: Workspace, key: str | None, principal: Principal) -> Found | None:
     """The project of this key (None: the workspace's own) and the principal's role there, read anew each time.
 
     None when there is no such project, the token is not for it, or the principal is no member: nobody learns which.
     """
 
-    async def find(home: OpenProject) -> tuple[OpenProject, Role] | None:
+    async def find(home: OpenProject) -> Found | None:
         project = home if key is None or key == home.key else await _named(home, key)
+        known_as = principal.known_as.get(project.id, principal.name)
+        vault = await _vault_of(home, project.id) if is_person(known_as) else None
         transaction = Transaction(home.pool, project.id, wait_seconds=home.capacity.wait_seconds)
         try:
-            role = await transaction.fetchval(queries.ROLE, principal.name)
+            member = await find_member(transaction, vault, known_as)
         finally:
             await transaction.end("ROLLBACK")
         is_bound = principal.projects is None or project.id in principal.projects
-        return (project, role) if role is not None and is_bound else None
+        return Found(project, member) if member is not None and is_bound else None
 
     return await on_database(workspace, find)
+
+
+async def name_of(workspace: Workspace, principal: Principal) -> str:
+    """The principal's name as people read it, also where only pseudonyms are stored."""
+    if is_person(principal.name):
+        return principal.name
+
+    async def find(home: OpenProject) -> str:
+        project_id = min(principal.known_as)
+        transaction = Transaction(home.pool, project_id, await _vault_of(home, project_id))
+        try:
+            told = await transaction.fetchval(queries.PERSON, principal.name)
+            return str(await transaction.person(told))
+        finally:
+            await transaction.end("ROLLBACK")
+
+    return await on_database(workspace, find)
+
+
+async def _vault_of(home: OpenProject, project_id: UUID) -> Vault | None:
+    """What a project knows people by; None where that is their names, and for one that is not there."""
+    if home.vaults is None or project_id == NOWHERE:
+        return None
+    try:
+        return await home.vaults.of_project(home.pool, project_id)
+    except Unavailable as error:
+        # Who asks for a project must not learn from it that there is one.
+        logger.error("Members of the project %s cannot be recognised: %s", project_id, error)
+        return None
 
 
 # The id of no project: one that is not there is looked into like any other, so that both take the same time.

@@ -11,6 +11,7 @@ from bmad_mcp.bmad_files.epics import slug
 from bmad_mcp.bmad_files.writing.new_files import GATE_KEYS
 from bmad_mcp.bmad_files.writing.run_files import run_text
 from bmad_mcp.interchange.paths import Names
+from bmad_mcp.interchange.readable import with_people
 from bmad_mcp.interchange.snapshot import DOCUMENTS_AT_ONCE, TABLES, Snapshot
 from bmad_mcp.progress import Progress
 from bmad_mcp.stories.sections import bare
@@ -162,13 +163,18 @@ class _Pages:
     async def activity(self) -> None:
         """What happened, a file for each month."""
         months: dict[str, int] = {}
-        async for month, text, rows in _months(self._view.batches(ACTIVITY, ACTIVITY_AT_ONCE)):
+        async for month, text, rows in _months(self._activity()):
             path = self._at / "activity" / f"{month}.md"
             await asyncio.to_thread(_append, path, text if month in months else _ACTIVITY_HEAD.format(month) + text)
             months[month] = months.get(month, 0) + rows
         links = [f"- [{month}](activity/{month}.md): {rows:,}" for month, rows in months.items()]
         await self._file("activity.md", "\n".join(["# Activity\n", *links]) + "\n")
         self._counted("bmad_agent_activity", "Activity", "activity.md", sum(months.values()))
+
+    async def _activity(self) -> AsyncIterator[list[Row]]:
+        names = await self._view.people()
+        async for batch in self._view.batches(ACTIVITY, ACTIVITY_AT_ONCE):
+            yield [with_people("bmad_agent_activity", row, names) for row in batch]
 
     async def index(self) -> None:
         """The page to begin with."""

@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json, to_json
+
+from bmad_mcp.encryption.people import with_names
 from bmad_mcp.encryption.vaults import row_of
 from bmad_mcp.memory.identifiers import identifiers_of
 
@@ -18,6 +21,28 @@ SEALED = {
     "bmad_agent_collaborations": ("note",),
     "mcp_idempotency": ("result",),
 }
+
+# The columns that may name people.
+PEOPLE = {
+    "mcp_members": ("principal",),
+    "mcp_memories": ("principal",),
+    "mcp_idempotency": ("principal",),
+    "bmad_agent_sessions": ("caller",),
+    "bmad_checklists": ("runs",),
+    "bmad_agent_activity": ("principal", "subject", "detail"),
+}
+
+
+def with_people(table: str, row: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+    """The row with names in the place of pseudonyms; who was erased keeps theirs."""
+    return {**row, **{column: _named(column, row[column], names) for column in PEOPLE.get(table, ()) if column in row}}
+
+
+def _named(column: str, value: Any, names: Mapping[str, str]) -> Any:
+    if column in ("runs", "detail") and isinstance(value, str):
+        # A spreadsheet's cell holds the JSON.
+        return to_json(with_names(from_json(value), names)).decode() if "~" in value else value
+    return with_names(value, names)
 
 
 async def readable(db: "Reads", vault: "Vault", table: str, row: Mapping[str, Any]) -> dict[str, Any]:

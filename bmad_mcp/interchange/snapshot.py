@@ -11,7 +11,7 @@ import asyncpg
 
 from bmad_mcp.call import OpenProject
 from bmad_mcp.db import rows_of
-from bmad_mcp.interchange.readable import SEALED, readable
+from bmad_mcp.interchange.readable import PEOPLE, SEALED, readable, with_people
 
 ROWS_AT_ONCE = 1000
 # Documents are up to 5 MiB each.
@@ -83,6 +83,7 @@ LEFT_OUT = frozenset(
         "mcp_memory_vectors",
         "mcp_daily_metrics",
         "mcp_data_keys",
+        "mcp_people",
         "mcp_rollups",
         "mcp_jobs",
         "mcp_archive",
@@ -107,6 +108,14 @@ class Snapshot:
 
     def __init__(self, connection: Any, opened: OpenProject) -> None:
         self.connection, self.opened = connection, opened
+        self._people: dict[str, str] | None = None
+
+    async def people(self) -> Mapping[str, str]:
+        """The names of people by the pseudonyms that rows have; none where nothing is encrypted."""
+        if self._people is None:
+            vault = self.opened.vault
+            self._people = {} if vault is None else await vault.people(self.connection)
+        return self._people
 
     async def columns(self, table: str) -> list[Mapping[str, Any]]:
         """The columns of a table: {name, type, is_list}; those for searching are left out."""
@@ -137,15 +146,15 @@ class Snapshot:
                 yield row
 
     async def readable(self, table: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A row of a table with its encrypted texts opened."""
+        """A row of a table with its encrypted texts opened, and the names of people."""
         vault = self.opened.vault
         if vault is None:
             return row
-        return await readable(self.connection, vault, table, row)
+        return with_people(table, await readable(self.connection, vault, table, row), await self.people())
 
     def is_sealed(self, table: str) -> bool:
-        """Whether rows of a table may hold encrypted texts."""
-        return self.opened.vault is not None and table in SEALED
+        """Whether rows of a table may hold encrypted texts or pseudonyms."""
+        return self.opened.vault is not None and (table in SEALED or table in PEOPLE)
 
     async def copy(self, sql: str, target: Path) -> int:
         """Write the rows as CSV, every value quoted and NULL an empty cell without quotes; how many there were."""

@@ -73,7 +73,7 @@ DELETE FROM mcp_archive WHERE project_id = bmad_project() AND archived_at < $1::
 _CHOSEN_MEMORIES = """
 WHERE a.project_id = bmad_project() AND a.kind = 'memories'
   AND ($1::text[] IS NULL OR a.id::text = ANY($1::text[]) OR lower(a.content ->> 'service_ref') = ANY($1::text[]))
-  AND ($2::text IS NULL OR a.content ->> 'principal' = $2::text)
+  AND ($2::text[] IS NULL OR a.content ->> 'principal' = ANY($2::text[]))
   AND ($3::text IS NULL OR a.content ->> 'category' = $3::text)
   AND ($4::text IS NULL OR a.content ->> 'agent' = coalesce(
       (SELECT g.name FROM bmad_agents g

@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 
 from bmad_mcp.activity.refusals import REFUSED, SUBJECT
 from bmad_mcp.call import OpenProject
+from bmad_mcp.interchange.readable import with_people
 from bmad_mcp.interchange.snapshot import snapshot
 from bmad_mcp.progress import Progress, untold
 
@@ -64,8 +65,9 @@ async def export_trail(
         write(_csv_line(FIELDS))
     async with snapshot(opened) as view:
         cursor = await view.connection.cursor(TRAIL, since, until, archived)
+        names = await view.people()
         while batch := await cursor.fetch(AT_ONCE):
-            write("".join(_lines(batch, form)))
+            write("".join(_lines([with_people("bmad_agent_activity", row, names) for row in batch], form)))
             rows += len(batch)
             if len(batch) == AT_ONCE:
                 progress(f"{rows:,} rows are written")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from bmad_mcp.db import Transaction, uuid7
@@ -45,29 +45,32 @@ class BuiltinMemory:
             if not memory.text.strip():
                 receipts.append(Receipt(None, "empty"))
                 continue
-            ref = uuid7()
-            (kept,) = await as_kept(self._db, {str(ref): memory.text})
-            job = await self._db.fetchval(
-                queries.STORE,
-                ref,
-                kept.text,
-                memory.category,
-                memory.agent,
-                memory.author_kind,
-                memory.principal,
-                memory.confidence,
-                kept.identifiers,
-                "queued" if self._is_queued else "stored",
-                self._operation,
-                outbox.ENTRYPOINT,
-                outbox.payload_of(self._db.project_id, memory.agent),
-                kept.search,
-                kept.mark,
-            )
-            if self._is_queued and job is None:
-                await outbox.enqueue(self._db, [memory.agent])
-            receipts.append(Receipt(str(ref), "queued" if self._is_queued else "stored"))
+            receipt, values = await self.as_values(memory)
+            await self._db.execute(queries.STORE, *values)
+            receipts.append(receipt)
         return receipts
+
+    async def as_values(self, memory: NewMemory) -> tuple[Receipt, tuple[Any, ...]]:
+        """What a statement with `queries.keeping` takes to keep a text that is not blank, and the receipt for it."""
+        ref = uuid7()
+        delivery: Literal["queued", "stored"] = "queued" if self._is_queued else "stored"
+        (kept,) = await as_kept(self._db, {str(ref): memory.text})
+        return Receipt(str(ref), delivery), (
+            ref,
+            kept.text,
+            memory.category,
+            memory.agent,
+            memory.author_kind,
+            memory.principal,
+            memory.confidence,
+            kept.identifiers,
+            delivery,
+            self._operation,
+            outbox.ENTRYPOINT,
+            outbox.payload_of(self._db.project_id, memory.agent),
+            kept.search,
+            kept.mark,
+        )
 
     async def recall(self, question: Question) -> list[Remembered]:
         """The memories that fit best, best first; the latest with the score 0 when none does."""

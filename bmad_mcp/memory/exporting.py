@@ -9,7 +9,7 @@ from typing import IO, Any, Literal
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.memory import keeping_queries
-from bmad_mcp.memory.keeping import PAGE, Selection, call_on, every
+from bmad_mcp.memory.keeping import PAGE, Selection, call_on, every, of_person
 from bmad_mcp.memory.service_pages import Reached, as_data, failed, pages, reach
 from bmad_mcp.memory.showing import json_of, lines_of, visible
 from bmad_mcp.progress import Progress, untold
@@ -41,17 +41,18 @@ async def export_memories(
     What the service keeps is read in full before the first line is written. Raises Unavailable when it does not
     answer; then nothing was written.
     """
+    selection = await of_person(opened, Selection(principal=principal), caller)
     with SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8") as spool:
         there, provider = 0, None
         if with_service:
             reached = await _reached(opened)
             progress(f"reading what {reached.name} keeps of {opened.key} …")
-            there, provider = await _spool(opened, reached, spool, principal, caller), reached.provider
+            there, provider = await _spool(opened, reached, spool, selection.principals, caller), reached.provider
             spool.seek(0)
         writer = _WRITERS[form](file, opened.key, provider)
         here = 0
         writer.begin()
-        async for page in every(opened, Selection(principal=principal), caller):
+        async for page in every(opened, selection, caller):
             for one in page:
                 writer.add(one)
             here += len(page)
@@ -71,7 +72,7 @@ async def _reached(opened: OpenProject) -> Reached:
     return reached
 
 
-async def _spool(opened: OpenProject, reached: Reached, spool: IO[str], principal: str | None, caller: Caller) -> int:
+async def _spool(opened: OpenProject, reached: Reached, spool: IO[str], by: list[str] | None, caller: Caller) -> int:
     # The errors come with the HTTP client, which is there once there is a service.
     from bmad_mcp.memory.services.http import ServiceError  # noqa: PLC0415
 
@@ -79,10 +80,10 @@ async def _spool(opened: OpenProject, reached: Reached, spool: IO[str], principa
     try:
         async for page in pages(reached):
             own = None
-            if principal is not None:
+            if by is not None:
                 keys = [one.key for one in page if one.key]
                 async with call_on(opened, caller, "memory_export") as call:
-                    own = {row["key"] for row in await call.db.fetch(keeping_queries.KEYS_OF, principal, keys)}
+                    own = {row["key"] for row in await call.db.fetch(keeping_queries.KEYS_OF, by, keys)}
             for one in page:
                 if own is None or one.key in own:
                     spool.write(json.dumps(as_data(one, reached.provider)) + "\n")

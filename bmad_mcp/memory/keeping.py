@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,8 @@ class Selection:
     agent: str | None = None
     before: datetime | None = None
     since: datetime | None = None
+    # What the rows may have in the place of the principal's name; `of_person` finds it.
+    known_as: str | None = None
 
     @property
     def is_everything(self) -> bool:
@@ -39,10 +41,15 @@ class Selection:
         return self == Selection()
 
     @property
+    def principals(self) -> list[str] | None:
+        """The principal as rows may name it; None for any."""
+        return [one for one in (self.principal, self.known_as) if one is not None] or None
+
+    @property
     def values(self) -> tuple[Any, ...]:
         """The first six values of the statements that choose."""
         refs = None if self.refs is None else [ref.lower() for ref in self.refs]
-        return refs, self.principal, self.category, self.agent, self.before, self.since
+        return refs, self.principals, self.category, self.agent, self.before, self.since
 
 
 @asynccontextmanager
@@ -50,6 +57,15 @@ async def call_on(opened: OpenProject, caller: Caller, operation: str) -> AsyncI
     """A call on an open project that commits when the block ends well."""
     async with open_call(OneProject(opened), caller, operation) as call:
         yield call
+
+
+async def of_person(opened: OpenProject, selection: Selection, caller: Caller) -> Selection:
+    """The selection with the pseudonym that its principal has in the project."""
+    vault = opened.vault
+    if vault is None or selection.principal is None:
+        return selection
+    async with call_on(opened, caller, "memory_list") as call:
+        return replace(selection, known_as=await vault.find_person(call.db, selection.principal))
 
 
 async def count(opened: OpenProject, selection: Selection, caller: Caller) -> int:
@@ -91,14 +107,15 @@ async def in_pages(
 
 
 async def readable(db: Transaction, rows: list[Any]) -> list[Any]:
-    """Rows of memories with their texts and names as they were stored."""
+    """Rows of memories with their texts and names as they were stored, and who stored them."""
     if db.vault is None or not rows or "text" not in rows[0]:
         return rows
     found = []
     for row in rows:
         text = await db.reveal(columns.MEMORY, str(row["id"]), row["text"])
         names = {"identifiers": identifiers_of(text)} if "identifiers" in row and text != row["text"] else {}
-        found.append({**row, "text": text, **names})
+        who = {"principal": await db.person(row["principal"])} if "principal" in row else {}
+        found.append({**row, "text": text, **names, **who})
     return found
 
 

@@ -1,9 +1,11 @@
 """SQL of keeping memories: to list and export them, to erase them, and how long each category stays."""
 
+from bmad_mcp.encryption.people import told
+
 # Agents lie above memory: their table is only read, to know an agent by any of its names.
 _CHOSEN = """m.project_id = bmad_project()
   AND ($1::text[] IS NULL OR m.id::text = ANY($1::text[]) OR lower(m.service_ref) = ANY($1::text[]))
-  AND ($2::text IS NULL OR m.principal = $2::text)
+  AND ($2::text[] IS NULL OR m.principal = ANY($2::text[]))
   AND ($3::text IS NULL OR m.category = $3::text)
   AND ($4::text IS NULL OR m.agent = coalesce(
       (SELECT a.name FROM bmad_agents a
@@ -11,8 +13,8 @@ _CHOSEN = """m.project_id = bmad_project()
        ORDER BY a.name <> $4::text, a.name LIMIT 1), $4::text))
   AND ($5::timestamptz IS NULL OR m.created_at < $5::timestamptz)
   AND ($6::timestamptz IS NULL OR m.created_at >= $6::timestamptz)"""
-_SHOWN = """m.id, m.text, m.category, m.agent, m.author_kind, m.principal, m.confidence, m.identifiers, m.created_at,
-    m.delivery, m.provider, m.service_ref, m.attempts, m.attempted_at, m.failure"""
+_SHOWN = f"""m.id, m.text, m.category, m.agent, m.author_kind, {told("m.principal")} AS principal, m.confidence,
+    m.identifiers, m.created_at, m.delivery, m.provider, m.service_ref, m.attempts, m.attempted_at, m.failure"""
 
 LATEST = f"""
 SELECT {_SHOWN} FROM mcp_memories m WHERE {_CHOSEN} ORDER BY m.created_at DESC, m.id DESC LIMIT $7::int
@@ -32,7 +34,7 @@ WHERE {_CHOSEN} AND m.id > $7::uuid ORDER BY m.id LIMIT $8::int
 # Which of a service's keys are of this principal: a service is never told who that was.
 KEYS_OF = """
 SELECT id::text AS key FROM mcp_memories
-WHERE project_id = bmad_project() AND principal = $1::text AND id::text = ANY($2::text[])
+WHERE project_id = bmad_project() AND principal = ANY($1::text[]) AND id::text = ANY($2::text[])
 """
 KEYS_HERE = "SELECT id::text AS key FROM mcp_memories WHERE project_id = bmad_project() AND id::text = ANY($1::text[])"
 

@@ -129,7 +129,8 @@ async def memory_provenance(
     rows = await call.db.fetch(queries.PROVENANCE, known)
     if others := list(set(memories) - {row["id"] for row in rows}):
         rows += await call.db.fetch(queries.PROVENANCE_OF_DELIVERED, others)
-    return ProvenanceFound(project=call.project_key, items=[Provenance.of(row) for row in rows])
+    items = [Provenance.of({**row, "principal": await call.db.person(row["principal"])}) for row in rows]
+    return ProvenanceFound(project=call.project_key, items=items)
 
 
 OPERATIONS = (

@@ -1,5 +1,7 @@
 """SQL of the built-in memory: rankings by what matched, fused by rank, in one statement."""
 
+from bmad_mcp.encryption.people import told
+
 # Reciprocal rank fusion: an item counts weight * strength / (60 + its place in a ranking), where strength is its own
 # worth beside the best of that ranking, so that a clear winner stays one. A name that matches is stronger evidence
 # than a word. Age, evidence and such only nudge; `builtin` does that.
@@ -9,30 +11,52 @@ WORD_WEIGHT, NAME_WEIGHT, MEANING_WEIGHT, CATEGORY_WEIGHT = 1.0, 1.5, 1.0, 0.25
 NEAR_BONUS = 0.15
 MOST_WORDS = 40
 
-# The memory and its note in one round trip: tasks are completed with it.
-# The row it gives is the job of this queue that waits already. Locked, it cannot begin before this transaction ends:
-# then it sees what was kept.
-STORE = """
-WITH kept AS (
+
+def keeping(first: int = 1, source: str = "") -> str:
+    """CTEs that keep a memory, note it, and see to its delivery, from the parameter `first` on, for each row of a source.
+
+    A job of its queue that waits already is enough. Locked, it cannot begin before this transaction ends: then it sees
+    what was kept.
+    """
+    (ref, text, category, agent, kind, principal, confidence, names, delivery, operation, entrypoint, payload, search,
+     mark) = (f"${number}" for number in range(first, first + PARAMETERS))  # fmt: skip
+    return f"""kept AS (
     INSERT INTO mcp_memories (project_id, id, text, category, agent, author_kind, principal, confidence, identifiers,
         delivery, search, text_mark)
-    VALUES (bmad_project(), $1, $2, $3, $4, $5, $6, $7, $8::text[], $9,
-        coalesce($13::text::tsvector, to_tsvector('english', $2)), $14)
-    RETURNING id, category, agent, delivery
+    SELECT bmad_project(), {ref}::uuid, {text}::text, {category}::text, {agent}::text, {kind}::text, {principal}::text,
+        {confidence}::float8, {names}::text[], {delivery}::text,
+        coalesce({search}::text::tsvector, to_tsvector('english', {text}::text)), {mark}::text
+    {source}
+    RETURNING category, agent, delivery, id
 ), noted AS (
     INSERT INTO bmad_memory_integrations (project_id, direction, provider, category, agent, outcome, items, detail)
     SELECT bmad_project(), 'store', 'builtin', category, agent, delivery, 1,
-        jsonb_build_object('operation', $10::text, 'memory', id::text)
+        jsonb_build_object('operation', {operation}::text, 'memory', id::text)
     FROM kept
-)
-SELECT id FROM mcp_pgqueuer
-WHERE $9 = 'queued' AND status = 'queued' AND entrypoint = $11::text AND payload = $12::bytea
-LIMIT 1 FOR KEY SHARE SKIP LOCKED
-"""
+), job AS MATERIALIZED (
+    SELECT id FROM mcp_pgqueuer
+    WHERE {delivery}::text = 'queued' AND status = 'queued' AND entrypoint = {entrypoint}::text
+      AND payload = {payload}::bytea
+    LIMIT 1 FOR KEY SHARE SKIP LOCKED
+), enqueued AS (
+    INSERT INTO mcp_pgqueuer (priority, entrypoint, payload, execute_after, headers, status)
+    SELECT 0, {entrypoint}::text, {payload}::bytea, now(), 'null'::jsonb, 'queued'
+    FROM kept WHERE kept.delivery = 'queued' AND NOT EXISTS (SELECT FROM job)
+    RETURNING id, entrypoint, priority
+), logged AS (
+    INSERT INTO mcp_pgqueuer_log (job_id, status, entrypoint, priority)
+    SELECT id, 'queued', entrypoint, priority FROM enqueued
+)"""
+
+
+# How many parameters it takes.
+PARAMETERS = 14
+STORE = f"WITH {keeping()} SELECT FROM kept"
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"
 
-_PROVENANCE = """m.principal, m.author_kind AS author, m.agent, m.created_at, m.delivery, m.provider, m.attempts, m.failure
+_PROVENANCE = f"""{told("m.principal")} AS principal, m.author_kind AS author, m.agent, m.created_at, m.delivery,
+    m.provider, m.attempts, m.failure
 FROM mcp_memories m WHERE m.project_id = bmad_project()"""
 PROVENANCE = f"SELECT m.id::text AS id, {_PROVENANCE} AND m.id = ANY($1::uuid[])"
 # What a memory service found has the service's ids.

@@ -1,17 +1,19 @@
 """Where texts are encrypted: for each place how its rows are found, opened, and sealed with the key in use."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
-from bmad_mcp.db import Transaction, rows_of
+import asyncpg
+
+from bmad_mcp.db import Transaction, project_transaction, rows_of
 from bmad_mcp.encryption import columns
 from bmad_mcp.encryption.vault import Vault
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.memory.marking import as_kept
-from bmad_mcp.rekeying import queries
+from bmad_mcp.rekeying import people_queries, queries
 
 FIRST_ID = str(UUID(int=0))
 
@@ -34,6 +36,23 @@ class Place(Protocol):
     async def page(self, db: Transaction, vault: Vault, start: Any, size: int) -> Page | None:
         """Seal the next rows that are not sealed with the key in use; None when there are none."""
         ...
+
+
+async def pages_of(place: Place, pool: asyncpg.Pool, project_id: UUID, vault: Vault, size: int) -> AsyncIterator[Page]:
+    """Every page of a place, each in a transaction of its own."""
+    start = place.begin
+    while True:
+        try:
+            async with project_transaction(pool, project_id, vault) as db:
+                page = await place.page(db, vault, start, size)
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            # Somebody wrote the same rows at the same time: once more, from where it was.
+            vault.forget_freshness()
+            continue
+        if page is None:
+            return
+        start = page.next_from
+        yield page
 
 
 class Memories:
@@ -111,6 +130,30 @@ class Results:
         return Page(changed, unreadable, (last["principal"], last["operation"], last["key"]))
 
 
+class People:
+    """Who the pseudonyms are, with the marks that find them."""
+
+    name, begin = columns.PERSON, ""
+
+    async def page(self, db: Transaction, vault: Vault, start: Any, size: int) -> Page | None:
+        rows = await db.fetch(people_queries.PEOPLE, vault.done, start, size)
+        if not rows:
+            return None
+        changes, unreadable = [], 0
+        for row in rows:
+            pseudonym, _, old = row["told"].partition(" ")
+            try:
+                name = await vault.open(db, columns.PERSON, pseudonym, old)
+            except Unreadable:
+                unreadable += 1
+                continue
+            sealed = await vault.seal(db, columns.PERSON, pseudonym, name)
+            changes.append((pseudonym, old, sealed, vault.in_use.mark_of_person(name)))
+        values = [list(column) for column in zip(*changes, strict=True)]
+        changed = rows_of(await db.execute(people_queries.CHANGE_PEOPLE, *values)) if changes else 0
+        return Page(changed, unreadable, rows[-1]["position"])
+
+
 async def _opened(
     db: Transaction, vault: Vault, name: str, rows: Sequence[Any]
 ) -> tuple[dict[str, str], dict[str, str], int]:
@@ -134,4 +177,5 @@ PLACES: tuple[Place, ...] = (
     Column(columns.COMPLETION, "-1", queries.COMPLETIONS, queries.CHANGE_COMPLETIONS),
     Column(columns.HANDOFF, FIRST_ID, queries.NOTES, queries.CHANGE_NOTES),
     Results(),
+    People(),
 )

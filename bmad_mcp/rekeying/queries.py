@@ -84,6 +84,7 @@ SELECT k.id AS key, count(*) AS texts FROM (
     UNION ALL SELECT summary FROM bmad_tasks WHERE project_id = bmad_project() AND summary <> ''
     UNION ALL SELECT note FROM bmad_agent_collaborations WHERE project_id = bmad_project() AND note <> ''
     UNION ALL SELECT result #>> '{}' FROM mcp_idempotency WHERE project_id = bmad_project() AND result IS NOT NULL
+    UNION ALL SELECT name FROM mcp_people WHERE project_id = bmad_project()
     UNION ALL SELECT items #>> '{}' FROM mcp_memory_cache WHERE project_id = bmad_project()
 ) t LEFT JOIN mcp_data_keys k ON k.project_id = bmad_project() AND starts_with(t.sealed, 'v1.' || k.id || '.')
 GROUP BY k.id

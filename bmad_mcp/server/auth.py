@@ -23,7 +23,7 @@ from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
-from bmad_mcp.identity.verifying import Verifier, find_role
+from bmad_mcp.identity.verifying import Verifier, find_role, name_of
 from bmad_mcp.operation import Operation, Scope
 from bmad_mcp.server.dashboard import routes as dashboard
 from bmad_mcp.server.rest.problems import Refusal, problem_of
@@ -171,7 +171,7 @@ class Authentication:
                 raise
             # A model learns of it by the answer of its tool, which only the endpoint can give.
             events.request_refused(limited.code)
-            return Access(_caller(principal, headers), self._workspace, "viewer", frozenset(), refused=limited)
+            return Access(_caller(principal.name, headers), self._workspace, "viewer", frozenset(), refused=limited)
         except Refusal:
             self._members.pop(member, None)
             raise
@@ -200,16 +200,19 @@ class Authentication:
         named = headers.getlist(PROJECT_HEADER)
         found = await find_role(self._workspace, named[0] if named else None, principal) if len(named) < 2 else None
         if found is None:
+            name = await name_of(self._workspace, principal)
             raise Refusal(
                 403,
                 "forbidden",
-                f"You are {principal.name}, and no member of the project you ask for. An admin of it runs"
+                f"You are {name}, and no member of the project you ask for. An admin of it runs"
                 # Quoted, because people paste it into a shell, and a provider lets its users choose their names.
-                f" `bmad-mcp member add {shlex.quote(principal.name)} --role member`, and your token has to be for it.",
+                f" `bmad-mcp member add {shlex.quote(name)} --role member`, and your token has to be for it.",
             )
-        project, role = found
+        project, member = found.project, found.member
         workspace = ProjectOf(self._workspace, project)
-        access = Access(_caller(principal, headers), workspace, role, principal.scopes, self._resource.read_only)
+        # From here on the principal is who the project's rows say: where it is encrypted, nobody reads a name in them.
+        caller = _caller(member.principal, headers)
+        access = Access(caller, workspace, member.role, principal.scopes, self._resource.read_only)
         if missing := access.missing("read"):
             raise self._resource.insufficient(MissingScope("This server", missing))
         return access, project.id
@@ -289,8 +292,8 @@ def _reason(refusal: Refusal) -> str:
     return "invalid_token" if is_bad else refusal.code
 
 
-def _caller(principal: Principal, headers: Headers) -> Caller:
-    return Caller(principal.name, f"http:{principal.name} {_session(headers)}".rstrip())
+def _caller(principal: str, headers: Headers) -> Caller:
+    return Caller(principal, f"http:{principal} {_session(headers)}".rstrip())
 
 
 def _session(headers: Headers) -> str:

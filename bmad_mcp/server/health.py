@@ -7,12 +7,11 @@ import asyncpg
 
 from bmad_mcp.call import Workspace
 from bmad_mcp.errors import BmadError
-from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.schema_version import read_version
 
 logger = logging.getLogger("bmad_mcp.server")
 
 PING_SECONDS = 0.5
-REVISION = "SELECT version_num FROM bmad_alembic_version"
 
 
 class Readiness:
@@ -42,7 +41,7 @@ class Readiness:
         try:
             opened = await self._workspace.project()
             async with opened.pool.acquire(timeout=10) as connection:
-                revision = await connection.fetchval(REVISION, timeout=10)
+                version = await read_version(connection, timeout=10)
         except BmadError as error:
             return [error.message]
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -50,8 +49,9 @@ class Readiness:
             if self._mending is None or self._mending.done():
                 self._mending = asyncio.create_task(self._workspace.mend())
             return ["The database does not answer. It is being brought back; `bmad-mcp doctor` tells more."]
-        if revision != newest_revision():
-            return [f"The schema is at revision {revision}, not {newest_revision()}: run `bmad-mcp db upgrade`."]
+        if not version.serves_this:
+            mend = " Run `bmad-mcp db upgrade`." if version.fit == "older" else ""
+            return [version.sentence() + mend]
         return []
 
     def stop(self) -> None:

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from mcp.server.caching import CacheHint
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    SERVER_INFO_META_KEY,
     CallToolRequestParams,
     CallToolResult,
     CompleteRequestParams,
@@ -34,10 +35,11 @@ from mcp_types import (
     SubscribeRequestParams,
     SubscriptionsListenRequestParams,
     SubscriptionsListenResult,
-    TextContent,
     TextResourceContents,
     UnsubscribeRequestParams,
 )
+from mcp_types.methods import validate_client_request
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 from pydantic_core import to_json
 
@@ -61,6 +63,8 @@ logger = logging.getLogger("bmad_mcp.server")
 Context = ServerRequestContext[Any, Any]
 
 RESULT_CAP = 1024 * 1024
+# The versions in which a result is structured. The SDK cuts one down for those before.
+STRUCTURED = frozenset({"2025-06-18", "2025-11-25", *MODERN_PROTOCOL_VERSIONS})
 
 INSTRUCTIONS = """\
 BMad Method project state: personas, workflows, epics, stories, tasks.
@@ -125,6 +129,7 @@ class McpFace:
         self.server.add_request_handler("skills/list", PaginatedRequestParams, self._list_skills)
         self.server.add_request_handler("skills/get", skills.GetSkillParams, self._get_skill)
         self.server.middleware.append(skills.declare)
+        self.server.middleware.append(self._answer_call)
         self.server.extensions = {app_views.EXTENSION: {}, skills.EXTENSION: {}}
 
     def _access_of(self, ctx: Context) -> Access:
@@ -140,22 +145,48 @@ class McpFace:
         shown = [tool for tool in self._listing if access.may(self._tools[tool.name])]
         return ListToolsResult(tools=app_views.with_views(shown) if app_views.may_show(ctx) else shown)
 
+    async def _answer_call(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """The SDK's middleware that answers `tools/call` in its final form.
+
+        Else the SDK would validate the request a second time, and validate and dump a result that was made of a model just now.
+        """
+        version = ctx.protocol_version
+        if ctx.method != "tools/call" or version not in STRUCTURED or not _is_open(ctx):
+            return await call_next(ctx)
+        validate_client_request(ctx.method, version, ctx.params)
+        params = ctx.params or {}
+        result = await self._answer(ctx, params["name"], params.get("arguments") or {})
+        if version in MODERN_PROTOCOL_VERSIONS:
+            meta = {**result.get("_meta", {}), SERVER_INFO_META_KEY: self.server.server_info_stamp}
+            result |= {"resultType": "complete", "_meta": meta}
+        return result
+
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
-        operation = self._tools.get(params.name)
+        """The SDK's handler, for the versions and the connections that the middleware leaves to it."""
+        return CallToolResult.model_validate(await self._answer(ctx, params.name, params.arguments or {}))
+
+    async def _answer(self, ctx: Context, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The result of a tool, as JSON has it."""
+        operation = self._tools.get(name)
         if operation is None:
-            return _refusal(self._unknown_tool(params.name))
+            return _refusal(self._unknown_tool(name))
         try:
-            result = await self._perform(ctx, operation, params.arguments or {})
+            result = await self._perform(ctx, operation, arguments)
         except BmadError as error:
             logger.info("%s refused: %s", operation.name, error.code)
             return _refusal(error)
         structured = result.model_dump(mode="json", exclude_unset=True)
+        # A few microseconds; dumping the model a second time would be three times as much.
         text = to_json(structured)
         if len(text) > RESULT_CAP:
             return _refusal(
                 BmadError(f"The answer of {operation.name} is over 1 MiB. Ask for less: a smaller `limit`, or one key.")
             )
-        return CallToolResult(content=[TextContent(type="text", text=text.decode())], structured_content=structured)
+        return {
+            "content": [{"type": "text", "text": text.decode()}],
+            "structuredContent": structured,
+            "isError": False,
+        }
 
     def _unknown_tool(self, name: str) -> NotFound:
         known = BY_NAME.get(name)
@@ -290,13 +321,22 @@ class McpFace:
         return CompleteResult(completion=Completion(values=[]))
 
 
-def _refusal(error: BmadError) -> CallToolResult:
+def _is_open(ctx: Context) -> bool:
+    """Whether the connection has had its handshake, or needs none."""
+    return (
+        ctx.request is not None
+        or ctx.session.client_params is not None
+        or ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+    )
+
+
+def _refusal(error: BmadError) -> dict[str, Any]:
     meta: dict[str, Any] = {"bmad/code": error.code}
     if error.field:
         meta["bmad/field"] = error.field
     if error.retry_after is not None:
         meta["bmad/retry_after"] = error.retry_after
-    return CallToolResult(content=[TextContent(type="text", text=error.message)], is_error=True, _meta=meta)
+    return {"content": [{"type": "text", "text": error.message}], "isError": True, "_meta": meta}
 
 
 @contextmanager

@@ -5,13 +5,13 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
-from typing import Any
+from typing import Any, Self
 
 import anyio
 from mcp.server.lowlevel import Server
-from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream, create_context_streams
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     INVALID_REQUEST,
@@ -28,7 +28,7 @@ CHUNK = 256 * 1024
 LAST_ANSWERS_SECONDS = 1.5
 
 
-async def lines(source: int) -> AsyncIterator[bytes | UnusableMessage]:
+async def lines(source: int) -> AsyncGenerator[bytes | UnusableMessage, None]:
     """The lines of a descriptor; one over the cap is dropped whole and told as UnusableMessage."""
     async with AsyncExitStack() as stack:
         read = await _reader(source, stack)
@@ -105,20 +105,40 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 class Wire:
-    """Writes whole lines; a host that reads slowly is waited for on a thread, never on the event loop."""
+    """Writes whole lines in the order they come; a host that reads slowly is waited for on a thread, never on the event loop.
+
+    To a host that went away nothing is written: that its end of stdin closes ends the server.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lock = anyio.Lock()
         self._quick = _is_stream(descriptor)
+        self._waiting: deque[tuple[bytes, asyncio.Event]] = deque()
+        self._some = asyncio.Event()
 
     async def send(self, line: bytes) -> None:
-        async with self._lock:
-            # Up to PIPE_BUF bytes fit in a pipe that poll calls writable; more may block.
-            if self._quick and len(line) < select.PIPE_BUF and _writable(self._descriptor):
+        """Write a line. Who is cancelled while it waits for the host leaves the line to be written."""
+        # Up to PIPE_BUF bytes fit in a pipe that poll calls writable; more may block.
+        if not self._waiting and self._quick and len(line) < select.PIPE_BUF and _writable(self._descriptor):
+            with suppress(BrokenPipeError):
                 _write_all(self._descriptor, line + b"\n")
-            else:
-                await anyio.to_thread.run_sync(_write_all, self._descriptor, line + b"\n", abandon_on_cancel=True)
+            return
+        written = asyncio.Event()
+        self._waiting.append((line, written))
+        self._some.set()
+        await written.wait()
+
+    async def write_what_waits(self) -> None:
+        """Write what may block, until cancelled."""
+        while True:
+            await self._some.wait()
+            while self._waiting:
+                line, written = self._waiting[0]
+                with suppress(BrokenPipeError):
+                    await anyio.to_thread.run_sync(_write_all, self._descriptor, line + b"\n", abandon_on_cancel=True)
+                self._waiting.popleft()
+                written.set()
+            self._some.clear()
 
 
 def _writable(descriptor: int) -> bool:
@@ -154,41 +174,79 @@ class Unanswered:
             await asyncio.wait_for(self._none.wait(), seconds)
 
 
-async def serve_stdio(server: Server[Any]) -> None:
-    """Serve until the host closes stdin, or goes away."""
-    wire_in, wire_out = claim_wire()
-    wire, unanswered = Wire(wire_out), Unanswered()
-    incoming, read_stream = create_context_streams[SessionMessage | Exception](0)
-    write_stream, outgoing = create_context_streams[SessionMessage](0)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_receive, wire_in, wire, incoming, unanswered)
-        tasks.start_soon(_send, outgoing, wire, unanswered)
-        await server.run(read_stream, write_stream, server.create_initialization_options())
-        tasks.cancel_scope.cancel()
+class Incoming:
+    """The SDK's stream of messages, read as it asks for them: a task and a queue in between would cost each call 0.1 ms."""
 
+    def __init__(self, source: int, wire: Wire, unanswered: Unanswered) -> None:
+        self._lines = lines(source)
+        self._wire = wire
+        self._unanswered = unanswered
 
-async def _receive(
-    source: int, wire: Wire, incoming: ContextSendStream[SessionMessage | Exception], unanswered: Unanswered
-) -> None:
-    async with incoming:
-        async for line in lines(source):
+    async def receive(self) -> SessionMessage | Exception:
+        """The next message; what is none is answered here."""
+        async for line in self._lines:
             try:
                 if isinstance(line, UnusableMessage):
                     raise line
                 message = read_message(line)
             except UnusableMessage as unusable:
-                with suppress(BrokenPipeError):
-                    await wire.send(unusable.reply())
+                await self._wire.send(unusable.reply())
                 continue
-            unanswered.note(message)
-            await incoming.send(message)
-        await unanswered.wait(LAST_ANSWERS_SECONDS)
+            self._unanswered.note(message)
+            return message
+        await self._unanswered.wait(LAST_ANSWERS_SECONDS)
+        raise anyio.EndOfStream
+
+    async def aclose(self) -> None:
+        await self._lines.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
-async def _send(outgoing: ContextReceiveStream[SessionMessage], wire: Wire, unanswered: Unanswered) -> None:
-    async with outgoing:
-        async for message in outgoing:
-            # A host that went away reads no answers; that its end of stdin closes ends the server.
-            with suppress(BrokenPipeError):
-                await wire.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
-            unanswered.settle(message)
+class Outgoing:
+    """The SDK's other stream: a message is written by whoever sends it."""
+
+    def __init__(self, wire: Wire, unanswered: Unanswered) -> None:
+        self._wire = wire
+        self._unanswered = unanswered
+        self._is_closed = False
+
+    async def send(self, message: SessionMessage, /) -> None:
+        if self._is_closed:
+            raise anyio.ClosedResourceError
+        await self._wire.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+        self._unanswered.settle(message)
+
+    async def aclose(self) -> None:
+        self._is_closed = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+async def serve_stdio(server: Server[Any]) -> None:
+    """Serve until the host closes stdin, or goes away."""
+    wire_in, wire_out = claim_wire()
+    wire, unanswered = Wire(wire_out), Unanswered()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wire.write_what_waits)
+        await server.run(
+            Incoming(wire_in, wire, unanswered), Outgoing(wire, unanswered), server.create_initialization_options()
+        )
+        tasks.cancel_scope.cancel()

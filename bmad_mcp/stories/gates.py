@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bmad_mcp.call import Call
+from bmad_mcp.encryption.people import is_pseudonym
 from bmad_mcp.errors import Invalid
 from bmad_mcp.shapes import AgentName, StoryKey, Title
 from bmad_mcp.stories import queries
@@ -16,6 +17,8 @@ from bmad_mcp.stories.rights import check_gate
 from bmad_mcp.stories.schemas import GateBrief, GateChange, GateIssue, GateKey, GateOut, GateWord
 
 # What each gate says anew; whatever else is stored with it stays, such as the file it came from.
+# The reviewer of a gate by a person whose name is not kept in the clear.
+UNNAMED = "a person"
 REPLACED = ("gate", "reason", "reviewer", "updated", "score", "issues", "waiver", "nfr", "risk")
 EVIDENCE_NAMED = 5
 INT4 = 2**31 - 1
@@ -60,7 +63,8 @@ async def gate_record(
     told = {
         "gate": gate,
         "reason": reason.strip(),
-        "reviewer": acting or call.caller.principal,
+        # Gates go into files of the project; who a person is stands in the trail.
+        "reviewer": acting or (UNNAMED if is_pseudonym(call.caller.principal) else call.caller.principal),
         "updated": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "score": quality_score(qualities.values(), severities.values()) if score is None else score,
         "issues": [
@@ -86,7 +90,7 @@ async def gate_record(
         now = await call.db.fetchrow(queries.STATE, story)
         if now is None:
             raise unknown_story(story)
-        raise changed_meanwhile(now, expected_version or 0)
+        raise await changed_meanwhile(call.db, now, expected_version or 0)
     return GateChange(
         story=GateKey.of(row),
         gate=GateBrief.of(told, **({"ids": ids} if ids else {})),

@@ -48,16 +48,18 @@ class Story(Versioned, Base):
         in_project(["epic_id"], "bmad_epics"),
         UniqueConstraint("project_id", "key"),
         Index(None, "project_id", "epic_number", "number", "suffix"),
-        Index(None, "project_id", "status", "epic_number", "number", "suffix"),
         Index(None, "project_id", "epic_id", "number", "suffix"),
         # Under row-level security only a literal status can narrow an index: comparing enums is not leakproof.
-        Index(
-            "ix_bmad_stories_open",
-            "project_id",
-            "epic_number",
-            "number",
-            "suffix",
-            postgresql_where=text("status IN ('ready', 'in_progress', 'review')"),
+        *(
+            Index(
+                f"ix_bmad_stories_{status}_place",
+                "project_id",
+                "epic_number",
+                "number",
+                "suffix",
+                postgresql_where=text(f"status = '{status}'"),
+            )
+            for status in StoryStatus
         ),
         Index(None, "search", postgresql_using="gin"),
         CheckConstraint("points BETWEEN 0 AND 1000", name="points_in_range"),

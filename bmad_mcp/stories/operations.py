@@ -92,10 +92,9 @@ async def story_list(
     cursor: Cursor | None = None,
 ) -> StoryPage:
     """List or search stories in the order of their keys."""
-    sql, values = queries.LIST, []
+    sql, values = queries.LIST, list[Any]()
     if status is not None:
-        values.append(status)
-        sql += f" AND s.status = ${len(values)}::text::bmad_story_status"
+        sql += queries.LIST_STATUS[StoryStatus(status)]
     if epic is not None:
         values.append(epic)
         sql += (
@@ -156,7 +155,7 @@ async def story_update(
     if before is None:
         raise unknown_story(story)
     if before["version"] != expected_version:
-        raise changed_meanwhile(before, expected_version)
+        raise await changed_meanwhile(call.db, before, expected_version)
     acting = await acting_agent(call, agent)
     name, changed = None, {}
     if section is not None and text is not None:
@@ -202,7 +201,7 @@ async def _refuse_update(call: Call, story: str, expected: int, status: str | No
     if now is None:
         raise unknown_story(story)
     if now["version"] != expected or status is None:
-        raise changed_meanwhile(now, expected)
+        raise await changed_meanwhile(call.db, now, expected)
     if status in STORY.moves[StoryStatus(now["status"])]:
         asked = await call.db.fetchrow(queries.GATE_ASKED, story)
         if asked is None or asked["passes"]:

@@ -1,6 +1,7 @@
 """SQL of epics and stories; tasks and sessions are read where a story shows them."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.encryption.people import told
 from bmad_mcp.lifecycles import EPIC, STORY, StoryStatus
 
 GATE_HISTORY = 20
@@ -77,6 +78,8 @@ TASK_PROGRESS = """
     (SELECT nullif(count(*) FILTER (WHERE t.status = 'completed') || '/' || count(*), '0/0') FROM bmad_tasks t
      WHERE t.project_id = s.project_id AND t.story_id = s.id AND t.status <> 'cancelled') AS tasks
 """
+# In the text and not as $n: under row-level security a status can only choose an index whose own condition names it.
+LIST_STATUS = {status: f" AND s.status = '{status}'" for status in StoryStatus}
 LIST = f"""
 SELECT s.epic_number, s.number, s.suffix, s.key, s.title, s.status::text AS status, s.points, {TASK_PROGRESS}
 FROM bmad_stories s WHERE s.project_id = bmad_project()
@@ -97,9 +100,9 @@ JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
 WHERE s.project_id = bmad_project() AND s.key = $1
 """
 
-STATE = """
+STATE = f"""
 SELECT s.id, s.key, s.status::text AS status, s.version, s.sections, s.updated_at,
-    a.at AS told_at, coalesce(a.agent, a.principal) AS told_by, a.operation AS told_operation
+    a.at AS told_at, coalesce(a.agent, {told("a.principal")}) AS told_by, a.operation AS told_operation
 FROM bmad_stories s
 LEFT JOIN LATERAL (
     SELECT x.at, x.agent, x.principal, x.operation FROM bmad_agent_activity x
@@ -190,27 +193,34 @@ CLAIMABLE = """
 """
 HELD = "t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"
 OF_STORY = "FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = s.id"
-# Row security keeps a condition on an enum out of the index's conditions, so the open stories are found in one pass
-# over the index alone, which is why `o` asks for nothing that is not in it.
-# The ranks are told in `advice.py`. $1 is the agent in session or null.
-CHOOSE = f"""
-WITH o AS MATERIALIZED (
-    SELECT s.status, s.epic_number, s.number, s.suffix FROM bmad_stories s
-    WHERE s.project_id = bmad_project() AND s.status IN ('ready', 'in_progress', 'review')
-), ranked AS (
-    SELECT s.key, o.*, CASE
-        WHEN o.status = 'review' THEN CASE WHEN $1::text = 'qa' THEN 1 ELSE 7 END
-        WHEN o.status = 'ready' THEN 6
-        WHEN EXISTS (SELECT {OF_STORY} AND {HELD} AND t.lease_agent = $1::text) THEN 2
-        WHEN EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND t.agent IN ($1::text, '')) THEN 3
-        WHEN EXISTS (SELECT {OF_STORY} AND ({HELD} OR {CLAIMABLE})) THEN 4
-        ELSE 5 END AS rank
-    FROM o
-    JOIN bmad_stories s ON s.project_id = bmad_project() AND s.epic_number = o.epic_number AND s.number = o.number
-      AND s.suffix = o.suffix
+
+
+# The ranks are told in `advice.py`. $1 is the agent in session or null. One part for each rank, in their order: the
+# first that has a story ends the search, and each goes through the stories of its status in their order.
+def _first(rank: int, status: StoryStatus, more: str = "true") -> str:
+    return f"""(SELECT s.key, {rank} AS rank FROM bmad_stories s
+    WHERE s.project_id = bmad_project() AND s.status = '{status}' AND {more}
+    ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+
+
+_IN_PROGRESS = StoryStatus.IN_PROGRESS
+# OFFSET 0: the few tasks that the agent holds come first, and then the story of each.
+_MINE = f"""(SELECT s.key, 2 AS rank FROM bmad_tasks t CROSS JOIN LATERAL (
+        SELECT x.* FROM bmad_stories x WHERE x.project_id = t.project_id AND x.id = t.story_id OFFSET 0) s
+    WHERE t.project_id = bmad_project() AND {HELD} AND t.lease_agent = $1::text AND s.status = '{_IN_PROGRESS}'
+    ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+CHOOSE = " UNION ALL ".join(
+    (
+        _first(1, StoryStatus.REVIEW, "$1::text = 'qa'"),
+        _MINE,
+        _first(3, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND t.agent IN ($1::text, ''))"),
+        _first(4, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND ({HELD} OR {CLAIMABLE}))"),
+        _first(5, _IN_PROGRESS),
+        _first(6, StoryStatus.READY),
+        _first(7, StoryStatus.REVIEW, "$1::text IS DISTINCT FROM 'qa'"),
+    )
 )
-SELECT key, rank FROM ranked ORDER BY rank, epic_number, number, suffix LIMIT 1
-"""
+CHOOSE = f"SELECT key, rank FROM ({CHOOSE}) AS one LIMIT 1"
 FIRST_DRAFT = """
 SELECT s.key FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.status = 'draft'
 ORDER BY s.epic_number, s.number, s.suffix LIMIT 1

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bmad_mcp.db import Transaction
 from bmad_mcp.errors import InvalidMove, NotFound, VersionConflict
 
 
@@ -10,12 +11,16 @@ def unknown_story(story: str) -> NotFound:
     return NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
 
 
-def changed_meanwhile(now: Any, expected: int) -> VersionConflict:
+async def changed_meanwhile(db: Transaction, now: Any, expected: int) -> VersionConflict:
     """The error for a stale version; `now` is the row of STATE and tells who changed it."""
     when = f"at {now['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
     # A claimed task takes its story along and is told under the task.
     known = now["told_at"] == now["updated_at"]
-    who = f"{now['told_by']} changed it {when} ({now['told_operation']})" if known else f"it changed {when}"
+    who = (
+        f"{await db.person(now['told_by'])} changed it {when} ({now['told_operation']})"
+        if known
+        else f"it changed {when}"
+    )
     return VersionConflict(
         f"Story {now['key']} is at version {now['version']}, not {expected}: {who}."
         " Read it with story_get and try again with that version.",

@@ -1,4 +1,7 @@
-"""The functions of the database that change a task and all that waits for it; a migration has created these texts."""
+"""The functions of the database that change a task and all that waits for it, made of the statements of today.
+
+Only a test uses this: the migration that creates the functions holds their frozen text, and must agree.
+"""
 
 from bmad_mcp.activity.record import COLUMNS, LONGEST_NOTE
 from bmad_mcp.lifecycles import STORY, StoryStatus
@@ -7,29 +10,29 @@ from bmad_mcp.tasks.queries import CHANGE, FINISH, GET, OPEN, READY
 # Each statement of a function has a snapshot of its own: one that begins after a lock sees what others committed before.
 # First every row that a count depends on is locked: of two changes at once the second counts what the first has made.
 # The story is locked with them, so that of two last tasks the second counts the first.
+# Whatever the planner knows of the tables: the few dependencies come first, then each task by its key (OFFSET 0).
+_COUNTED = f"""(
+            SELECT count(*) FILTER (WHERE d.{OPEN}) FROM bmad_task_dependencies e CROSS JOIN LATERAL (
+                SELECT x.status FROM bmad_tasks x
+                WHERE x.project_id = bmad_project() AND x.id = e.depends_on_id OFFSET 0) AS d
+            WHERE e.project_id = bmad_project() AND e.task_id = t.id)"""
 _SETTLE = f"""
 WITH locked AS (
     SELECT s.id FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.id = done.story_id FOR UPDATE
 ), dependents AS (
-    SELECT t.id FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND t.id IN (
+    SELECT t.id FROM (
         SELECT e.task_id FROM bmad_task_dependencies e
-        WHERE e.project_id = bmad_project() AND e.depends_on_id = done.id)
-    ORDER BY t.id FOR UPDATE
+        WHERE e.project_id = bmad_project() AND e.depends_on_id = done.id ORDER BY e.task_id) AS waiting
+    CROSS JOIN LATERAL (
+        SELECT x.id FROM bmad_tasks x WHERE x.project_id = bmad_project() AND x.id = waiting.task_id FOR UPDATE) AS t
 )
 SELECT (SELECT count(*) FROM locked), (SELECT count(*) FROM dependents) INTO stories, dependents;
 IF dependents > 0 THEN
     WITH changed AS (
-        UPDATE bmad_tasks AS t SET open_dependencies = counted.open, updated_at = now(), version = t.version + 1
-        FROM (
-            SELECT e.task_id, count(*) FILTER (WHERE d.{OPEN}) AS open
-            FROM bmad_task_dependencies e
-            JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
-            WHERE e.project_id = bmad_project() AND e.task_id IN (
-                SELECT f.task_id FROM bmad_task_dependencies f
-                WHERE f.project_id = bmad_project() AND f.depends_on_id = done.id)
-            GROUP BY e.task_id) AS counted
-        WHERE t.project_id = bmad_project() AND t.id = counted.task_id AND t.open_dependencies <> counted.open
+        UPDATE bmad_tasks AS t SET open_dependencies = {_COUNTED}, updated_at = now(), version = t.version + 1
+        WHERE t.project_id = bmad_project() AND t.open_dependencies <> {_COUNTED} AND t.id = ANY(ARRAY(
+            SELECT f.task_id FROM bmad_task_dependencies f
+            WHERE f.project_id = bmad_project() AND f.depends_on_id = done.id))
         RETURNING t.number, {READY} AS ready
     )
     SELECT array_agg(c.number ORDER BY c.number) FILTER (WHERE c.ready) FROM changed c INTO unblocked;

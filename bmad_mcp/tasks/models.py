@@ -10,6 +10,7 @@ from bmad_mcp.lifecycles import TaskPriority, TaskStatus
 from bmad_mcp.schema import EMPTY_TEXT, TASK_PRIORITY, TASK_STATUS, Base, Versioned, in_project
 
 READY = "status = 'pending' AND open_dependencies = 0 AND story_open"
+LEFT = "status IN ('active', 'in_progress') AND open_dependencies = 0 AND story_open"
 HELD = "status IN ('active', 'in_progress')"
 
 
@@ -30,6 +31,8 @@ class Task(Versioned, Base):
             postgresql_where=text(READY),
         ),
         Index("ix_bmad_tasks_held", "project_id", "lease_until", postgresql_where=text(HELD)),
+        # Of those whose lease passed a claim wants its own role's, however many others wait.
+        Index("ix_bmad_tasks_left", "project_id", "agent", "lease_until", postgresql_where=text(LEFT)),
         Index("ix_bmad_tasks_holder", "project_id", "lease_agent", "number", postgresql_where=text(HELD)),
         *(
             Index(

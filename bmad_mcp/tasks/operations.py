@@ -15,7 +15,7 @@ from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
 from bmad_mcp.lifecycles import TASK, TaskStatus
 from bmad_mcp.memory.categories import MemoryCategory
-from bmad_mcp.memory.remember import remember_work
+from bmad_mcp.memory.remember import work_to_remember
 from bmad_mcp.operation import Operation, always
 from bmad_mcp.shapes import (
     AgentName,
@@ -102,7 +102,7 @@ async def task_list(
     cursor: Cursor | None = None,
 ) -> TaskPage:
     """List tasks in the order they were made."""
-    sql, values = queries.LIST, []
+    sql, values = "", []
     if status is not None:
         sql += queries.LIST_STATUS[TaskStatus(status)]
     if agent is not None:
@@ -114,12 +114,11 @@ async def task_list(
             " AND t.story_id = (SELECT x.id FROM bmad_stories x"
             f" WHERE x.project_id = bmad_project() AND x.key = ${len(values)})"
         )
-    if ready:
-        sql += queries.LIST_READY
     if cursor is not None:
         values.extend(decode_cursor(cursor, int))
         sql += f" AND t.number > ${len(values)}"
-    rows = await call.db.fetch(f"{sql} ORDER BY t.number LIMIT {limit + 1}", *values)
+    of = (queries.ALL_READY if ready else queries.ALL).format(narrowed=sql, limit=limit + 1)
+    rows = await call.db.fetch(f"{queries.LIST}{of}", *values)
     page = rows[:limit]
     following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
     return TaskPage(items=[TaskBrief.of(row) for row in page], next_cursor=following)
@@ -219,15 +218,29 @@ async def task_complete(
     artifacts: Annotated[tuple[Line, ...], Field(max_length=50, description="Paths or titles of what came out.")] = (),
 ) -> TaskCompletion:
     """Finish a task you hold, release its lease and unblock what waited for it; the summary is remembered."""
+    if call.db.vault is not None and summary:
+        # What encrypts it looks up the key and the words, in the transaction that keeps them.
+        call.db.keep_together()
+    number, held, memory = number_of(task), _int4(lease), None
+    statement, kept = queries.COMPLETE, tuple[Any, ...]()
+    if summary.strip():
+        facts = await call.db.fetchrow(queries.FACTS, number, held)
+        if facts is None:
+            await refuse_holder(call, task, lease, TaskStatus.COMPLETED)
+        memory, kept = await work_to_remember(
+            call, MemoryCategory.TASK_COMPLETION, summary, _facts(facts, quality), agent=facts["held_by"]
+        )
+        statement = queries.COMPLETE_AND_KEEP
     row = await call.db.fetchrow(
-        queries.COMPLETE,
-        number_of(task),
-        _int4(lease),
-        await call.db.seal(columns.COMPLETION, f"T-{number_of(task)}", summary),
+        statement,
+        number,
+        held,
+        await call.db.seal(columns.COMPLETION, f"T-{number}", summary),
         quality,
         call.caller.principal,
         call.id,
         noted(call, summary),
+        *kept,
     )
     if row is None:
         await refuse_holder(call, task, lease, TaskStatus.COMPLETED)
@@ -247,19 +260,17 @@ async def task_complete(
             tasks_done=row["tasks_done"],
             tasks_total=row["tasks_total"],
         )
-    if summary.strip():
-        more["memory"] = await remember_work(
-            call, MemoryCategory.TASK_COMPLETION, summary, _facts(row), agent=row["held_by"]
-        )
+    if memory is not None:
+        more["memory"] = memory
     unblocked = [f"T-{number}" for number in row["unblocked"] or ()]
     return TaskCompletion(task=TaskBrief.of(row, held_by=None), unblocked=unblocked, **more)
 
 
-def _facts(row: Any) -> str:
+def _facts(row: Any, quality: int | None) -> str:
     """Which task a summary was about."""
     story = f" of story {row['story']}" if row["story"] else ""
-    quality = f", quality {row['quality']} of 100" if row["quality"] is not None else ""
-    return f"{row['key']} ({row['title']}){story}, completed by {row['held_by']}{quality}."
+    told = f", quality {quality} of 100" if quality is not None else ""
+    return f"{row['key']} ({row['title']}){story}, completed by {row['held_by']}{told}."
 
 
 def _check_change(task: str, before: Any, lease: int | None, status: str | None) -> None:
@@ -313,8 +324,8 @@ def _keeps_dependencies(given: Mapping[str, Any]) -> bool:
 
 
 def _leaves_nothing_else(given: Mapping[str, Any]) -> bool:
-    """Whether a completion is one statement: it is kept with its summary and what came out, or not at all."""
-    return not given["summary"] and not given["artifacts"]
+    """Whether a completion is one statement: it is kept with what came out, or not at all."""
+    return not given["artifacts"]
 
 
 OPERATIONS = (

@@ -3,6 +3,7 @@
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.agents.lookup import FIND as FIND_AGENT
 from bmad_mcp.lifecycles import EPIC, STORY, TASK, StoryStatus, TaskStatus
+from bmad_mcp.memory.queries import keeping
 
 OPEN = "status NOT IN ('completed', 'cancelled')"
 # The statement's clock and not the transaction's: a write that waited for a row lock sees the time it really is.
@@ -64,7 +65,8 @@ WITH RECURSIVE reached(id) AS (
 )
 SELECT r.id, d.number, (SELECT array_agg(e.depends_on_id) FROM bmad_task_dependencies e
     WHERE e.project_id = bmad_project() AND e.task_id = r.id) AS waits_for
-FROM reached r JOIN bmad_tasks d ON d.project_id = bmad_project() AND d.id = r.id
+FROM reached r CROSS JOIN LATERAL (
+    SELECT x.number FROM bmad_tasks x WHERE x.project_id = bmad_project() AND x.id = r.id OFFSET 0) d
 """
 
 STORY_FOR_TASK = """
@@ -74,7 +76,8 @@ WHERE project_id = bmad_project() AND key = $1 FOR SHARE
 WORKFLOW_FOR_TASK = "SELECT id FROM bmad_workflows WHERE project_id = bmad_project() AND number = $1"
 
 # OFFSET 0: what it waits for is found first, then each of those by its key, whatever the planner knows of the tables.
-# No partition of the trail from before the task or after now is opened.
+# No partition of the trail from before the task or after now is opened. With a bare `<=` the planner takes the time
+# from one to the other for a moment, and reads the trail of the project from the one to the other.
 GET = f"""
 SELECT t.id, {TASK_FIELDS}, t.created_at,
     (t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open) AS ready,
@@ -85,7 +88,7 @@ SELECT t.id, {TASK_FIELDS}, t.created_at,
         'note', h.detail ->> 'note') ORDER BY h.id)
      FROM (SELECT a.id, a.at, a.operation, a.agent, a.detail FROM bmad_agent_activity a
            WHERE a.project_id = t.project_id AND a.subject = 'task T-' || t.number
-             AND a.at >= t.created_at AND a.at <= statement_timestamp()
+             AND a.at >= t.created_at AND a.at <= ALL (ARRAY[statement_timestamp()])
            ORDER BY a.id DESC LIMIT 10) h) AS history
 FROM bmad_tasks t CROSS JOIN LATERAL (
     SELECT array_agg('T-' || d.number ORDER BY d.number) AS depends_on,
@@ -126,7 +129,10 @@ WITH holder AS MATERIALIZED ({FIND_AGENT}), candidate AS (
     (SELECT {CANDIDATE} AND {READY} AND t.agent = ''
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent IN ({HOLDER}, '')
+    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent = {HOLDER}
+     ORDER BY t.lease_until LIMIT 64)
+    UNION ALL
+    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent = ''
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
     SELECT free.id FROM (SELECT id FROM candidate ORDER BY priority DESC, number) AS best CROSS JOIN LATERAL (
@@ -193,7 +199,16 @@ WITH t AS (
 SELECT t.id, t.story_id, {TASK_FIELDS} FROM t
 """
 # With what waits for it, in one round trip; the function is made of FINISH.
-COMPLETE = "SELECT * FROM bmad_do_task_complete($1, $2, $3, $4, $5, $6, $7)"
+_COMPLETED = "SELECT * FROM bmad_do_task_complete($1, $2, $3, $4, $5, $6, $7)"
+COMPLETE = _COMPLETED
+# The same with its summary in the memory: both are there, or neither.
+COMPLETE_AND_KEEP = f"WITH done AS MATERIALIZED ({_COMPLETED}), {keeping(8, 'FROM done')} SELECT done.* FROM done"
+# What a memory of its completion tells of a task; only its holder changes that while it is held.
+FACTS = f"""
+SELECT 'T-' || t.number AS key, t.title, t.lease_agent AS held_by,
+    (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
+FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1::int AND t.lease = $2::int AND {HELD_STILL}
+"""
 
 CHANGE = f"""
 UPDATE bmad_tasks AS t SET
@@ -225,13 +240,25 @@ FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
 """
 STATE_LOCKED = f"{STATE} FOR UPDATE OF t"
 
+# What makes a page of it follows; only the stories of its tasks are looked up.
 LIST = f"""
 SELECT t.number, 'T-' || t.number AS key, t.title, t.status::text AS status, t.priority::text AS priority, t.agent,
-    s.key AS story, CASE WHEN {HELD_STILL} THEN t.lease_agent END AS held_by
-FROM bmad_tasks t
-LEFT JOIN bmad_stories s ON s.project_id = t.project_id AND s.id = t.story_id
-WHERE t.project_id = bmad_project()
+    (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story,
+    CASE WHEN {HELD_STILL} THEN t.lease_agent END AS held_by
 """
+ALL = "FROM bmad_tasks t WHERE t.project_id = bmad_project(){narrowed} ORDER BY t.number LIMIT {limit}"
 # In the text and not as $n: under row-level security a status can only choose an index whose own condition names it.
 LIST_STATUS = {status: f" AND t.status = '{status}'" for status in TaskStatus}
-LIST_READY = f" AND (({READY}) OR ({LEFT_BEHIND}))"
+# In three parts: each finds its tasks in their order through the index of its status, and stops when it has a page.
+ALL_READY = "FROM ({parts}) t ORDER BY t.number LIMIT {{limit}}".format(
+    parts=" UNION ALL ".join(
+        f"(SELECT t.* {ALL.replace('{narrowed}', f' AND {ready}{{narrowed}}')})"
+        for ready in (
+            READY,
+            *(
+                LEFT_BEHIND.replace("IN ('active', 'in_progress')", f"= '{status}'")
+                for status in (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
+            ),
+        )
+    )
+)

@@ -3,8 +3,9 @@
 Revision: 0002
 """
 
-import sqlalchemy as sa
 from alembic import op
+
+from bmad_mcp.migration_steps import backfill, each_alone
 
 revision = "0002"
 down_revision = "0001"
@@ -14,11 +15,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the column; what was imported is what its file said."""
-    op.add_column("bmad_artifacts", sa.Column("file_hash", sa.Text(), nullable=True))
-    # The owner is bound by row-level security too, and has no project here.
-    op.execute("ALTER TABLE bmad_artifacts NO FORCE ROW LEVEL SECURITY")
-    op.execute("UPDATE bmad_artifacts SET file_hash = content_hash WHERE source = 'import'")
-    op.execute("ALTER TABLE bmad_artifacts FORCE ROW LEVEL SECURITY")
+    with each_alone():
+        op.execute("ALTER TABLE bmad_artifacts ADD COLUMN IF NOT EXISTS file_hash text")
+    backfill("bmad_artifacts", "file_hash = content_hash", "source = 'import' AND file_hash IS NULL")
 
 
 def downgrade() -> None:

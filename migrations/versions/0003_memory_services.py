@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from bmad_mcp.migration_steps import add_constraint, create_index, drop_index, each_alone
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -166,23 +168,28 @@ DROP_QUEUE = (
     "DROP TYPE mcp_pgqueuer_status",
 )
 
+ADD_COLUMNS = """
+ALTER TABLE mcp_memories
+    ADD COLUMN IF NOT EXISTS delivery text DEFAULT 'stored' NOT NULL,
+    ADD COLUMN IF NOT EXISTS provider text,
+    ADD COLUMN IF NOT EXISTS service_ref text,
+    ADD COLUMN IF NOT EXISTS attempts integer DEFAULT 0 NOT NULL,
+    ADD COLUMN IF NOT EXISTS attempted_at timestamptz,
+    ADD COLUMN IF NOT EXISTS failure text
+"""
 DELIVERIES = "delivery IN ('stored', 'queued', 'delivered', 'dead')"
 
 
 def upgrade() -> None:
     """Add the columns of a delivery, the cache and the queue."""
-    op.add_column("mcp_memories", sa.Column("delivery", sa.Text(), server_default="stored", nullable=False))
-    op.add_column("mcp_memories", sa.Column("provider", sa.Text(), nullable=True))
-    op.add_column("mcp_memories", sa.Column("service_ref", sa.Text(), nullable=True))
-    op.add_column("mcp_memories", sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False))
-    op.add_column("mcp_memories", sa.Column("attempted_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("mcp_memories", sa.Column("failure", sa.Text(), nullable=True))
-    op.create_check_constraint(op.f("ck_mcp_memories_delivery_word"), "mcp_memories", DELIVERIES)
-    op.create_index(
+    with each_alone():
+        op.execute(ADD_COLUMNS)
+    add_constraint("ck_mcp_memories_delivery_word", "mcp_memories", f"CHECK ({DELIVERIES})")
+    create_index(
         "ix_mcp_memories_undelivered",
         "mcp_memories",
         ["project_id", "delivery", "agent", "id"],
-        postgresql_where=sa.text("delivery IN ('queued', 'dead')"),
+        where="delivery IN ('queued', 'dead')",
     )
     op.create_table(
         "mcp_memory_cache",
@@ -210,10 +217,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them."""
+    drop_index("ix_mcp_memories_undelivered")
     for statement in DROP_QUEUE:
         op.execute(statement)
     op.drop_table("mcp_memory_cache")
-    op.drop_index("ix_mcp_memories_undelivered", "mcp_memories")
     op.drop_constraint(op.f("ck_mcp_memories_delivery_word"), "mcp_memories")
     for column in ("failure", "attempted_at", "attempts", "service_ref", "provider", "delivery"):
         op.drop_column("mcp_memories", column)

@@ -6,6 +6,8 @@ Revision: 0005
 import sqlalchemy as sa
 from alembic import op
 
+from bmad_mcp.migration_steps import create_index, drop_index
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -16,18 +18,20 @@ INDEXES = (
     ("ix_bmad_tasks_completed", "bmad_tasks", ["project_id", "completed_at"], "status = 'completed'",
      ["created_at", "started_at", "quality", "lease_agent"]),
     ("ix_bmad_tasks_completed_of_story", "bmad_tasks", ["project_id", "story_id", "started_at"],
-     "status = 'completed'", None),
-    ("ix_bmad_tasks_cancelled", "bmad_tasks", ["project_id", "updated_at"], "status = 'cancelled'", None),
+     "status = 'completed'", []),
+    ("ix_bmad_tasks_cancelled", "bmad_tasks", ["project_id", "updated_at"], "status = 'cancelled'", []),
     ("ix_bmad_tasks_under_way", "bmad_tasks", ["project_id", "started_at"],
-     "status IN ('active', 'in_progress', 'review', 'blocked')", None),
-    ("ix_bmad_stories_done", "bmad_stories", ["project_id", "completed_at"], "status = 'done'", None),
+     "status IN ('active', 'in_progress', 'review', 'blocked')", []),
+    ("ix_bmad_stories_done", "bmad_stories", ["project_id", "completed_at"], "status = 'done'", []),
     ("ix_bmad_workflow_stages_closed", "bmad_workflow_stages", ["project_id", "completed_at"],
-     "completed_at IS NOT NULL", None),
+     "completed_at IS NOT NULL", []),
 )  # fmt: skip
 
 
 def upgrade() -> None:
-    """Add the two tables and the six indexes."""
+    """Add the six indexes and the two tables."""
+    for name, table, columns, where, include in INDEXES:
+        create_index(name, table, columns, where=where, include=include)
     op.create_table(
         "mcp_daily_metrics",
         sa.Column("project_id", sa.Uuid(), nullable=False),
@@ -58,13 +62,11 @@ def upgrade() -> None:
             f"CREATE POLICY bmad_project_scope ON {table}"
             " USING (project_id = bmad_project()) WITH CHECK (project_id = bmad_project())"
         )
-    for name, table, columns, where, include in INDEXES:
-        op.create_index(name, table, columns, postgresql_where=sa.text(where), postgresql_include=include)
 
 
 def downgrade() -> None:
     """Drop them."""
-    for name, table, *_ in INDEXES:
-        op.drop_index(name, table)
+    for name, *_ in INDEXES:
+        drop_index(name)
     for table in TABLES:
         op.drop_table(table)

@@ -6,10 +6,14 @@ Revision: 0010
 import sqlalchemy as sa
 from alembic import op
 
+from bmad_mcp.migration_steps import each_alone, is_there
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
+# Programs of before know no keys, and what a key has sealed they would hand out as it is.
+serves_from = "0010"
 
 IN_PROJECT = "project_id = bmad_project()"
 SEALED = r"'^v1\.[a-z0-9][a-z0-9-]{0,31}\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]{22,}$'"
@@ -17,7 +21,7 @@ SEALED = r"'^v1\.[a-z0-9][a-z0-9-]{0,31}\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]{22,}$
 # Nothing is sealed with a key that is retired or gone: whoever still has it reads the keys again and repeats the write.
 # FOR SHARE makes a key that is being retired or dropped wait for this transaction. The archive only copies.
 KEY_SERVES = """
-CREATE FUNCTION bmad_key_serves() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION bmad_key_serves() RETURNS trigger LANGUAGE plpgsql AS $body$
 DECLARE
     sealed text := to_jsonb(NEW) #>> TG_ARGV[0]::text[];
 BEGIN
@@ -54,6 +58,19 @@ $body$
 
 def upgrade() -> None:
     """Add the keys; what is in the search column stays. No row is rewritten."""
+    if not is_there("mcp_data_keys"):
+        add_keys()
+    with each_alone():
+        op.execute(KEY_SERVES)
+        for table, column, path, condition in KEYED:
+            op.execute(
+                f"CREATE OR REPLACE TRIGGER bmad_key_of_{column} AFTER INSERT OR UPDATE OF {column} ON {table}"
+                f" FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION bmad_key_serves('{path}')"
+            )
+
+
+def add_keys() -> None:
+    """In one transaction: between the end of the expression and the trigger no memory could be written."""
     op.create_table(
         "mcp_data_keys",
         sa.Column("project_id", sa.Uuid(), nullable=False),
@@ -80,12 +97,6 @@ def upgrade() -> None:
         "CREATE TRIGGER bmad_fill_search BEFORE INSERT ON mcp_memories"
         " FOR EACH ROW WHEN (NEW.search IS NULL) EXECUTE FUNCTION bmad_fill_search()"
     )
-    op.execute(KEY_SERVES)
-    for table, column, path, condition in KEYED:
-        op.execute(
-            f"CREATE TRIGGER bmad_key_of_{column} AFTER INSERT OR UPDATE OF {column} ON {table}"
-            f" FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION bmad_key_serves('{path}')"
-        )
 
 
 def downgrade() -> None:

@@ -3,8 +3,7 @@
 Revision: 0011
 """
 
-import sqlalchemy as sa
-from alembic import op
+from bmad_mcp.migration_steps import create_index, drop_index
 
 revision = "0011"
 down_revision = "0010"
@@ -18,17 +17,14 @@ BEFORE = "ix_bmad_tasks_project_id_status_number"
 def upgrade() -> None:
     """Seven indexes for one: a task is in one of them, so a write costs what it did."""
     for status in STATUSES:
-        op.create_index(
-            f"ix_bmad_tasks_{status}_number",
-            "bmad_tasks",
-            ["project_id", "number"],
-            postgresql_where=sa.text(f"status = '{status}'"),
+        create_index(
+            f"ix_bmad_tasks_{status}_number", "bmad_tasks", ["project_id", "number"], where=f"status = '{status}'"
         )
-    op.drop_index(BEFORE, "bmad_tasks")
+    drop_index(BEFORE)
 
 
 def downgrade() -> None:
     """The one index again."""
-    op.create_index(BEFORE, "bmad_tasks", ["project_id", "status", "number"])
+    create_index(BEFORE, "bmad_tasks", ["project_id", "status", "number"])
     for status in STATUSES:
-        op.drop_index(f"ix_bmad_tasks_{status}_number", "bmad_tasks")
+        drop_index(f"ix_bmad_tasks_{status}_number")

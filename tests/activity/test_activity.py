@@ -90,7 +90,7 @@ async def test_the_trail_can_be_narrowed(run, sql):
     assert (await run("activity_list", agent="somebody-long-gone")).items == []
     await sql(
         "INSERT INTO bmad_agent_activity (project_id, id, at, operation, subject, agent, principal, call_id)"
-        " VALUES (bmad_project(), '01900000-0000-7000-8000-000000000000', now() - interval '40 days', 'task_claim',"
+        " VALUES (bmad_project(), bmad_uuid7(), now() - interval '40 days', 'task_claim',"
         " 'task T-1', 'retired', 'local', 'x')"
     )
     assert [item.agent for item in (await run("activity_list", agent="retired")).items] == ["retired"]

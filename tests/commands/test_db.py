@@ -24,6 +24,7 @@ from bmad_mcp.embedded.endpoints import ADMIN_ROLE, APP_ROLE, OWNER_ROLE
 from bmad_mcp.embedded.roles import prepare
 from bmad_mcp.errors import Conflict, Forbidden, Unavailable
 from bmad_mcp.migrations_folder import newest_revision
+from bmad_mcp.schema_version import note_of
 
 SYSTEM_15 = Path("/usr/lib/postgresql/15/bin")
 
@@ -149,13 +150,18 @@ def test_an_upgrade_that_may_not_make_tables_says_so_and_leaves_nothing(bare):
     assert "permission denied" in told
 
 
-def test_a_schema_of_a_newer_version_is_left_alone(bare):
+def test_a_schema_of_the_next_release_is_worked_on_and_one_of_a_later_release_is_not(bare):
     env = {"BMAD_DATABASE_URL": url_of(bare)}
     succeeds(env, "db", "upgrade")
-    sql(bare.connect_args(ADMIN_ROLE), "UPDATE bmad_alembic_version SET version_num = '9999'")
-    told = fails(env, "db", "upgrade")
-    assert "revision 9999" in told
-    assert "Upgrade bmad-mcp" in told
+    admin = bare.connect_args(ADMIN_ROLE)
+    sql(admin, "UPDATE bmad_alembic_version SET version_num = '9999'")
+    assert "and serves this version too" in succeeds(env, "db", "upgrade")
+    assert "stories       12" in _import_and_status(env)
+    sql(admin, f"COMMENT ON TABLE bmad_alembic_version IS '{note_of('9998')}'")
+    for arguments in (("db", "upgrade"), ("status",)):
+        told = fails(env, *arguments)
+        assert "revision 9999" in told
+        assert "Upgrade bmad-mcp" in told
 
 
 @pytest.mark.skipif(not SYSTEM_15.is_dir(), reason="needs PostgreSQL 15 of the system")

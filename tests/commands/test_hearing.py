@@ -67,25 +67,11 @@ async def test_a_stream_ends_with_the_word_that_its_sender_is_no_member_any_more
     from bmad_mcp.server import auth
 
     monkeypatch.setattr(auth.Authentication.__init__, "__defaults__", (None, 3600.0))
-    async with hearing_server(settings) as (guarded, _):
-        token, began = await guarded.token("alice"), asyncio.Event()
-
-        async def listen() -> None:
-            async with (
-                guarded.assistant(token) as client,
-                client.listen(resource_subscriptions=["bmad://project"]) as events,
-            ):
-                began.set()
-                async for _ in events:
-                    raise AssertionError("nothing was changed")
-
-        listening = asyncio.create_task(listen())
-        await asyncio.wait_for(began.wait(), SECONDS)
+    async with hearing_server(settings) as (guarded, _), guarded.listener(await guarded.token("alice")) as listening:
         async with open_call(guarded.workspace, OPERATOR, "member_remove") as call:
             await remove_member(call, "alice")
         done, _ = await asyncio.wait({listening}, timeout=SECONDS)
         assert done, "the stream goes on"
-        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def test_a_listener_that_is_lost_is_opened_again_and_takes_nothing_for_granted(settings, cluster, monkeypatch):

@@ -11,20 +11,28 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from auth_server import OPERATOR
 from commands.command import CLEAN, bmad, fails, succeeds
 from data_dirs import new_data_dir
 from encryption_keys import vaults_of
 from processes import COMMAND, assistant
 
 from bmad_mcp import migrate
-from bmad_mcp.call import OpenProject
+from bmad_mcp.analytics.rollup import roll_up
+from bmad_mcp.call import Caller, OneProject, OpenProject, open_call
+from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction, open_pool
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE
 from bmad_mcp.encryption.master_keys import new_key
+from bmad_mcp.identity.issuing import create_token
+from bmad_mcp.identity.members import set_role
+from bmad_mcp.identity.principals import Principal
+from bmad_mcp.identity.verifying import find_role
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.provider import NewMemory
+from bmad_mcp.operation import perform
 from bmad_mcp.projects.open import open_project
 
 OLD, NEW = new_key("old"), new_key("new")
@@ -79,6 +87,37 @@ async def sing(env: dict[str, str], project: str) -> list[str]:
     return sung
 
 
+async def sing_names(folder: Path, project: str, *keys: str) -> list[str]:
+    """Be somebody of a canary's name in each way to come in, and do something that is kept with who did it."""
+    token, mail, subject = canary(), f"{canary()}@example.com", f"https://id.example.com#{canary()}"
+    with Cluster(folder / "postgres") as endpoints:
+        pool = await open_pool(**endpoints.app_connect())
+        async with pool.acquire() as connection:
+            project_id, _ = await open_project(connection, project, project)
+        vaults = vaults_of(*keys)
+        vault = await vaults.of_project(pool, project_id)
+        opened = OneProject(OpenProject(project_id, project, pool, vaults=vaults, vault=vault))
+        async with open_call(opened, OPERATOR, "member_add") as call:
+            for name in (mail, subject):
+                await set_role(call, name, "member")
+        async with open_call(opened, OPERATOR, "token_create") as call:
+            await create_token(call, token, ["write"])
+        for name in (token, mail, subject):
+            found = await find_role(opened, None, Principal(name, frozenset({"write"})))
+            who = found.member.principal
+            caller = Caller(who, f"http:{who} window")
+            for number, tool in enumerate(("agent_activate", "memory_store", "task_create", "agent_deactivate")):
+                arguments = {"memory_store": {"text": "It rains"}, "task_create": {"title": "x"}}.get(
+                    tool, {"agent": "dev"}
+                )
+                await perform(BY_NAME[tool], {**arguments, "idempotency_key": str(number)}, caller, opened)
+        await roll_up(pool, project_id)
+        await pool.close()
+    return [
+        word.removeprefix("https://id.example.com#").removesuffix("@example.com") for word in (token, mail, subject)
+    ]
+
+
 def found_in(folder: Path, sung: list[str]) -> dict[str, set[str]]:
     """Which of these words lie in a file below the folder: by the kind of the file."""
     found: dict[str, set[str]] = {"data": set(), "wal": set(), "dump": set()}
@@ -101,8 +140,8 @@ async def checkpoint_and_dump(folder: Path) -> None:
 
 
 async def test_no_canary_lies_in_the_data_the_log_or_a_dump(folder, env):
-    hidden = await sing(env | {"BMAD_ENCRYPTION_KEYS": OLD}, "hidden")
-    plain = await sing(env, "plain")
+    hidden = await sing(env | {"BMAD_ENCRYPTION_KEYS": OLD}, "hidden") + await sing_names(folder, "hidden", OLD)
+    plain = await sing(env, "plain") + await sing_names(folder, "plain")
     await checkpoint_and_dump(folder)
     # The same scan finds every one that was stored in the clear.
     assert found_in(folder, plain) == {"data": set(plain), "wal": set(plain), "dump": set(plain)}

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from uuid import UUID
 
 import asyncpg
@@ -11,15 +12,17 @@ from encryption_keys import encrypted_project, with_keys
 from harness import TestWorkspace
 from stored_rows import change, fetch
 
+from bmad_mcp.activity.record import RECORD
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import Transaction, uuid7
+from bmad_mcp.db import Transaction, open_pool, project_transaction, uuid7
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.vault import FRESH_SECONDS, UNREADABLE
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.jobs.archive import archive_memories, pages
 from bmad_mcp.memory.marking import as_kept
 from bmad_mcp.operation import perform
+from bmad_mcp.rekeying.naming import still_naming
 from bmad_mcp.rekeying.rotating import Rekeyed, rotate, state_of
 
 CALLER = Caller()
@@ -30,8 +33,8 @@ async def do(workspace: TestWorkspace, name: str, **arguments):
     return await perform(BY_NAME[name], arguments, CALLER, workspace)
 
 
-async def rotated(workspace: TestWorkspace, wait_seconds: float = 0.0) -> Rekeyed:
-    return await rotate(workspace.opened, CALLER, at_once=200, wait_seconds=wait_seconds)
+async def rotated(workspace: TestWorkspace, wait_seconds: float = 0.0, owner: asyncpg.Pool | None = None) -> Rekeyed:
+    return await rotate(workspace.opened, CALLER, at_once=200, wait_seconds=wait_seconds, owner=owner)
 
 
 async def keys_of(workspace: TestWorkspace) -> list[tuple[str, bool, int]]:
@@ -46,11 +49,16 @@ async def keys_of(workspace: TestWorkspace) -> list[tuple[str, bool, int]]:
 
 PUT = """
 INSERT INTO mcp_memories (project_id, id, text, category, author_kind, principal, identifiers, search, text_mark)
-VALUES (bmad_project(), $1, $2, 'AGENT_CONTEXT', 'agent', 'local', $3::text[], $4::text::tsvector, $5)
+VALUES (bmad_project(), $1, $2, 'AGENT_CONTEXT', 'agent', $6, $3::text[], $4::text::tsvector, $5)
 """
 
 
-async def fill(workspace: TestWorkspace, count: int) -> None:
+def name_of(number: int) -> str:
+    """Who stored a lesson: one of PEOPLE, in the clear as before there were pseudonyms."""
+    return f"person{number % PEOPLE}@example.com"
+
+
+async def fill(workspace: TestWorkspace, count: int, who: Callable[[int], str] = lambda _: "local") -> None:
     opened = workspace.opened
     db = Transaction(opened.pool, opened.id, opened.vault)
     for start in range(0, count, 1_000):
@@ -58,9 +66,12 @@ async def fill(workspace: TestWorkspace, count: int) -> None:
         texts = {str(uuid7()): f"Lesson {at}: the deploy of service{at} waits" for at in numbers}
         kept = await as_kept(db, texts)
         rows = [
-            (UUID(ref), one.text, one.identifiers, one.search, one.mark) for ref, one in zip(texts, kept, strict=True)
+            (UUID(ref), one.text, one.identifiers, one.search, one.mark, who(at))
+            for at, ref, one in zip(numbers, texts, kept, strict=True)
         ]
         await db.executemany(PUT, rows)
+        trail = [("memory_store", "memory", None, who(at), uuid7().hex, {}) for at in numbers]
+        await db.executemany(RECORD, trail)
     await db.end("COMMIT")
 
 
@@ -88,15 +99,23 @@ class Server:
             self.stored += 1
 
 
-async def rotate_under_load(pool, rows: int, servers: int) -> Counter[str]:
+PEOPLE = 100
+
+
+async def keys_named(workspace: TestWorkspace) -> int:
+    async with project_transaction(workspace.opened.pool, workspace.opened.id) as db:
+        return sum(await still_naming(db))
+
+
+async def rotate_under_load(pool, owner, rows: int, servers: int) -> Counter[str]:
     first = await encrypted_project(pool, OLD)
-    await fill(first, rows)
+    await fill(first, rows, name_of)
     working = [Server(await with_keys(first.opened, OLD, NEW), f"writer{number}", rows) for number in range(servers)]
     stop = asyncio.Event()
     running = [asyncio.create_task(one.run(stop)) for one in working]
     began = time.monotonic()
     try:
-        done = await rotated(await with_keys(first.opened, NEW, OLD), wait_seconds=FRESH_SECONDS * 0.6)
+        done = await rotated(await with_keys(first.opened, NEW, OLD), FRESH_SECONDS * 0.6, owner)
     finally:
         seconds = round(time.monotonic() - began)
         stop.set()
@@ -105,7 +124,10 @@ async def rotate_under_load(pool, rows: int, servers: int) -> Counter[str]:
     stored = sum(one.stored for one in working)
     assert (done.unreadable, done.kept, len(done.dropped)) == (0, [], 1)
     assert done.changed >= rows
-    assert await keys_of(first) == [("new", False, rows + stored)]
+    assert await keys_of(first) == [("new", False, rows + stored + PEOPLE)]
+    # Every name gave way, in memories and in the trail, and is still who it was.
+    assert (done.named, done.in_trail) == (2 * rows, 0)
+    assert await keys_named(first) == 0
     # With the new key alone everything is there, and what was written on the way.
     alone = await with_keys(first.opened, NEW)
     for one in working:
@@ -116,13 +138,20 @@ async def rotate_under_load(pool, rows: int, servers: int) -> Counter[str]:
     return Counter(rows=rows, asked=sum(one.asked for one in working), stored=stored, failed=0, seconds=seconds)
 
 
-async def test_servers_read_and_write_while_keys_change(pool):
-    await rotate_under_load(pool, rows=1_000, servers=2)
+@pytest.fixture
+async def owner(database):
+    pool = await open_pool(**database.owner)
+    yield pool
+    await pool.close()
+
+
+async def test_servers_read_and_write_while_keys_change(pool, owner):
+    await rotate_under_load(pool, owner, rows=1_000, servers=2)
 
 
 @pytest.mark.soak
-async def test_a_hundred_thousand_texts_get_a_new_key_under_load(pool):
-    figures = await rotate_under_load(pool, rows=100_000, servers=2)
+async def test_a_hundred_thousand_texts_get_a_new_key_under_load(pool, owner):
+    figures = await rotate_under_load(pool, owner, rows=100_000, servers=2)
     print(dict(figures))
 
 

@@ -1,5 +1,6 @@
 """Making, listing, using and revoking tokens on the real database."""
 
+import asyncio
 import hmac
 from dataclasses import replace
 
@@ -9,11 +10,11 @@ from auth_server import OPERATOR, rows_of
 from harness import TestWorkspace, new_project
 
 from bmad_mcp.call import open_call
-from bmad_mcp.errors import Invalid, NotFound
+from bmad_mcp.errors import Invalid, NotFound, Overloaded
 from bmad_mcp.identity import verifying
 from bmad_mcp.identity.issuing import create_token, list_tokens, revoke_token
-from bmad_mcp.identity.token_form import read_token
-from bmad_mcp.identity.verifying import CACHE_SECONDS, StaticTokens
+from bmad_mcp.identity.token_form import new_token, read_token
+from bmad_mcp.identity.verifying import CACHE_SECONDS, STRANGERS_AT_ONCE, STRANGERS_WAITING, StaticTokens
 
 
 class Clock:
@@ -65,6 +66,75 @@ async def test_a_token_with_another_secret_or_an_unknown_id_is_refused(workspace
     assert await verifying._find(workspace.opened, type(crossed)(first.id, crossed.secret_hash)) is None
     assert await verifying._find(workspace.opened, type(crossed)("0" * 16, crossed.secret_hash)) is None
     assert await known.principal(first.text) is not None
+
+
+async def held_look_ups(monkeypatch, free: asyncio.Event) -> list[int]:
+    """Real look-ups that wait until `free`; the numbers of those under way, one for each that began."""
+    look_up, under_way = verifying._find, []
+    now = 0
+
+    async def held(opened, presented):
+        nonlocal now
+        now += 1
+        under_way.append(now)
+        try:
+            await free.wait()
+            return await look_up(opened, presented)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(verifying, "_find", held)
+    return under_way
+
+
+async def test_made_up_tokens_take_no_connection_from_a_known_one(workspace, monkeypatch):
+    issued, clock, free = await make(workspace), Clock(), asyncio.Event()
+    known = StaticTokens(workspace, clock)
+    assert await known.principal(issued.token.text) is not None
+    under_way = await held_look_ups(monkeypatch, free)
+    made_up = [asyncio.create_task(known.principal(new_token().text)) for _ in range(STRANGERS_WAITING)]
+    await asyncio.sleep(0.05)
+    assert len(under_way) == STRANGERS_AT_ONCE
+    clock.now += CACHE_SECONDS
+    again = asyncio.create_task(known.principal(issued.token.text))
+    await asyncio.sleep(0.05)
+    # It is no longer remembered, and is looked up at once all the same.
+    assert len(under_way) == STRANGERS_AT_ONCE + 1
+    free.set()
+    assert (await again).name == "alice"
+    assert await asyncio.gather(*made_up) == [None] * STRANGERS_WAITING
+    assert max(under_way) == STRANGERS_AT_ONCE + 1
+
+
+async def test_too_many_made_up_tokens_are_told_to_wait_and_a_new_one_gets_its_turn_later(workspace, monkeypatch):
+    issued, free = await make(workspace), asyncio.Event()
+    known = StaticTokens(workspace)
+    await held_look_ups(monkeypatch, free)
+    made_up = [
+        asyncio.create_task(known.principal(new_token().text)) for _ in range(STRANGERS_AT_ONCE + STRANGERS_WAITING)
+    ]
+    await asyncio.sleep(0.05)
+    with pytest.raises(Overloaded, match="Try again"):
+        await known.principal(issued.token.text)
+    for one in made_up[::2]:
+        one.cancel()
+    free.set()
+    told = await asyncio.gather(*made_up, return_exceptions=True)
+    assert {type(one) for one in told} == {asyncio.CancelledError, type(None)}
+    assert (await known.principal(issued.token.text)).name == "alice"
+
+
+async def test_a_made_up_token_waits_for_its_turn_only_so_long(workspace, monkeypatch):
+    free = asyncio.Event()
+    monkeypatch.setattr(verifying, "STRANGERS_WAIT_SECONDS", 0.05)
+    known = StaticTokens(workspace)
+    await held_look_ups(monkeypatch, free)
+    first = [asyncio.create_task(known.principal(new_token().text)) for _ in range(STRANGERS_AT_ONCE)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="Try again"):
+        await known.principal(new_token().text)
+    free.set()
+    assert await asyncio.gather(*first) == [None] * STRANGERS_AT_ONCE
 
 
 async def test_an_expired_token_is_refused(workspace, database):

@@ -11,12 +11,18 @@ from harness import TestWorkspace
 
 from bmad_mcp.call import Caller
 from bmad_mcp.operation import TOOLSETS
+from bmad_mcp.server.changes import ChangeFeed
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.host_snippets import StdioCommand
 from bmad_mcp.server.http import build_app
 from bmad_mcp.server.mcp import McpFace
 
 START = StdioCommand(sys.executable, ("-m", "bmad_mcp", "serve"))
+
+
+def _real_face(workspace: TestWorkspace) -> McpFace:
+    """Every toolset of the real server, and its stream of changes."""
+    return McpFace(workspace, lambda _: Caller(), toolsets=TOOLSETS, feed=ChangeFeed(workspace.open_listener))
 
 
 @asynccontextmanager
@@ -28,13 +34,13 @@ async def _serving(face: McpFace | FixtureFace, workspace: TestWorkspace) -> Asy
 @pytest.fixture
 async def real_address(workspace):
     """Every toolset of the real server."""
-    async with _serving(McpFace(workspace, lambda _: Caller(), toolsets=TOOLSETS), workspace) as address:
+    async with _serving(_real_face(workspace), workspace) as address:
         yield address
 
 
 @pytest.fixture(params=["real", "fixtures"])
 async def server(request, workspace):
     """The name and address of the real server, then of the suite's fixtures behind our guard, endpoint and transport."""
-    face = FixtureFace() if request.param == "fixtures" else McpFace(workspace, lambda _: Caller(), toolsets=TOOLSETS)
+    face = FixtureFace() if request.param == "fixtures" else _real_face(workspace)
     async with _serving(face, workspace) as address:
         yield request.param, address

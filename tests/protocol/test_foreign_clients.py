@@ -12,7 +12,8 @@ from processes import COMMAND, fresh_key
 
 from bmad_mcp.catalog import CATALOG
 
-INSPECTOR, SDK = "2.12.0", "1.32.2"
+INSPECTOR = "2.12.0"
+MODERN = "2026-07-28"
 LISTS = ("tools/list", "resources/list", "prompts/list")
 SOME_LISTS = [LISTS[0], *(pytest.param(one, marks=pytest.mark.soak) for one in LISTS[1:])]
 ERAS = ("legacy", "modern")
@@ -108,22 +109,38 @@ async def test_the_inspector_verifies_every_skill(inspector, server_env, era):
     assert [report["conformance"] + report["frontmatter"] for report in reports if report["conformance"]] == []
 
 
-def check(answer, tools: set[str]) -> None:
+def check(answer, tools: set[str], version: str | None) -> None:
     assert answer["server"] == "bmad-mcp"
+    assert answer["version"] == version
     assert set(answer["tools"]) == tools
     assert answer["again"] == answer["key"] == answer["read"]
     assert answer["status"] == "completed"
     assert answer["late"]["isError"] is True
     assert answer["completed"] == [answer["key"]]
     assert answer["prompt"] is True
+    assert answer["heard"] == (f"bmad://tasks/{answer['key']}" if version == MODERN else None)
 
 
-async def test_the_typescript_sdk_works_over_http(real_address):
-    sdk = await asyncio.to_thread(npm_installed, "@modelcontextprotocol/sdk", SDK)
-    check(json.loads(await told_by(str(CLIENT), str(sdk), f"{real_address}/mcp")), ALL)
+# Version 1 of the SDK speaks 2025 versions; version 2 either, and finds out which when it is told `auto`.
+SDKS = {
+    "1 legacy": ("legacy", "@modelcontextprotocol/sdk", "1.32.2", None),
+    "2 modern": ("modern", "@modelcontextprotocol/client", "2.4.0", MODERN),
+    "2 auto": ("auto", "@modelcontextprotocol/client", "2.4.0", MODERN),
+    "2 legacy": ("legacy", "@modelcontextprotocol/client", "2.4.0", "2025-11-25"),
+}
+SOME_SDKS = [
+    pytest.param(*SDKS[one], id=one, marks=pytest.mark.soak if one in ("2 auto", "2 legacy") else ()) for one in SDKS
+]
 
 
-async def test_the_typescript_sdk_works_over_stdio(server_env):
-    sdk = await asyncio.to_thread(npm_installed, "@modelcontextprotocol/sdk", SDK)
+@pytest.mark.parametrize(("era", "package", "release", "version"), SOME_SDKS)
+async def test_the_typescript_sdk_works_over_http(real_address, era, package, release, version):
+    sdk = await asyncio.to_thread(npm_installed, package, release)
+    check(json.loads(await told_by(str(CLIENT), era, str(sdk), f"{real_address}/mcp")), ALL, version)
+
+
+@pytest.mark.parametrize(("era", "package", "release", "version"), SOME_SDKS)
+async def test_the_typescript_sdk_works_over_stdio(server_env, era, package, release, version):
+    sdk = await asyncio.to_thread(npm_installed, package, release)
     command = [*COMMAND, "serve", "--project", fresh_key("typescript")]
-    check(json.loads(await told_by(str(CLIENT), str(sdk), *command, env=server_env)), CORE)
+    check(json.loads(await told_by(str(CLIENT), era, str(sdk), *command, env=server_env)), CORE, version)

@@ -20,6 +20,7 @@ from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, ListToolsResult
 
 from bench.fake_server import free_port
+from bmad_mcp import schema_version
 from bmad_mcp.commands.serve_http import Uvicorn
 from bmad_mcp.db import open_pool
 from bmad_mcp.errors import Unavailable
@@ -365,7 +366,7 @@ async def test_a_database_that_is_lost_or_frozen_makes_it_not_ready_within_half_
 
 
 async def test_an_older_schema_makes_it_not_ready(served, monkeypatch):
-    monkeypatch.setattr(health, "newest_revision", lambda: "9999")
+    monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
     answer = await served.client.get("/health/ready")
     assert answer.status_code == 503
     assert "bmad-mcp db upgrade" in answer.json()["reasons"][0]

@@ -168,29 +168,17 @@ async def test_an_answer_that_goes_on_takes_no_calls_and_no_place(workspace, mon
     from bmad_mcp.server import auth
 
     monkeypatch.setattr(auth.Authentication.__init__, "__defaults__", (None, 0.01))
-    async with guarded_server(workspace, rates=Rates(workspace, principal=50, project=0)) as guarded:
-        token, began = await guarded.token("alice"), asyncio.Event()
-
-        async def listen() -> None:
-            async with (
-                guarded.assistant(token) as client,
-                client.listen(resource_subscriptions=["bmad://project"]) as events,
-            ):
-                began.set()
-                async for _ in events:
-                    raise AssertionError("nothing was changed")
-
-        task = asyncio.create_task(listen())
-        await asyncio.wait_for(began.wait(), 20)
+    async with (
+        guarded_server(workspace, rates=Rates(workspace, principal=50, project=0)) as guarded,
+        guarded.listener(await guarded.token("alice")) as listening,
+    ):
         (before,) = await rows_of(database.admin, FULL_AT)
         looks = RoleLookUps(30)
         with observed_by(looks):
             await asyncio.wait_for(looks.reached.wait(), 20)
         assert await rows_of(database.admin, FULL_AT) == [before]
         assert workspace.opened.capacity.under_way == 0
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        assert not listening.done()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ PAGE = " ORDER BY s.epic_number, s.number, s.suffix LIMIT 21"
     ("statement", "values"),
     [
         (queries.LIST + PAGE, ()),
-        (queries.LIST + " AND s.status = $1::text::bmad_story_status" + PAGE, ("ready",)),
+        (queries.LIST + queries.LIST_STATUS["ready"] + PAGE, ()),
         (queries.LIST + " AND (s.epic_number, s.number, s.suffix) > ($1::int, $2::int, $3::text)" + PAGE, (1, 1, "")),
         (queries.GET, ("1.1",)),
         (queries.STATE, ("1.1",)),

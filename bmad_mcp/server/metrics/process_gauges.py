@@ -1,5 +1,6 @@
-"""Gauges of what this process holds now: connections, circuit breakers, listeners, and whether it is ready."""
+"""Gauges of what this process holds now: tasks, connections, circuit breakers, listeners, and whether it is ready."""
 
+import asyncio
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,9 @@ class ProcessGauges:
         """The gauges."""
         yield GaugeMetricFamily("bmad_ready", "1 when /health/ready says so.", int(self._is_ready))
         yield GaugeMetricFamily("bmad_listeners", "Clients that listen for changes over MCP.", Listening.count)
+        yield GaugeMetricFamily(
+            "bmad_event_loop_tasks", "Tasks of the event loop that have not ended.", len(asyncio.all_tasks())
+        )
         if self._opened is None:
             return
         pool, services = self._opened.pool, self._opened.services

@@ -1,0 +1,128 @@
+"""Client processes on two servers of one database: their claims and versions can be told as if one came after another."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from model.linearizable import Event, is_linearizable
+from processes import fresh_key
+from server.http_process import HttpServer
+
+from bench.wire import Posted
+
+ROOT = Path(__file__).parents[2]
+TASKS = 4
+
+
+class Row(NamedTuple):
+    """What a history tells of a task; `holder` None: it is free."""
+
+    version: int = 1
+    lease: int = 0
+    holder: str | None = None
+    note: str | None = None
+    title: str = "Wanted"
+
+
+def changed(row: Row, asked) -> Row | None:
+    """The task after a claim or an update; None where it is refused."""
+    if "agent" in asked:
+        return None if row.holder else row._replace(lease=row.lease + 1, holder=asked["agent"], version=row.version + 1)
+    if "lease" in asked and (row.holder is None or asked["lease"] != row.lease):
+        return None
+    if "lease" not in asked and row.holder is not None:
+        return None
+    if asked.get("expected_version", row.version) != row.version:
+        return None
+    after = row._replace(version=row.version + 1, **{one: asked[one] for one in ("note", "title") if one in asked})
+    return after._replace(holder=None) if asked.get("status") == "pending" else after
+
+
+def told(row: Row) -> dict:
+    status = "active" if row.holder else "pending"
+    lease = row.lease if row.holder else None
+    return {"version": row.version, "lease": lease, "status": status, "note": row.note, "title": row.title}
+
+
+def step(row: Row, event: Event) -> Row | None:
+    if event.name == "task_get":
+        return row if event.answer is None or event.answer == told(row) else None
+    after = changed(row, event.asked)
+    if event.answer is None:
+        return after or row
+    if "refused" in event.answer:
+        return row if after is None else None
+    return after if after is not None and event.answer == told(after) else None
+
+
+CLAIMED = {"version": 2, "lease": 1, "status": "active", "note": None, "title": "Wanted"}
+CLAIM = Event("task_claim", {"agent": "dev"}, CLAIMED, 0, 10)
+READ = Event("task_get", {}, CLAIMED, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("history", "is_good"),
+    [
+        ([CLAIM, READ], True),
+        ([CLAIM, replace(CLAIM, began=5, answer={"refused": "held"})], True),
+        # Both got it; one was refused before anybody had it; a read from before a claim that had ended; a lost update.
+        ([CLAIM, replace(CLAIM, began=5)], False),
+        ([replace(CLAIM, answer={"refused": "held"}), replace(CLAIM, began=20, ended=30)], False),
+        ([CLAIM, replace(READ, answer=told(Row()))], False),
+        ([replace(CLAIM, asked={"expected_version": 1, "note": n}, answer=told(Row(2, note=n))) for n in "ab"], False),
+        # Nobody heard the claim's answer: it was done, or it was not, or it is done late.
+        ([replace(CLAIM, answer=None, ended=None), READ], True),
+        ([replace(CLAIM, answer=None, ended=None), replace(READ, answer=told(Row()))], True),
+        ([replace(CLAIM, answer=None, ended=None), replace(READ, answer=told(Row())), replace(READ, began=40, ended=50)], True),
+        ([replace(CLAIM, answer=None, ended=None), READ, replace(READ, answer=told(Row()), began=40, ended=50)], False),
+    ],
+)  # fmt: skip
+def test_the_checker_tells_good_histories_from_bad_ones(history, is_good):
+    assert is_linearizable(history, Row(), step) == is_good
+
+
+@pytest.fixture
+def servers(server_env):
+    project = fresh_key("history")
+    env = {**server_env, "BMAD_MEMORY_PROVIDER": "builtin"}
+    both = [HttpServer(env, "--project", project, "--port", "0") for _ in range(2)]
+    yield [int(one.ready().rpartition(":")[2]) for one in both]
+    for one in both:
+        one.kill()
+
+
+async def history_of(ports: list[int], seed: int, calls: int) -> list[Event]:
+    """What a client process of its own asked and heard."""
+    command = [sys.executable, str(Path(__file__).with_name("history_client.py")), str(seed), str(calls), str(TASKS)]
+    client = await asyncio.create_subprocess_exec(
+        *command, *map(str, ports), stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    lines, _ = await client.communicate()
+    assert client.returncode == 0
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert len(found) == calls
+    return [Event(one["name"], one["asked"], one.get("answer"), one["began"], one["ended"]) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("clients", "calls", "seed"),
+    [(2, 80, 0), *(pytest.param(clients, 1500, clients, marks=pytest.mark.soak) for clients in range(2, 9))],
+)
+async def test_every_history_of_a_task_is_linearizable(servers, clients, calls, seed):
+    asking = Posted(servers[0])
+    for _ in range(TASKS):
+        asking.call("task_create", title="Wanted")
+    histories = await asyncio.gather(*(history_of(servers, 100 * seed + one, calls) for one in range(clients)))
+    events = [event for history in histories for event in history]
+    heard = [event for event in events if event.answer is not None]
+    assert sum("refused" not in event.answer for event in heard) > calls
+    assert sum("refused" in event.answer for event in heard) > calls / 10
+    for number in range(1, TASKS + 1):
+        theirs = [event for event in events if event.asked["task"] == f"T-{number}"]
+        assert is_linearizable(theirs, Row(), step), f"T-{number}"
+    print(f"{clients} clients, {len(events)} calls, {len(events) - len(heard)} of them unheard")
