@@ -33,6 +33,7 @@ RETRIES = 5
 OUTCOME_UNKNOWN = (
     "The connection to the database was lost and the outcome is not known. Read the state, then call again."
 )
+NO_ANSWER = "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
 IDEMPOTENCY_FIELD = "idempotency_key"
 
 
@@ -193,14 +194,14 @@ async def _perform(
             ) from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
             unknown = _is_unknown(operation, call)
-            is_mended = await workspace.mend()
+            lost = OUTCOME_UNKNOWN if unknown else NO_ANSWER
+            try:
+                is_mended = await workspace.mend()
+            except Unavailable as reason:
+                raise Unavailable(f"{lost} {reason.message}") from error
             if not unknown and is_mended and attempt < RETRIES:
                 continue
-            raise Unavailable(
-                OUTCOME_UNKNOWN
-                if unknown
-                else "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
-            ) from error
+            raise Unavailable(lost) from error
         except Exception as error:
             raise _translate(error, operation) from error
     raise AssertionError("unreachable")

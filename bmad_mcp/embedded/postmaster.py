@@ -1,5 +1,6 @@
 """One PostgreSQL server process: creating its data, launching it, knowing whether it lives, and ending it."""
 
+import errno
 import logging
 import os
 import shutil
@@ -20,6 +21,10 @@ INITDB_SECONDS = 180.0
 LAUNCH_SECONDS = 30.0
 LOG_LIMIT_BYTES = 1_000_000
 LOG_TAIL_LINES = 12
+
+
+class NoRoom(Unavailable):
+    """The disk with the data is full, and PostgreSQL cannot run until somebody frees some of it."""
 
 
 class Postmaster:
@@ -125,6 +130,10 @@ class Postmaster:
                 return False
             time.sleep(POLL_SECONDS)
         return True
+
+    def has_no_room(self) -> bool:
+        """Whether the latest launch ended, by its log, because the disk is full."""
+        return os.strerror(errno.ENOSPC) in self.last_words()
 
     def last_words(self) -> str:
         """The last lines of the server's log since the latest launch, as a sentence for an error."""

@@ -31,7 +31,7 @@ HALF_DONE = {
         WHERE t.project_id = $1 GROUP BY t.number, t.status HAVING count(a.id) <> (t.status = 'completed')::int""",
     "a summary that is not remembered once": """
         SELECT t.summary FROM bmad_tasks t LEFT JOIN mcp_memories m
-            ON m.project_id = t.project_id AND m.text LIKE t.summary || '%'
+            ON m.project_id = t.project_id AND split_part(m.text, chr(10), 1) = t.summary
         WHERE t.project_id = $1 AND t.summary IS NOT NULL GROUP BY t.number, t.summary HAVING count(m.id) <> 1""",
     "a task that waits for another number than is open": """
         SELECT t.number FROM bmad_tasks t WHERE t.project_id = $1 AND t.open_dependencies <> (

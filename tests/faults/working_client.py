@@ -51,6 +51,8 @@ class WorkingClient:
                 await self._note(key, f"note {count} of {self._name}")
             await self._work(count)
             await self._try_old_leases()
+            # So that what has to be checked does not grow without end.
+            await asyncio.sleep(0.05)
         await self._leave()
 
     async def _create(self, title: str, made: list[str]) -> str | None:

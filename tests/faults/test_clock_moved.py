@@ -1,0 +1,90 @@
+"""A server whose clock is an hour off, or steps over the end of summer time: leases and keys follow the database's."""
+
+import asyncio
+import shutil
+import subprocess
+import uuid
+
+import asyncpg
+import httpx
+import pytest
+from commands.command import CLEAN, succeeds
+from harness import EXTERNAL
+from own_postgresql import own_postgresql
+from processes import fresh_key
+from server.http_process import HttpServer
+
+FAKETIME = shutil.which("faketime")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed"),
+    pytest.mark.skipif(bool(EXTERNAL), reason="the database keeps its clock on this machine"),
+]
+LEASE_SECONDS = 6
+API = "/api/v1/bmad"
+# What faketime makes of the server's clock, and its zone. The last two begin seconds before Berlin's clocks change.
+CLOCKS = {
+    "an hour ahead": ("+1h", "UTC"),
+    "an hour behind": ("-1h", "UTC"),
+    "summer time ends": ("@2026-10-25 02:59:55", "Europe/Berlin"),
+    "summer time begins": ("@2026-03-29 01:59:55", "Europe/Berlin"),
+}
+
+
+LEFT = """
+SELECT extract(epoch FROM lease_until - clock_timestamp())::float8 FROM bmad_tasks
+WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1)
+"""
+
+
+def moved(offset: str) -> dict[str, str]:
+    """The environment of a process with that clock; the wrapper itself would stay between us and the process."""
+    said = subprocess.run([FAKETIME, "-f", "+0", "env"], check=True, capture_output=True, text=True).stdout
+    (library,) = [line for line in said.splitlines() if line.startswith("LD_PRELOAD=")]
+    # Timers go by another clock, which nobody sets.
+    return {"LD_PRELOAD": library.partition("=")[2], "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    """A PostgreSQL with the machine's clock."""
+    with own_postgresql() as server:
+        succeeds({"BMAD_DATABASE_URL": server.url()}, "db", "upgrade")
+        yield server
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+async def test_leases_and_keys_follow_the_databases_clock(postgresql, clock):
+    offset, zone = CLOCKS[clock]
+    url = postgresql.url()
+    project = fresh_key("clock")
+    env = {**CLEAN, "BMAD_DATABASE_URL": url, "BMAD_MEMORY_PROVIDER": "builtin", "TZ": zone, **moved(offset)}
+    server = HttpServer(env, "--project", project, "--port", "0")
+    connection = await asyncpg.connect(url)
+    try:
+        async with httpx.AsyncClient(base_url=await asyncio.to_thread(server.ready), timeout=30) as client:
+
+            async def post(path: str, **given) -> httpx.Response:
+                return await client.post(f"{API}/tasks{path}", json=given)
+
+            key = uuid.uuid4().hex
+            made = (await post("/create", title="timed", idempotency_key=key)).raise_for_status().json()
+            # A lease is as long as it was asked for, by the database's clock.
+            held = (await post("/claim", agent="dev", lease_seconds=LEASE_SECONDS)).raise_for_status().json()
+            assert 2 < await connection.fetchval(LEFT, project) <= LEASE_SECONDS
+            assert (await post("/claim", agent="qa")).json()["task"] is None
+            assert (await post("/T-1/heartbeat", lease=held["lease"])).is_success
+            # The key is still known, whatever the hour.
+            assert (await post("/create", title="timed", idempotency_key=key)).json() == made
+            # The job that forgets keys has the same clock.
+            await asyncio.to_thread(succeeds, {**env, "BMAD_PROJECT": project}, "jobs", "run", "expired")
+            assert (await post("/create", title="timed", idempotency_key=key)).json() == made
+            await asyncio.sleep(max(0.0, await connection.fetchval(LEFT, project)) + 0.1)
+            taken = (await post("/claim", agent="dev")).raise_for_status().json()
+            assert taken["task"]["key"] == "T-1"
+            late = await post("/T-1/complete", lease=held["lease"])
+            assert (late.status_code, late.json()["code"]) == (409, "lease_lost")
+            assert (await post("/T-1/complete", lease=taken["lease"])).is_success
+    finally:
+        await connection.close()
+        server.kill()
