@@ -4,6 +4,8 @@ import asyncio
 import shutil
 import subprocess
 import uuid
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import asyncpg
 import httpx
@@ -14,13 +16,15 @@ from own_postgresql import own_postgresql
 from processes import fresh_key
 from server.http_process import HttpServer
 
+from bmad_mcp.jobs.policies import DEFAULTS
+
 FAKETIME = shutil.which("faketime")
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed"),
     pytest.mark.skipif(bool(EXTERNAL), reason="the database keeps its clock on this machine"),
 ]
-LEASE_SECONDS = 6
+LEASE_SECONDS = 300
 API = "/api/v1/bmad"
 # What faketime makes of the server's clock, and its zone. The last two begin seconds before Berlin's clocks change.
 CLOCKS = {
@@ -34,6 +38,20 @@ CLOCKS = {
 LEFT = """
 SELECT extract(epoch FROM lease_until - clock_timestamp())::float8 FROM bmad_tasks
 WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1)
+"""
+
+# Nobody waits for minutes: the rest of the lease is a second of the database's.
+SHORTEN = """
+UPDATE bmad_tasks SET lease_until = clock_timestamp() + interval '1 second'
+WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1)
+"""
+
+AGE = """
+UPDATE mcp_idempotency SET created_at = now() - make_interval(days => $2::int, mins => $3::int)
+WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1) AND key = $4
+"""
+KNOWN = """
+SELECT array_agg(key) FROM mcp_idempotency WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1)
 """
 
 
@@ -71,16 +89,25 @@ async def test_leases_and_keys_follow_the_databases_clock(postgresql, clock):
             made = (await post("/create", title="timed", idempotency_key=key)).raise_for_status().json()
             # A lease is as long as it was asked for, by the database's clock.
             held = (await post("/claim", agent="dev", lease_seconds=LEASE_SECONDS)).raise_for_status().json()
-            assert 2 < await connection.fetchval(LEFT, project) <= LEASE_SECONDS
+            assert 200 < await connection.fetchval(LEFT, project) <= LEASE_SECONDS
             assert (await post("/claim", agent="qa")).json()["task"] is None
             assert (await post("/T-1/heartbeat", lease=held["lease"])).is_success
             # The key is still known, whatever the hour.
-            assert (await post("/create", title="timed", idempotency_key=key)).json() == made
-            # The job that forgets keys has the same clock.
+            moved_by = await post("/create", title="timed", idempotency_key=key)
+            assert moved_by.json() == made
+            told = parsedate_to_datetime(moved_by.headers["date"])
+            assert abs((datetime.now(UTC) - told).total_seconds()) > 3000, "the server's clock was moved"
+            # The job that forgets keys has the same clock: an hour of it would forget one too many, or one too few.
+            await connection.execute(AGE, project, DEFAULTS["results"], -30, key)
+            old = uuid.uuid4().hex
+            (await post("/create", title="old", idempotency_key=old)).raise_for_status()
+            await connection.execute(AGE, project, DEFAULTS["results"], 30, old)
             await asyncio.to_thread(succeeds, {**env, "BMAD_PROJECT": project}, "jobs", "run", "expired")
+            assert await connection.fetchval(KNOWN, project) == [key]
             assert (await post("/create", title="timed", idempotency_key=key)).json() == made
-            await asyncio.sleep(max(0.0, await connection.fetchval(LEFT, project)) + 0.1)
-            taken = (await post("/claim", agent="dev")).raise_for_status().json()
+            await connection.execute(SHORTEN, project)
+            await asyncio.sleep(1.1)
+            taken = (await post("/T-1/start", agent="dev")).raise_for_status().json()
             assert taken["task"]["key"] == "T-1"
             late = await post("/T-1/complete", lease=held["lease"])
             assert (late.status_code, late.json()["code"]) == (409, "lease_lost")
