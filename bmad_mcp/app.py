@@ -14,9 +14,8 @@ import asyncpg
 from bmad_mcp.call import Capacity, OpenProject
 from bmad_mcp.database import Database
 from bmad_mcp.db import begin_in
-from bmad_mcp.embedded.postmaster import NoRoom
 from bmad_mcp.encryption.vaults import Vaults
-from bmad_mcp.errors import BmadError
+from bmad_mcp.errors import BmadError, NoRoom
 from bmad_mcp.progress import Progress, untold
 from bmad_mcp.projects.open import FIND, SEEK, open_project
 from bmad_mcp.settings import Settings

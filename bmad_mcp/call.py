@@ -88,7 +88,7 @@ class Workspace(Protocol):
     async def project(self) -> OpenProject: ...
 
     async def mend(self) -> bool:
-        """After a lost connection: whether the database is back. Raises Unavailable where people must act first."""
+        """After a lost connection: whether the database is back. Raises NoRoom where people must free disk space first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.encryption.columns import RESULT
 from bmad_mcp.encryption.vaults import Unreadable, row_of
-from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Overloaded, Unavailable
+from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, NoRoom, Overloaded, Unavailable
 from bmad_mcp.replica import ReplicaLost
 from bmad_mcp.shapes import Aged, unstorable
 from bmad_mcp.telemetry.events import CallRecord, recorded_call
@@ -197,8 +197,8 @@ async def _perform(
             lost = OUTCOME_UNKNOWN if unknown else NO_ANSWER
             try:
                 is_mended = await workspace.mend()
-            except Unavailable as reason:
-                raise Unavailable(f"{lost} {reason.message}") from error
+            except NoRoom as reason:
+                raise NoRoom(f"{lost} {reason.message}") from error
             if not unknown and is_mended and attempt < RETRIES:
                 continue
             raise Unavailable(lost) from error
@@ -227,8 +227,10 @@ def _translate(error: Exception, operation: Operation) -> BmadError:
             return Forbidden("This server may not write to its database. Nothing was written.")
         case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError():
             return Unavailable("The database is not ready. Nothing was written; call again in a few seconds.")
-        case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
-            return Unavailable("The database has no room left. Nothing was written; free disk space, then call again.")
+        case asyncpg.DiskFullError():
+            return NoRoom("The database has no room left. Nothing was written; free disk space, then call again.")
+        case asyncpg.OutOfMemoryError():
+            return Unavailable("The database has no memory left. Nothing was written; call again in a few seconds.")
         case asyncpg.UniqueViolationError():
             return Conflict("Another agent wrote the same key just now. Nothing was written; read it and call again.")
         case asyncpg.ProgramLimitExceededError():

@@ -15,11 +15,11 @@ from bmad_mcp.embedded.data_home import DataHome, find_home, make_home
 from bmad_mcp.embedded.endpoints import Endpoints
 from bmad_mcp.embedded.file_lock import POLL_SECONDS, alone, exclusive, hold_shared
 from bmad_mcp.embedded.newer_major import can_move, finish_move, move_data
-from bmad_mcp.embedded.postmaster import NoRoom, Postmaster
+from bmad_mcp.embedded.postmaster import Postmaster
 from bmad_mcp.embedded.program_copy import place_binaries, remove_other_copies
 from bmad_mcp.embedded.roles import Answer, ask, prepare
 from bmad_mcp.embedded.socket_folder import make_socket_folder, remove_socket_folder
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import NoRoom, Unavailable
 
 logger = logging.getLogger("bmad_mcp.embedded")
 # A first start on a slow machine takes seconds; recovery after a crash takes as long as its WAL is.

@@ -23,10 +23,6 @@ LOG_LIMIT_BYTES = 1_000_000
 LOG_TAIL_LINES = 12
 
 
-class NoRoom(Unavailable):
-    """The disk with the data is full, and PostgreSQL cannot run until somebody frees some of it."""
-
-
 class Postmaster:
     """The server of one home. `is_alive`, `initialise`, `launch` and `stop` want the control lock held."""
 

@@ -120,6 +120,7 @@ async def test_a_full_disk_is_named_and_nothing_acknowledged_is_lost(small_disk,
             assert (await client.get("/health/live")).status_code == 200
             assert {one.status_code for one in refused} == {503}
             assert all(one.headers["retry-after"] for one in refused)
+            assert refused[-1].json()["code"] == "disk_full"
             told = refused[-1].json()["detail"]
             assert "no room left" in told or ("is full" in told and "Free space" in told), told
             # A table that cannot grow can be read all the same.
