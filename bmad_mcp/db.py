@@ -181,8 +181,8 @@ class Transaction:
         await (self._connection or await self._open()).executemany(sql, rows)
 
     def keep_together(self) -> None:
-        """One transaction around all statements, also where they may be alone; before the first of them."""
-        assert self._connection is None
+        """One transaction around all statements, also where they may be alone; then, before the first of them."""
+        assert self._connection is None or not self.alone
         self.alone = False
 
     async def seal(self, place: str, row: str, text: str) -> str:

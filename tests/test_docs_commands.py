@@ -154,6 +154,8 @@ def test_the_commands_of_a_page_run(page, data_dir, tmp_path, memory_address):
                 address = server.ready()
             if line.startswith("API="):
                 env["API"] = readable(line)[4:].replace("http://127.0.0.1:8770", address)
+            elif exported := re.match(r"export (\w+)=", line):
+                env[exported[1]] = done(env, tmp_path, f'{readable(line)}; printf %s "${exported[1]}"')
             elif not is_server:
                 done(env, tmp_path, readable(line).replace("http://127.0.0.1:8770", address))
     finally:
@@ -166,8 +168,8 @@ def readable(line: str) -> str:
     return line.replace(".venv/bin/", "").replace("PATH", "~/code/shop").replace("~/", "$HOME/")
 
 
-def done(env: dict[str, str], folder: Path, line: str) -> None:
-    """Run a line as it stands; whoever asks is told yes."""
+def done(env: dict[str, str], folder: Path, line: str) -> str:
+    """Run a line as it stands; whoever asks is told yes. What it printed."""
     finished = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         env=env,
@@ -181,3 +183,4 @@ def done(env: dict[str, str], folder: Path, line: str) -> None:
     if line.startswith("curl"):
         assert "Traceback" not in finished.stdout
         assert finished.stdout.strip(), line
+    return finished.stdout

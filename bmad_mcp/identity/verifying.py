@@ -65,6 +65,7 @@ class StaticTokens:
         self._clock = clock
         self._changes = changes or AccessChanges()
         self._known: OrderedDict[Presented, tuple[float, int, Principal]] = OrderedDict()
+        self._asking: dict[tuple[Presented, int], asyncio.Task[Principal | None]] = {}
         self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
         self._waiting = 0
 
@@ -76,14 +77,11 @@ class StaticTokens:
         # The count before the question: a change meanwhile makes the answer one of yesterday.
         now, count = self._clock(), self._changes.count
         known = self._known.get(presented)
-        if known is None:
-            async with self._turn():
-                found = await self._look_up(presented)
-        else:
+        if known is not None:
             until, known_at, principal = known
             if now < until and known_at == count:
                 return principal
-            found = await self._look_up(presented)
+        found = await self._asked_once(presented, count, is_stranger=known is None)
         self._known.pop(presented, None)
         if found is not None:
             self._known[presented] = (now + CACHE_SECONDS, count, found)
@@ -91,8 +89,18 @@ class StaticTokens:
                 self._known.popitem(last=False)
         return found
 
-    async def _look_up(self, presented: Presented) -> Principal | None:
-        return await on_database(self._workspace, lambda opened: _find(opened, presented))
+    async def _asked_once(self, presented: Presented, count: int, *, is_stranger: bool) -> Principal | None:
+        """One question for all who bring the same token at once; it goes on when who asked first has gone."""
+        asking = self._asking.get((presented, count))
+        if asking is None:
+            asking = asyncio.create_task(self._look_up(presented, is_stranger))
+            self._asking[presented, count] = asking
+            asking.add_done_callback(lambda _: self._asking.pop((presented, count)))
+        return await asyncio.shield(asking)
+
+    async def _look_up(self, presented: Presented, is_stranger: bool) -> Principal | None:
+        async with self._turn() if is_stranger else contextlib.nullcontext():
+            return await on_database(self._workspace, lambda opened: _find(opened, presented))
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -6,8 +6,9 @@ Revision: 0017
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-import sqlalchemy as sa
 from alembic import op
+
+from bmad_mcp.migration_steps import create_index, drop_index
 
 revision = "0017"
 down_revision = "0014"
@@ -220,6 +221,7 @@ END
 $body$
 """
 
+
 def create(*functions: str) -> None:
     """In the place of those that there are."""
     for statement in functions:
@@ -229,14 +231,10 @@ def create(*functions: str) -> None:
 def upgrade() -> None:
     """Six indexes for two: a story is in one of them. A task that is held is in one more."""
     for status in STATUSES:
-        op.create_index(
-            f"ix_bmad_stories_{status}_place", "bmad_stories", PLACE, postgresql_where=sa.text(f"status = '{status}'")
-        )
-    op.drop_index(BY_STATUS, "bmad_stories")
-    op.drop_index("ix_bmad_stories_open", "bmad_stories")
-    op.create_index(
-        "ix_bmad_tasks_left", "bmad_tasks", ["project_id", "agent", "lease_until"], postgresql_where=sa.text(LEFT)
-    )
+        create_index(f"ix_bmad_stories_{status}_place", "bmad_stories", PLACE, where=f"status = '{status}'")
+    drop_index(BY_STATUS)
+    drop_index("ix_bmad_stories_open")
+    create_index("ix_bmad_tasks_left", "bmad_tasks", ["project_id", "agent", "lease_until"], where=LEFT)
     create(TASK_COMPLETE, TASK_UPDATE)
 
 
@@ -246,9 +244,9 @@ def downgrade() -> None:
     assert before is not None and before.loader is not None
     module = module_from_spec(before)
     before.loader.exec_module(module)
-    create(module.TASK_COMPLETE, module.TASK_UPDATE)
-    op.drop_index("ix_bmad_tasks_left", "bmad_tasks")
-    op.create_index("ix_bmad_stories_open", "bmad_stories", PLACE, postgresql_where=sa.text(OPEN))
-    op.create_index(BY_STATUS, "bmad_stories", ["project_id", "status", *PLACE[1:]])
+    create_index("ix_bmad_stories_open", "bmad_stories", PLACE, where=OPEN)
+    create_index(BY_STATUS, "bmad_stories", ["project_id", "status", *PLACE[1:]])
+    drop_index("ix_bmad_tasks_left")
     for status in STATUSES:
-        op.drop_index(f"ix_bmad_stories_{status}_place", "bmad_stories")
+        drop_index(f"ix_bmad_stories_{status}_place")
+    create(module.TASK_COMPLETE, module.TASK_UPDATE)

@@ -82,7 +82,10 @@ async def endure(seconds: float, *, every: float, pause: float, turn: float, qui
         tally = Tally()
         load = Load(running.address, running.tokens, tally, pause=pause)
         await load.prepare()
-        await asyncio.sleep(min(30.0, quiet))
+        # What is made once, when the first clients come, is no leak.
+        await load.run(min(60.0, seconds))
+        await asyncio.sleep(quiet)
+        tally.forget()
         found = {"seconds": seconds, "before": await running.sampler.take(), "samples": [], "after": {}}
 
         async def sample() -> None:

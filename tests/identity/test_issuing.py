@@ -124,6 +124,20 @@ async def test_too_many_made_up_tokens_are_told_to_wait_and_a_new_one_gets_its_t
     assert (await known.principal(issued.token.text)).name == "alice"
 
 
+async def test_many_who_bring_one_new_token_at_once_ask_once(workspace, monkeypatch):
+    issued, free = await make(workspace), asyncio.Event()
+    known = StaticTokens(workspace)
+    under_way = await held_look_ups(monkeypatch, free)
+    asking = [asyncio.create_task(known.principal(issued.token.text)) for _ in range(3 * STRANGERS_WAITING)]
+    await asyncio.sleep(0.05)
+    # Who asked first goes away; the others get their answer all the same.
+    asking[0].cancel()
+    free.set()
+    told = await asyncio.gather(*asking[1:])
+    assert {one.name for one in told} == {"alice"}
+    assert under_way == [1]
+
+
 async def test_a_made_up_token_waits_for_its_turn_only_so_long(workspace, monkeypatch):
     free = asyncio.Event()
     monkeypatch.setattr(verifying, "STRANGERS_WAIT_SECONDS", 0.05)
