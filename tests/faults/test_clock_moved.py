@@ -50,6 +50,18 @@ AGE = """
 UPDATE mcp_idempotency SET created_at = now() - make_interval(days => $2::int, mins => $3::int)
 WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1) AND key = $4
 """
+# Half an hour less and half an hour more than the project keeps them.
+RECORDS = """
+INSERT INTO bmad_memory_integrations (project_id, id, created_at, direction, provider, outcome, items)
+SELECT p.id, ('01000000' || substr(gen_random_uuid()::text, 9))::uuid, now() - interval '90 days' - make_interval(mins => m),
+    'recall', 'builtin', 'found', m
+FROM bmad_projects p, unnest(ARRAY[-30, 30]) m WHERE p.key = $1
+"""
+KEEP = 'UPDATE bmad_projects SET settings = settings || \'{"retention": {"integrations": 90}}\' WHERE key = $1'
+KEPT = """
+SELECT array_agg(items) FROM bmad_memory_integrations
+WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1) AND created_at < now() - interval '80 days'
+"""
 KNOWN = """
 SELECT array_agg(key) FROM mcp_idempotency WHERE project_id = (SELECT id FROM bmad_projects WHERE key = $1)
 """
@@ -104,6 +116,10 @@ async def test_leases_and_keys_follow_the_databases_clock(postgresql, clock):
             await connection.execute(AGE, project, DEFAULTS["results"], 30, old)
             await asyncio.to_thread(succeeds, {**env, "BMAD_PROJECT": project}, "jobs", "run", "expired")
             assert await connection.fetchval(KNOWN, project) == [key]
+            await connection.execute(KEEP, project)
+            await connection.execute(RECORDS, project)
+            await asyncio.to_thread(succeeds, {**env, "BMAD_PROJECT": project}, "jobs", "run", "retention")
+            assert await connection.fetchval(KEPT, project) == [-30]
             assert (await post("/create", title="timed", idempotency_key=key)).json() == made
             await connection.execute(SHORTEN, project)
             await asyncio.sleep(1.1)
