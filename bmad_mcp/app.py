@@ -13,7 +13,7 @@ import asyncpg
 
 from bmad_mcp.call import Capacity, OpenProject
 from bmad_mcp.database import Database
-from bmad_mcp.db import begin_in
+from bmad_mcp.db import DATABASE_FAILURES, begin_in
 from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import BmadError, NoRoom
 from bmad_mcp.progress import Progress, untold
@@ -158,7 +158,7 @@ class ProjectWorkspace:
                     await connection.fetchval("SELECT 1")
             except NoRoom:
                 raise
-            except (BmadError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (BmadError, TimeoutError, *DATABASE_FAILURES) as error:
                 logger.warning("The database is still away: %s", error)
                 return False
             return True

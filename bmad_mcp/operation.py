@@ -192,7 +192,12 @@ async def _perform(
                 "The server is busy: no connection to the database was free, or the database did not answer in time."
                 " Nothing was written; call again."
             ) from error
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        except (
+            OSError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            asyncpg.PostgresConnectionError,
+        ) as error:
             unknown = _is_unknown(operation, call)
             lost = OUTCOME_UNKNOWN if unknown else NO_ANSWER
             try:

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 
-import asyncpg
-
 from bmad_mcp.call import Workspace
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError
 from bmad_mcp.schema_version import read_version
 
@@ -46,7 +45,7 @@ class Readiness:
                 version = await read_version(connection, timeout=10)
         except BmadError as error:
             return [error.message]
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (TimeoutError, *DATABASE_FAILURES) as error:
             logger.info("The database does not answer: %s", error)
             if self._mending is None or self._mending.done():
                 self._mending = asyncio.create_task(self._mend())
