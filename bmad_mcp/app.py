@@ -13,9 +13,9 @@ import asyncpg
 
 from bmad_mcp.call import Capacity, OpenProject
 from bmad_mcp.database import Database
-from bmad_mcp.db import begin_in
+from bmad_mcp.db import DATABASE_FAILURES, begin_in
 from bmad_mcp.encryption.vaults import Vaults
-from bmad_mcp.errors import BmadError
+from bmad_mcp.errors import BmadError, NoRoom
 from bmad_mcp.progress import Progress, untold
 from bmad_mcp.projects.open import FIND, SEEK, open_project
 from bmad_mcp.settings import Settings
@@ -142,7 +142,10 @@ class ProjectWorkspace:
         return self.database.cluster is not None and not settings.auth_required and settings.auth_issuer is None
 
     async def mend(self) -> bool:
-        """After a lost connection: bring the embedded cluster back and drop what the pool still holds."""
+        """After a lost connection: bring the embedded cluster back and drop what the pool still holds.
+
+        Raises NoRoom, which people have to mend first.
+        """
         async with self._mending:
             if self._opening is None or not self._opening.done() or self._opening.exception() is not None:
                 return False
@@ -153,7 +156,9 @@ class ProjectWorkspace:
                 await opened.pool.expire_connections()
                 async with opened.pool.acquire(timeout=10) as connection:
                     await connection.fetchval("SELECT 1")
-            except (BmadError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except NoRoom:
+                raise
+            except (BmadError, TimeoutError, *DATABASE_FAILURES) as error:
                 logger.warning("The database is still away: %s", error)
                 return False
             return True

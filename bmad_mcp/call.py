@@ -87,7 +87,8 @@ class Workspace(Protocol):
 
     async def project(self) -> OpenProject: ...
 
-    async def mend(self) -> bool: ...
+    async def mend(self) -> bool:
+        """After a lost connection: whether the database is back. Raises NoRoom where people must free disk space first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ BmadError
 ├─ Forbidden        403  this caller may not
 ├─ RateLimited      429  this caller, or its project, called too often
 └─ Unavailable      503  a part this needs does not answer
-   └─ Overloaded         this server has as much to do as it can
+   ├─ Overloaded         this server has as much to do as it can
+   └─ NoRoom             the database's disk is full
 """
 
 
@@ -97,3 +98,9 @@ class Overloaded(Unavailable):
     """This process has as many calls as it takes on; nothing was begun."""
 
     code = "overloaded"
+
+
+class NoRoom(Unavailable):
+    """The database's disk is full; people have to free some of it."""
+
+    code = "disk_full"

@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.encryption.columns import RESULT
 from bmad_mcp.encryption.vaults import Unreadable, row_of
-from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, Overloaded, Unavailable
+from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, NoRoom, Overloaded, Unavailable
 from bmad_mcp.replica import ReplicaLost
 from bmad_mcp.shapes import Aged, unstorable
 from bmad_mcp.telemetry.events import CallRecord, recorded_call
@@ -33,6 +33,7 @@ RETRIES = 5
 OUTCOME_UNKNOWN = (
     "The connection to the database was lost and the outcome is not known. Read the state, then call again."
 )
+NO_ANSWER = "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
 IDEMPOTENCY_FIELD = "idempotency_key"
 
 
@@ -191,16 +192,21 @@ async def _perform(
                 "The server is busy: no connection to the database was free, or the database did not answer in time."
                 " Nothing was written; call again."
             ) from error
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        except (
+            OSError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            asyncpg.PostgresConnectionError,
+        ) as error:
             unknown = _is_unknown(operation, call)
-            is_mended = await workspace.mend()
+            lost = OUTCOME_UNKNOWN if unknown else NO_ANSWER
+            try:
+                is_mended = await workspace.mend()
+            except NoRoom as reason:
+                raise NoRoom(f"{lost} {reason.message}") from error
             if not unknown and is_mended and attempt < RETRIES:
                 continue
-            raise Unavailable(
-                OUTCOME_UNKNOWN
-                if unknown
-                else "The database does not answer. Call again in a few seconds, or run `bmad-mcp doctor`."
-            ) from error
+            raise Unavailable(lost) from error
         except Exception as error:
             raise _translate(error, operation) from error
     raise AssertionError("unreachable")
@@ -226,8 +232,10 @@ def _translate(error: Exception, operation: Operation) -> BmadError:
             return Forbidden("This server may not write to its database. Nothing was written.")
         case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError():
             return Unavailable("The database is not ready. Nothing was written; call again in a few seconds.")
-        case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
-            return Unavailable("The database has no room left. Nothing was written; free disk space, then call again.")
+        case asyncpg.DiskFullError():
+            return NoRoom("The database has no room left. Nothing was written; free disk space, then call again.")
+        case asyncpg.OutOfMemoryError():
+            return Unavailable("The database has no memory left. Nothing was written; call again in a few seconds.")
         case asyncpg.UniqueViolationError():
             return Conflict("Another agent wrote the same key just now. Nothing was written; read it and call again.")
         case asyncpg.ProgramLimitExceededError():

@@ -19,7 +19,7 @@ from bmad_mcp.embedded.postmaster import Postmaster
 from bmad_mcp.embedded.program_copy import place_binaries, remove_other_copies
 from bmad_mcp.embedded.roles import Answer, ask, prepare
 from bmad_mcp.embedded.socket_folder import make_socket_folder, remove_socket_folder
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import NoRoom, Unavailable
 
 logger = logging.getLogger("bmad_mcp.embedded")
 # A first start on a slow machine takes seconds; recovery after a crash takes as long as its WAL is.
@@ -153,6 +153,11 @@ class Cluster:
                 was_prepared = True
                 continue
             if answer is Answer.SILENT and not server.is_alive():
+                if was_launched and server.has_no_room():
+                    raise NoRoom(
+                        f"The disk with the database's folder, {home.data}, is full. Free space on it; the database"
+                        " then starts by itself, with all that was acknowledged."
+                    )
                 if was_launched:
                     raise Unavailable(f"PostgreSQL ended while it started. {server.last_words()}".rstrip())
                 self._launch(server, control_lock)

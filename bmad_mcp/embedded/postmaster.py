@@ -1,5 +1,6 @@
 """One PostgreSQL server process: creating its data, launching it, knowing whether it lives, and ending it."""
 
+import errno
 import logging
 import os
 import shutil
@@ -125,6 +126,10 @@ class Postmaster:
                 return False
             time.sleep(POLL_SECONDS)
         return True
+
+    def has_no_room(self) -> bool:
+        """Whether the latest launch ended, by its log, because the disk is full."""
+        return os.strerror(errno.ENOSPC) in self.last_words()
 
     def last_words(self) -> str:
         """The last lines of the server's log since the latest launch, as a sentence for an error."""

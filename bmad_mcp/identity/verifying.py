@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.call import OpenProject, Workspace
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.encryption.people import is_person
 from bmad_mcp.errors import Overloaded, Unavailable
 from bmad_mcp.identity import queries
@@ -215,7 +215,7 @@ async def on_database(workspace: Workspace, work: Callable[[OpenProject], Awaita
             return await work(await workspace.project())
         except TimeoutError:
             raise Overloaded("The server is busy: no connection to the database was free. Try again.") from None
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        except DATABASE_FAILURES as error:
             if not (is_first and await workspace.mend()):
                 raise Unavailable("The database does not answer. Try again in a few seconds.") from error
     raise AssertionError("unreachable")

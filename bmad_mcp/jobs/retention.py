@@ -1,6 +1,6 @@
 """The job `retention`: archives and deletes what is older than the project keeps it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -20,6 +20,8 @@ async def keep_to_limits(opened: OpenProject, context: JobContext) -> Outcome:
     Rows that the daily metrics have not counted yet stay, whatever their age.
     """
     days = await read_policies(opened, CALLER)
+    # By the clock that dated the rows; this process's may be wrong.
+    now = await opened.pool.fetchval("SELECT now()")
     done: dict[str, int] = {}
     failed: list[Unavailable] = []
     if {"integrations", "activity"} & days.keys():
@@ -28,20 +30,20 @@ async def keep_to_limits(opened: OpenProject, context: JobContext) -> Outcome:
             below = first_id(reached)
             if "integrations" in days:
                 done["integrations"] = await archive_old(
-                    opened, "integrations", INTEGRATIONS, _ago(days["integrations"]), below
+                    opened, "integrations", INTEGRATIONS, now - timedelta(days["integrations"]), below
                 )
             if "activity" in days:
                 try:
-                    done["activity"] = await _archive_trail(opened, context, _ago(days["activity"]), below)
+                    done["activity"] = await _archive_trail(opened, context, now - timedelta(days["activity"]), below)
                 except Unavailable as error:
                     failed.append(error)
     try:
-        erased = await apply_retention(opened, CALLER, archive=partial(archive_memories, opened))
+        erased = await apply_retention(opened, CALLER, now=now, archive=partial(archive_memories, opened))
         done["memories"] = erased.count
     except Unavailable as error:
         failed.append(error)
     if "archive" in days:
-        done["archive"] = await remove_old(opened, _ago(days["archive"]))
+        done["archive"] = await remove_old(opened, now - timedelta(days["archive"]))
     if failed:
         raise Unavailable(" ".join(error.message for error in failed))
     return {kind: count for kind, count in done.items() if count}
@@ -55,7 +57,3 @@ async def _archive_trail(opened: OpenProject, context: JobContext, before: datet
                 " retention` with BMAD_DATABASE_URL of the owner, or keep them: `bmad-mcp jobs retention --clear activity`."
             )
         return await archive_old(OpenProject(opened.id, opened.key, owner), "activity", TRAIL, before, below)
-
-
-def _ago(days: int) -> datetime:
-    return datetime.now(UTC) - timedelta(days=days)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import asyncpg
 
 from bmad_mcp.call import Call
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.encryption import columns
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.memory import queries, service_queries
@@ -78,7 +78,7 @@ async def _look_up(call: Call, question: Question, keep: bool) -> Answer | None:
     try:
         async with asyncio.timeout(services.read_seconds + 0.15):
             return await _ask(call, services, choice.provider, question, keep, began)
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (TimeoutError, *DATABASE_FAILURES) as error:
         # The call itself tells what is wrong with the database, if it needs it.
         logger.warning("No look-up in the memory service: %s", type(error).__name__)
         return Answer(

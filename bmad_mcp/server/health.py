@@ -3,9 +3,8 @@
 import asyncio
 import logging
 
-import asyncpg
-
 from bmad_mcp.call import Workspace
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError
 from bmad_mcp.schema_version import read_version
 
@@ -20,7 +19,9 @@ class Readiness:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._probe: asyncio.Task[list[str]] | None = None
-        self._mending: asyncio.Task[bool] | None = None
+        self._mending: asyncio.Task[None] | None = None
+        # Why the database cannot be brought back before somebody does something.
+        self._cause: str | None = None
         self._is_stopping = False
 
     async def reasons(self) -> list[str]:
@@ -44,15 +45,25 @@ class Readiness:
                 version = await read_version(connection, timeout=10)
         except BmadError as error:
             return [error.message]
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (TimeoutError, *DATABASE_FAILURES) as error:
             logger.info("The database does not answer: %s", error)
             if self._mending is None or self._mending.done():
-                self._mending = asyncio.create_task(self._workspace.mend())
-            return ["The database does not answer. It is being brought back; `bmad-mcp doctor` tells more."]
+                self._mending = asyncio.create_task(self._mend())
+            return [
+                self._cause or "The database does not answer. It is being brought back; `bmad-mcp doctor` tells more."
+            ]
         if not version.serves_this:
             mend = " Run `bmad-mcp db upgrade`." if version.fit == "older" else ""
             return [version.sentence() + mend]
         return []
+
+    async def _mend(self) -> None:
+        try:
+            await self._workspace.mend()
+        except BmadError as error:
+            self._cause = error.message
+        else:
+            self._cause = None
 
     def stop(self) -> None:
         """Not ready from now on: the server ends. Leaves no probe behind."""

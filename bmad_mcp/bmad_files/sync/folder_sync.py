@@ -12,6 +12,7 @@ import asyncpg
 from bmad_mcp.bmad_files.sync.reconciling import Round, reconcile, tell_state
 from bmad_mcp.bmad_files.sync.watching import watch_branch, watch_database, watch_files
 from bmad_mcp.call import OpenProject, Workspace
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError, Invalid, NotFound
 from bmad_mcp.progress import Progress
 
@@ -48,7 +49,7 @@ class FolderSync:
                     if connection is not None:
                         await self._follow(opened, connection)
                 await asyncio.sleep(AGAIN_SECONDS)
-            except* (BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as errors:
+            except* (BmadError, *DATABASE_FAILURES) as errors:
                 # Told once: the server itself says what is wrong with its database.
                 if self._failure != (failure := str(_first(errors))):
                     logger.warning("Sync stopped and tries again: %s", failure)
@@ -65,7 +66,7 @@ class FolderSync:
 
     async def _mend(self) -> None:
         """After a stop: bring the database back if it is what went away; a call by a tool may be long in coming."""
-        with contextlib.suppress(BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with contextlib.suppress(BmadError, *DATABASE_FAILURES):
             await self._workspace.mend()
 
     @asynccontextmanager
@@ -88,7 +89,7 @@ class FolderSync:
                 group.create_task(watch_database(connection, opened.id, wake))
                 group.create_task(self._rounds(opened))
         finally:
-            with contextlib.suppress(BmadError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(BmadError, *DATABASE_FAILURES):
                 await asyncio.shield(asyncio.wait_for(tell_state(opened, "off", ""), 2))
 
     async def _rounds(self, opened: OpenProject) -> None:

@@ -17,11 +17,12 @@ STATUS = {
     "VersionConflict": 409,
     "Invalid": 422,
     "Forbidden": 403,
+    "NoRoom": 503,
     "Overloaded": 503,
     "RateLimited": 429,
     "Unavailable": 503,
 }
-WAITING_HELPS = {"Overloaded", "RateLimited", "Unavailable"}
+WAITING_HELPS = {"NoRoom", "Overloaded", "RateLimited", "Unavailable"}
 
 
 def kinds(error=BmadError):
