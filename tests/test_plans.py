@@ -13,13 +13,14 @@ from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.lifecycles import StoryStatus, TaskStatus, WorkflowStatus
 from bmad_mcp.shapes import encode_cursor
 
-SHORT, SMALL, LARGE = 20_000, 10_000, 1_000_000
+# From 100,000 on there are as many open stories as there ever are (`MOST_OPEN`).
+SHORT, SMALL, LARGE = 20_000, 100_000, 1_000_000
 # A claim looks at 64 tasks of each kind, a board shows 50 cards of each status.
 MOST_ROWS = 1_200
 # Until a table is analyzed, a page of the smaller ones (epics, runs, documents) may be sorted out of all of them.
 MOST_ROWS_UNTIL_ANALYZED = 12_000
 MOST_BLOCKS = 5_000
-# How many more blocks a call may touch in a hundred times as large a project: indexes are a level or two deeper.
+# How many more blocks a call may touch in a ten times as large project: indexes are a level or two deeper.
 GROWTH, FLAT = 1.5, 100
 # What counts or searches all there is, and says so. Nothing of it is on the way of a claim.
 COUNTS = {
@@ -248,7 +249,7 @@ async def test_a_scan_of_the_whole_project_is_noticed(scratch_database):
 
 
 @pytest.mark.soak
-def test_a_hundred_times_as_many_tasks_cost_as_few_blocks(cluster):
+def test_ten_times_as_many_tasks_cost_as_few_blocks(cluster):
     told = {}
     for tasks in (SMALL, LARGE):
         with scratch(cluster) as database:
