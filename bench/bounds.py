@@ -9,7 +9,7 @@ from bench.series import low, median
 
 CALLS = {"get": 1.5, "claim": 2.0, "complete": 2.0}
 LARGE = 1.2
-READS = ("get", "list")
+READS = ("get", "list", "next")
 # It counts all tasks by status, which is told beside the others and has no bound.
 COUNTS = ("project status",)
 MUST_BE_FASTEST = ("create", "next", "set status")

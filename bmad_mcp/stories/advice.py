@@ -6,7 +6,6 @@ from typing import Any
 from bmad_mcp.stories.rights import PLANNERS
 from bmad_mcp.stories.schemas import StoryTask
 
-DRAFT_RANK = 8
 WHY = {
     1: "It waits for review, and {agent} looks at reviews first.",
     2: "{agent} holds a task of it.",
@@ -15,7 +14,7 @@ WHY = {
     5: "It is in progress.",
     6: "Nothing is in progress; it is the first ready story.",
     7: "Only stories in review are left. qa decides about it.",
-    DRAFT_RANK: "All open stories are drafts. sm or po must make one ready before work starts.",
+    8: "All open stories are drafts. sm or po must make one ready before work starts.",
 }
 
 

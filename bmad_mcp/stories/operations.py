@@ -212,19 +212,15 @@ async def _refuse_update(call: Call, story: str, expected: int, status: str | No
 
 async def story_next(call: Call) -> StoryNext:
     """The story to work on now, why, the context to do it, and what to call next."""
-    agent = await acting_agent(call)
-    chosen = await call.db.fetchrow(queries.CHOOSE, agent)
-    key, rank = (chosen["key"], chosen["rank"]) if chosen else (None, advice.DRAFT_RANK)
-    if key is None:
-        key = await call.db.fetchval(queries.FIRST_DRAFT)
-    row = key and await call.db.fetchrow(queries.IN_HAND, key, agent)
-    if not row:
+    row = await call.db.fetchrow(queries.NEXT, call.caller.connection)
+    agent = row["asks"]
+    if row["key"] is None:
         reason, then = advice.nothing_to_do(**await call.db.fetchrow(queries.HOW_MUCH))
         return StoryNext(story=None, why=reason, next=then)
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(
         story=StoryInHand.of(row, epic=cut(row["epic"], TITLE)),
-        why=advice.why(rank, agent),
+        why=advice.why(row["rank"], agent),
         context=compact(row),
         tasks=tasks,
         next=advice.next_call(agent, dict(row), tasks),

@@ -195,8 +195,8 @@ HELD = "t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestam
 OF_STORY = "FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = s.id"
 
 
-# The ranks are told in `advice.py`. $1 is the agent in session or null. One part for each rank, in their order: the
-# first that has a story ends the search, and each goes through the stories of its status in their order.
+# The ranks are told in `advice.py`. One part for each rank, in their order: the first that has a story ends the search,
+# and each goes through the stories of its status in their order.
 def _first(rank: int, status: StoryStatus, more: str = "true") -> str:
     return f"""(SELECT s.key, {rank} AS rank FROM bmad_stories s
     WHERE s.project_id = bmad_project() AND s.status = '{status}' AND {more}
@@ -204,34 +204,36 @@ def _first(rank: int, status: StoryStatus, more: str = "true") -> str:
 
 
 _IN_PROGRESS = StoryStatus.IN_PROGRESS
+# The agent in session, or null.
+_ASKS = "(SELECT w.agent FROM who w)"
+# Who has no session is anybody, and may become whoever a task is for.
+_FOR_WHO_ASKS = f"({_ASKS} IS NULL OR t.agent IN ({_ASKS}, ''))"
 # OFFSET 0: the few tasks that the agent holds come first, and then the story of each.
 _MINE = f"""(SELECT s.key, 2 AS rank FROM bmad_tasks t CROSS JOIN LATERAL (
         SELECT x.* FROM bmad_stories x WHERE x.project_id = t.project_id AND x.id = t.story_id OFFSET 0) s
-    WHERE t.project_id = bmad_project() AND {HELD} AND t.lease_agent = $1::text AND s.status = '{_IN_PROGRESS}'
+    WHERE t.project_id = bmad_project() AND {HELD} AND t.lease_agent = {_ASKS} AND s.status = '{_IN_PROGRESS}'
     ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
-# Who has no session is anybody, and may become whoever a task is for.
-_FOR_WHO_ASKS = "($1::text IS NULL OR t.agent IN ($1::text, ''))"
-CHOOSE = " UNION ALL ".join(
+_RANKED = " UNION ALL ".join(
     (
-        _first(1, StoryStatus.REVIEW, "$1::text = 'qa'"),
+        _first(1, StoryStatus.REVIEW, f"{_ASKS} = 'qa'"),
         _MINE,
         _first(3, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND {_FOR_WHO_ASKS})"),
         _first(4, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND ({HELD} OR {CLAIMABLE}))"),
         _first(5, _IN_PROGRESS),
         _first(6, StoryStatus.READY),
-        _first(7, StoryStatus.REVIEW, "$1::text IS DISTINCT FROM 'qa'"),
+        _first(7, StoryStatus.REVIEW, f"{_ASKS} IS DISTINCT FROM 'qa'"),
+        _first(8, StoryStatus.DRAFT),
     )
 )
-CHOOSE = f"SELECT key, rank FROM ({CHOOSE}) AS one LIMIT 1"
-FIRST_DRAFT = """
-SELECT s.key FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.status = 'draft'
-ORDER BY s.epic_number, s.number, s.suffix LIMIT 1
-"""
 HOW_MUCH = """
 SELECT (SELECT count(*) FROM bmad_epics WHERE project_id = bmad_project()) AS epics,
     (SELECT count(*) FROM bmad_stories WHERE project_id = bmad_project()) AS stories
 """
-IN_HAND = f"""
+# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it.
+NEXT = f"""
+WITH who AS MATERIALIZED (SELECT ({AGENT_IN_SESSION}) AS agent),
+chosen AS MATERIALIZED (SELECT key, rank FROM ({_RANKED}) AS one LIMIT 1)
+SELECT who.agent AS asks, chosen.rank, story.* FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
 SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.title AS epic,
     s.role, s.want, s.benefit, s.acceptance, s.sections, s.gate ->> 'gate' AS gate, {TASK_PROGRESS},
     (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(o) - 'place' - 'priority' - 'number') ORDER BY
@@ -239,12 +241,13 @@ SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority
      FROM (SELECT t.number, t.priority, 'T-' || t.number AS key, t.title, t.status::text AS status,
                nullif(t.agent, '') AS agent, {HELD_BY} AS held_by,
                CASE WHEN {CLAIMABLE} THEN true END AS ready,
-               CASE WHEN {CLAIMABLE} AND t.agent IN ($2::text, '') THEN 1 WHEN {CLAIMABLE} THEN 2
-                    WHEN {HELD} AND t.lease_agent = $2::text THEN 3 WHEN {HELD} THEN 4 ELSE 5 END AS place
+               CASE WHEN {CLAIMABLE} AND t.agent IN ({_ASKS}, '') THEN 1 WHEN {CLAIMABLE} THEN 2
+                    WHEN {HELD} AND t.lease_agent = {_ASKS} THEN 3 WHEN {HELD} THEN 4 ELSE 5 END AS place
            FROM bmad_tasks t
            WHERE t.project_id = s.project_id AND t.story_id = s.id AND t.status NOT IN ('completed', 'cancelled')
            ORDER BY place, t.priority DESC, t.number LIMIT 10) o) AS open_tasks
 FROM bmad_stories s
 JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
-WHERE s.project_id = bmad_project() AND s.key = $1
+WHERE s.project_id = bmad_project() AND s.key = chosen.key
+) AS story ON true
 """
