@@ -463,7 +463,7 @@ class Board:
                 return 6
             if agent and any(task.holder == agent for task in under_way):
                 return 2
-            if any(task.role in ("", agent) for task in free):
+            if any(agent is None or task.role in ("", agent) for task in free):
                 return 3
             return 4 if under_way or free else 5
 

@@ -187,4 +187,6 @@ async def test_the_stream_ends_with_the_right_to_it(workspace, monkeypatch):
             async with open_call(workspace, OPERATOR, "token_revoke") as call:
                 await revoke_token(call, token.split("_")[1])
             with pytest.raises(httpx.RemoteProtocolError):
-                await anext(events)
+                # The word of the revocation itself may come before the end.
+                async for _ in events:
+                    pass
