@@ -25,6 +25,7 @@ from bmad_mcp.identity.members import Member, find_member
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.token_form import Presented, read_token
 from bmad_mcp.projects.open import FIND, SEEK
+from bmad_mcp.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from bmad_mcp.encryption.vault import Vault
@@ -65,7 +66,7 @@ class StaticTokens:
         self._clock = clock
         self._changes = changes or AccessChanges()
         self._known: OrderedDict[Presented, tuple[float, int, Principal]] = OrderedDict()
-        self._asking: dict[tuple[Presented, int], asyncio.Task[Principal | None]] = {}
+        self._asking = SingleFlight()
         self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
         self._waiting = 0
 
@@ -81,7 +82,7 @@ class StaticTokens:
             until, known_at, principal = known
             if now < until and known_at == count:
                 return principal
-        found = await self._asked_once(presented, count, is_stranger=known is None)
+        found = await self._asking.run((presented, count), lambda: self._look_up(presented, is_stranger=known is None))
         self._known.pop(presented, None)
         if found is not None:
             self._known[presented] = (now + CACHE_SECONDS, count, found)
@@ -89,16 +90,7 @@ class StaticTokens:
                 self._known.popitem(last=False)
         return found
 
-    async def _asked_once(self, presented: Presented, count: int, *, is_stranger: bool) -> Principal | None:
-        """One question for all who bring the same token at once; it goes on when who asked first has gone."""
-        asking = self._asking.get((presented, count))
-        if asking is None:
-            asking = asyncio.create_task(self._look_up(presented, is_stranger))
-            self._asking[presented, count] = asking
-            asking.add_done_callback(lambda _: self._asking.pop((presented, count)))
-        return await asyncio.shield(asking)
-
-    async def _look_up(self, presented: Presented, is_stranger: bool) -> Principal | None:
+    async def _look_up(self, presented: Presented, *, is_stranger: bool) -> Principal | None:
         async with self._turn() if is_stranger else contextlib.nullcontext():
             return await on_database(self._workspace, lambda opened: _find(opened, presented))
 

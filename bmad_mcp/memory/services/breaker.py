@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bmad_mcp.memory.services.http import Resting, ServiceError
-from bmad_mcp.memory.services.single_flight import SingleFlight
+from bmad_mcp.single_flight import SingleFlight
 
 Clock = Callable[[], float]
 

@@ -11,7 +11,7 @@ from bmad_mcp.memory.services.breaker import Clock, Guards
 from bmad_mcp.memory.services.http import Allowance, Away, JsonClient, Refused, ServiceError, TimedOut
 from bmad_mcp.memory.services.mem0 import MEMORIES, Mem0, is_list
 from bmad_mcp.memory.services.openmemory import STATS, OpenMemory, is_stats
-from bmad_mcp.memory.services.single_flight import SingleFlight
+from bmad_mcp.single_flight import SingleFlight
 
 Setting = Literal["openmemory", "mem0", "builtin", "auto"]
 Provider = Literal["openmemory", "mem0", "builtin"]

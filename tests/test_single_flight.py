@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bmad_mcp.memory.services.single_flight import SingleFlight
+from bmad_mcp.single_flight import SingleFlight
 
 
 class LookUp:

@@ -1,4 +1,4 @@
-"""Lets equal look-ups at the same time share one request."""
+"""Lets equal look-ups at the same time share one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
