@@ -20,11 +20,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.migration_steps import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from bmad_mcp.migrations_folder import MIGRATIONS
 from bmad_mcp.progress import Progress, untold
-from bmad_mcp.schema_version import READ, SchemaVersion, version_of
+from bmad_mcp.schema_version import READ, SchemaVersion, invalid_indexes, version_of
 
 # Any constant will do; it is ours in pg_locks.
 MIGRATION_LOCK = 0x626D6164
@@ -47,13 +48,8 @@ HOLDER = """
 SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = :key AND objsubid = 1
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# One that somebody is building now is invalid too, until it is done.
-INVALID = """
-SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
-WHERE NOT i.indisvalid AND c.relkind = 'i' AND t.relnamespace = current_schema()::regnamespace
-    AND t.relname ~ '^(bmad|mcp)_' AND c.oid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index)
-ORDER BY 1
-"""
+# The index of a partitioned table is whole when its parts are.
+INVALID = invalid_indexes("AND c.relkind = 'i' AND t.relnamespace = current_schema()::regnamespace")
 # What an ended REINDEX CONCURRENTLY leaves beside the index itself.
 LEFTOVER = re.compile(r"_cc(new|old)\d*$")
 
@@ -223,7 +219,7 @@ class _Watch:
         """Look until cancelled; without a connection to spare nothing is seen."""
         # Most upgrades end before anybody is in the way.
         await asyncio.sleep(LOOK_SECONDS)
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*DATABASE_FAILURES):
             connection = await asyncpg.connect(**self._connect)
             try:
                 waited = 0.0

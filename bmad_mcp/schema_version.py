@@ -1,4 +1,4 @@
-"""Which revision a database's schema has, and whether this version of the program can work on it."""
+"""Which revision a database's schema has, whether this version can work on it, and which indexes are not whole."""
 
 import re
 from dataclasses import dataclass
@@ -18,6 +18,15 @@ Fit = Literal["same", "newer", "older", "too new"]
 def note_of(serves_from: str) -> str:
     """The comment on the version table that `read_version` reads; programs of before that revision have to stop."""
     return f"The schema serves programs of revision {serves_from} and newer."
+
+
+def invalid_indexes(narrowed: str = "") -> str:
+    """SQL of the names of our invalid indexes; one that somebody is building now is invalid too, until it is done."""
+    return f"""
+SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+WHERE NOT i.indisvalid AND t.relname ~ '^(bmad|mcp)_'
+  AND c.oid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index) {narrowed} ORDER BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from bmad_mcp.embedded.file_lock import alone
 from bmad_mcp.embedded.postmaster import Postmaster
 from bmad_mcp.errors import BmadError
 from bmad_mcp.projects.open import SEEK
-from bmad_mcp.schema_version import read_version
+from bmad_mcp.schema_version import invalid_indexes, read_version
 from bmad_mcp.settings import Settings
 
 LITTLE_SPACE = 1 << 30
@@ -36,12 +36,6 @@ SELECT current_user AS name, rolsuper OR rolbypassrls AS is_unbound,
           AND relname ~ '^(bmad|mcp)_' AND relname !~ '^(bmad_alembic_version$|mcp_pgqueuer|mcp_rate_buckets$)'
           AND NOT (relrowsecurity AND relforcerowsecurity)) AS open_tables
 FROM pg_roles WHERE rolname = current_user
-"""
-# One that somebody is building now is invalid too, until it is done.
-INVALID_INDEXES = """
-SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
-WHERE NOT i.indisvalid AND t.relname ~ '^(bmad|mcp)_'
-  AND c.oid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index) ORDER BY 1
 """
 UNSCOPED = "SELECT count(*) FROM bmad_projects"
 PROJECT = "SELECT id FROM bmad_projects WHERE key = $1"
@@ -200,7 +194,7 @@ async def _check_connected(
 
 
 async def _check_indexes(connection: asyncpg.Connection) -> Finding:
-    invalid = [row["relname"] for row in await connection.fetch(INVALID_INDEXES)]
+    invalid = [row["relname"] for row in await connection.fetch(invalid_indexes())]
     if invalid:
         return Finding("warn", "Indexes", f"invalid: {', '.join(invalid)}", "Run: bmad-mcp db upgrade")
     return Finding("ok", "Indexes", "all valid")
