@@ -16,9 +16,9 @@ from bmad_mcp.stories.refusals import changed_meanwhile, unknown_story
 from bmad_mcp.stories.rights import check_gate
 from bmad_mcp.stories.schemas import GateBrief, GateChange, GateIssue, GateKey, GateOut, GateWord
 
-# What each gate says anew; whatever else is stored with it stays, such as the file it came from.
 # The reviewer of a gate by a person whose name is not kept in the clear.
 UNNAMED = "a person"
+# What each gate says anew; whatever else is stored with it stays, such as the file it came from.
 REPLACED = ("gate", "reason", "reviewer", "updated", "score", "issues", "waiver", "nfr", "risk")
 EVIDENCE_NAMED = 5
 INT4 = 2**31 - 1
