@@ -36,17 +36,23 @@ class Agent:
                 self.calls += 1
 
 
-def _run(agents: list[Agent], seconds: float, pid: int) -> dict[str, float]:
-    """Calls in a second by all agents together, and what the server's process needs of a processor for a call."""
-    for agent in agents:
-        agent.arrive()
-    began, busy = time.perf_counter(), processor_seconds(pid)
+def work_at_once(agents: list[Agent], seconds: float) -> float:
+    """Have all agents work side by side for so many seconds; how many it took them."""
+    began = time.perf_counter()
     threads = [threading.Thread(target=agent.work, args=(began + seconds,)) for agent in agents]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    taken = time.perf_counter() - began
+    return time.perf_counter() - began
+
+
+def _run(agents: list[Agent], seconds: float, pid: int) -> dict[str, float]:
+    """Calls in a second by all agents together, and what the server's process needs of a processor for a call."""
+    for agent in agents:
+        agent.arrive()
+    busy = processor_seconds(pid)
+    taken = work_at_once(agents, seconds)
     calls = sum(agent.calls for agent in agents)
     return {"calls_per_second": calls / taken, "server_cpu_us": (processor_seconds(pid) - busy) / max(calls, 1) * 1e6}
 

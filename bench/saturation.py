@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bench.crowd import Agent
+from bench.crowd import Agent, work_at_once
 from bench.series import high, median
 from bench.servers import ours_over_http
 from bench.wire import processor_seconds
@@ -100,13 +100,7 @@ def _through(
     for agent in agents:
         agent.arrive()
     with Watch(admin, data_folder, [pid for _, pid in servers]) as watch:
-        began = time.perf_counter()
-        threads = [threading.Thread(target=agent.work, args=(began + seconds,)) for agent in agents]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        taken = time.perf_counter() - began
+        taken = work_at_once(agents, seconds)
     return _told([one for agent in agents for one in agent.seconds], taken, watch)
 
 

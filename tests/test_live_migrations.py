@@ -58,16 +58,22 @@ async def fill(database: TestDatabase) -> None:
     await run_sql(database.admin, *FILL)
 
 
+async def gone_back(database: TestDatabase, to: str) -> list[str]:
+    """Fill a new database and take it down to an earlier revision; the schema that it had."""
+    await asyncio.to_thread(database.migrate)
+    new = schema(database)
+    await fill(database)
+    await asyncio.to_thread(downgrade, database, to)
+    return new
+
+
 async def revision(database: TestDatabase) -> str:
     (found,) = await names(database, "SELECT version_num FROM bmad_alembic_version")
     return found
 
 
 async def test_filled_tables_go_down_and_up_again_and_the_schema_is_that_of_a_new_database(scratch_database):
-    await asyncio.to_thread(scratch_database.migrate)
-    new = schema(scratch_database)
-    await fill(scratch_database)
-    await asyncio.to_thread(downgrade, scratch_database, "0001")
+    new = await gone_back(scratch_database, "0001")
     await asyncio.to_thread(scratch_database.migrate)
     assert schema(scratch_database) == new
     assert await names(scratch_database, COUNTS) == {f"{2 * TASKS} 1000"}
@@ -160,10 +166,7 @@ async def test_of_two_upgrades_at_once_one_runs_and_the_other_says_that_it_waits
 
 
 async def test_an_index_that_was_left_invalid_is_made_again(scratch_database):
-    await asyncio.to_thread(scratch_database.migrate)
-    new = schema(scratch_database)
-    await fill(scratch_database)
-    await asyncio.to_thread(downgrade, scratch_database, "0010")
+    new = await gone_back(scratch_database, "0010")
     # What an ended CREATE INDEX CONCURRENTLY leaves: under the name that a migration wants, and not what it wants.
     with pytest.raises(asyncpg.UniqueViolationError):
         await run_sql(

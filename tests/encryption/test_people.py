@@ -13,7 +13,7 @@ from stored_rows import fetch
 
 from bmad_mcp.call import Caller, open_call
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import open_pool, project_transaction
+from bmad_mcp.db import project_transaction
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.people import is_pseudonym
 from bmad_mcp.errors import Conflict, Invalid, NotFound, VersionConflict
@@ -236,13 +236,6 @@ async def test_who_is_erased_is_nobody_and_what_they_did_stays(pool):
     async with command(TestWorkspace(await new_project(pool)), "member_forget") as call:
         with pytest.raises(Invalid, match="not encrypted"):
             await forget_person(call, SUBJECT)
-
-
-@pytest.fixture
-async def owner(database):
-    pool = await open_pool(**database.owner)
-    yield pool
-    await pool.close()
 
 
 async def test_names_from_before_there_were_keys_give_way(pool, owner):

@@ -15,7 +15,7 @@ from stored_rows import change, fetch
 from bmad_mcp.activity.record import RECORD
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import Transaction, open_pool, project_transaction, uuid7
+from bmad_mcp.db import Transaction, project_transaction, uuid7
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.vault import FRESH_SECONDS, UNREADABLE
 from bmad_mcp.errors import Unavailable
@@ -136,13 +136,6 @@ async def rotate_under_load(pool, owner, rows: int, servers: int) -> Counter[str
         last = f"{one.name} wrote {one.stored - 1}"
         assert last in [item.text for item in (await do(alone, "memory_search", query=last)).items]
     return Counter(rows=rows, asked=sum(one.asked for one in working), stored=stored, failed=0, seconds=seconds)
-
-
-@pytest.fixture
-async def owner(database):
-    pool = await open_pool(**database.owner)
-    yield pool
-    await pool.close()
 
 
 async def test_servers_read_and_write_while_keys_change(pool, owner):
