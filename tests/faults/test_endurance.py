@@ -134,7 +134,7 @@ def sample(at: float, **server: float) -> dict:
     """A sample of a server that holds little, changed as given."""
     held = {"rss": 9e4, "pss": 8e4, "uss": 7e4, "threads": 4, "tasks": 9, "listeners": 0, "pool_in_use": 0}
     more = {"files": {"all": 12, "socket": 7}, "calls": at, "calls_failed": 0, "jobs": 1, "jobs_not_ok": 0}
-    postgres = {"uss": 5e4, "connections_all": 4, "locks_held": 0, "locks_waiting": 0}
+    postgres = {"heap": 5e4, "connections_all": 4, "locks_held": 0, "locks_waiting": 0}
     return {
         "at": at,
         "server": held | more | server,

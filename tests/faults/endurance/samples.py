@@ -26,7 +26,7 @@ FROM pg_locks WHERE pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_d
 
 
 def memory_kib(pid: int) -> dict[str, int]:
-    """What the process holds in KiB: resident, its share of it (pss), and what is its alone (uss)."""
+    """What the process holds in KiB: resident, its share of it (pss), what is its alone (uss), and its own heap."""
     found: Counter[str] = Counter()
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
@@ -35,6 +35,7 @@ def memory_kib(pid: int) -> dict[str, int]:
         "rss": found["Rss"],
         "pss": found["Pss"],
         "uss": found["Private_Clean"] + found["Private_Dirty"],
+        "heap": found["Anonymous"],
     }
 
 
@@ -101,6 +102,7 @@ class Sampler:
                 "processes": len(postgres),
                 "pss": sum(one["pss"] for one in postgres),
                 "uss": sum(one["uss"] for one in postgres),
+                "heap": sum(one["heap"] for one in postgres),
                 "connections": dict(Counter(row["state"] for row in ours)),
                 "connections_all": len(ours),
                 "idle_in_transaction_seconds": max((row["idle_age"] or 0.0 for row in ours), default=0.0),
