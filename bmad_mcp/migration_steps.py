@@ -155,15 +155,12 @@ def backfill(table: str, assignments: str, where: str, *, batch: int = BATCH) ->
     """
     if not is_live():
         return
-    unforced = f"ALTER TABLE {table if op.get_context().as_sql else 'bmad_projects'} NO FORCE ROW LEVEL SECURITY"
-    # The owner is bound by row-level security too: it reads which projects there are, and then goes into each.
-    op.execute(unforced)
     if op.get_context().as_sql:
+        # The owner is bound by row-level security too.
+        op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
         op.execute(f"UPDATE {table} SET {assignments} WHERE {where}")
-        op.execute(unforced.replace("NO FORCE", "FORCE"))
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         return
-    projects = op.get_bind().scalars(text("SELECT id FROM bmad_projects ORDER BY id")).all()
-    op.execute(unforced.replace("NO FORCE", "FORCE"))
     page = text(f"""
         WITH page AS (
             SELECT id FROM {table} WHERE project_id = :project AND id > :after ORDER BY id LIMIT :batch
@@ -173,11 +170,23 @@ def backfill(table: str, assignments: str, where: str, *, batch: int = BATCH) ->
         )
         SELECT id FROM page ORDER BY id DESC LIMIT 1
     """)
+    for project in in_each_project():
+        after: UUID | None = UUID(int=0)
+        while after is not None:
+            after = op.get_bind().scalar(page, {"project": project, "after": after, "batch": batch})
+
+
+def in_each_project() -> Iterator[UUID]:
+    """Go into one project after the other, for statements that commit by themselves; a new database has none.
+
+    The owner is bound by row-level security too: it reads which projects there are, and then goes into each.
+    """
+    op.execute("ALTER TABLE bmad_projects NO FORCE ROW LEVEL SECURITY")
+    projects = op.get_bind().scalars(text("SELECT id FROM bmad_projects ORDER BY id")).all()
+    op.execute("ALTER TABLE bmad_projects FORCE ROW LEVEL SECURITY")
+    enter = text("SELECT set_config('app.project', :project, false)")
     with each_alone():
-        bind = op.get_bind()
         for project in projects:
-            bind.execute(text("SELECT set_config('app.project', :project, false)"), {"project": str(project)})
-            after: UUID | None = UUID(int=0)
-            while after is not None:
-                after = bind.scalar(page, {"project": project, "after": after, "batch": batch})
-        bind.execute(text("SELECT set_config('app.project', '', false)"))
+            op.get_bind().execute(enter, {"project": str(project)})
+            yield project
+        op.get_bind().execute(enter, {"project": ""})

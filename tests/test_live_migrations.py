@@ -81,6 +81,8 @@ async def test_filled_tables_go_down_and_up_again_and_the_schema_is_that_of_a_ne
     filled = "SELECT count(*) FROM bmad_artifacts WHERE file_hash = content_hash AND source = 'import'"
     assert await names(scratch_database, filled) == {1200}
     assert await names(scratch_database, "SELECT count(*) FROM bmad_artifacts WHERE file_hash IS NOT NULL") == {1200}
+    # And 0018 has counted the tasks of both.
+    assert await names(scratch_database, "SELECT sum(count) FROM mcp_tallies GROUP BY project_id") == {TASKS}
 
 
 def _kill_at(database: TestDatabase, seconds: list[float]) -> None:

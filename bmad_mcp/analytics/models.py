@@ -1,4 +1,4 @@
-"""The daily metrics that the numbers are read from, and the indexes that only the numbers need."""
+"""The daily metrics and the tallies that numbers are read from, and the indexes that only the numbers need."""
 
 from datetime import date, datetime
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Double, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from bmad_mcp.schema import Base
+from bmad_mcp.schema import NEW_ID, Base
 from bmad_mcp.stories.models import Story
 from bmad_mcp.tasks.models import Task
 from bmad_mcp.workflows.models import WorkflowStage
@@ -33,6 +33,25 @@ class Rollup(Base):
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
     rolled_until: Mapped[datetime]
+
+
+class Tally(Base):
+    """A change of how many rows of a kind (`task`, `story`, `epic`) a status has: `count` came to one, and left another.
+
+    Triggers write one for each change and add some up now and then; the sum is what there is. `ready_for` is the role
+    that a task waits for which anybody may claim.
+    """
+
+    __tablename__ = "mcp_tallies"
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("bmad_projects.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=NEW_ID)
+    kind: Mapped[str]
+    status: Mapped[str | None]
+    ready_for: Mapped[str | None]
+    left_status: Mapped[str | None]
+    left_ready_for: Mapped[str | None]
+    count: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
 
 
 # Under row-level security only a literal status can narrow an index: comparing enums is not leakproof.
@@ -67,6 +86,14 @@ Index(
     Story.project_id,
     Story.completed_at,
     postgresql_where=text("status = 'done'"),
+)
+Index(
+    "ix_bmad_stories_words",
+    Story.project_id,
+    Story.epic_number,
+    Story.number,
+    Story.suffix,
+    postgresql_where=text("raw_status IS NOT NULL OR tracker_status IS NOT NULL"),
 )
 Index(
     "ix_bmad_workflow_stages_closed",

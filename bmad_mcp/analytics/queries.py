@@ -1,6 +1,6 @@
 """SQL of the project at a glance and of its board."""
 
-from bmad_mcp.lifecycles import StoryStatus, TaskStatus
+from bmad_mcp.lifecycles import StoryStatus
 
 # Each costs a model about 25 tokens, and the whole status has 600.
 SHOWN = 3
@@ -22,18 +22,18 @@ def _key(low: str) -> str:
 
 _WORKFLOW_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (
         SELECT status, count(*) AS rows FROM bmad_workflows WHERE {PROJECT} GROUP BY status) c)"""
-# One count for each status, as each has an index of its own and needs no row for it.
-_TASK_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (VALUES {
-    ", ".join(
-        f"('{status}', (SELECT count(*) FROM bmad_tasks WHERE {PROJECT} AND status = '{status}'))"
-        for status in TaskStatus
-    )
-}) AS c(status, rows) WHERE c.rows > 0)"""
-# The same for stories, with the key of the first.
-_STORY_COUNTS = " UNION ALL ".join(
-    f"""SELECT '{status}' AS status,
-        (SELECT count(*) FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}') AS count,
-        (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}'
+# How many rows of each kind have a status, and are ready for a role; triggers keep it (migration 0018).
+_TALLY = f"""tally AS MATERIALIZED (
+    SELECT m.kind, m.status, m.ready_for, sum(m.count)::bigint AS count
+    FROM mcp_tallies y CROSS JOIN LATERAL (VALUES (y.kind, y.status, y.ready_for, y.count),
+        (y.kind, y.left_status, y.left_ready_for, -y.count)) AS m(kind, status, ready_for, count)
+    WHERE y.{PROJECT} AND m.status IS NOT NULL GROUP BY 1, 2, 3)"""
+_OF_STATUS = "(SELECT status, sum(count)::bigint AS count FROM tally WHERE kind = '{kind}' GROUP BY status)"
+_TASK_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.count)
+     FROM {_OF_STATUS.format(kind="task")} c WHERE c.count > 0)"""
+# With the key of the first; each status of a story has an index of its own.
+_FIRSTS = " UNION ALL ".join(
+    f"""SELECT '{status}' AS status, (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}'
          ORDER BY s.epic_number, s.number, s.suffix LIMIT 1) AS first"""
     for status in StoryStatus
 )
@@ -45,25 +45,35 @@ _WORDS = f"""(SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.t
            WHERE s.{PROJECT} AND (s.raw_status IS NOT NULL OR s.tracker_status IS NOT NULL)
            GROUP BY 1, 2, 3) d)"""
 
+# Who has a lease, also one that passed: from one name to the next by the index, however many tasks each has.
+_NEXT_HOLDER = f"""SELECT t.lease_agent FROM bmad_tasks t WHERE t.{PROJECT} AND {HELD} AND {{after}}
+        ORDER BY t.lease_agent LIMIT 1"""
+_HOLDER = f"""holder AS (
+    ({_NEXT_HOLDER.format(after="t.lease_agent IS NOT NULL")})
+    UNION ALL
+    SELECT ({_NEXT_HOLDER.format(after="t.lease_agent > h.lease_agent")}) FROM holder h WHERE h.lease_agent IS NOT NULL)"""
+
 # One statement and one snapshot: the numbers agree with each other.
 STATUS = f"""
+WITH RECURSIVE {_TALLY}, {_HOLDER}
 SELECT p.key, p.name, p.settings -> 'files' AS files,
     {_WORKFLOW_COUNTS} AS workflows,
     {_TASK_COUNTS} AS tasks,
-    (SELECT jsonb_object_agg(c.status, jsonb_build_object('count', c.count, 'first', c.first))
-     FROM ({_STORY_COUNTS}) c WHERE c.count > 0) AS stories,
+    (SELECT jsonb_object_agg(f.status, jsonb_build_object('count', c.count, 'first', f.first))
+     FROM ({_FIRSTS}) f JOIN {_OF_STATUS.format(kind="story")} c USING (status) WHERE c.count > 0) AS stories,
     (SELECT jsonb_agg(jsonb_build_object('name', a.name, 'status', a.status, 'holds', EXISTS (
         SELECT FROM bmad_tasks t WHERE t.{PROJECT} AND t.lease_agent = a.name AND {HELD}
           AND t.lease_until > clock_timestamp())) ORDER BY a.name)
      FROM bmad_agents a WHERE a.{PROJECT}) AS agents,
-    (SELECT jsonb_object_agg(c.agent, c.rows) FROM (
-        SELECT t.agent, count(*) AS rows FROM bmad_tasks t
-        WHERE t.{PROJECT} AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open
-        GROUP BY t.agent) c) AS ready,
+    (SELECT jsonb_object_agg(c.ready_for, c.count) FROM tally c
+     WHERE c.kind = 'task' AND c.ready_for IS NOT NULL AND c.count > 0) AS ready,
     (SELECT jsonb_object_agg(c.lease_agent, c.tasks) FROM (
-        SELECT t.lease_agent, (array_agg('T-' || t.number ORDER BY t.number))[1:{SHOWN}] AS tasks FROM bmad_tasks t
-        WHERE t.{PROJECT} AND {HELD} AND t.lease_until > clock_timestamp()
-        GROUP BY t.lease_agent ORDER BY t.lease_agent LIMIT {HOLDERS_SHOWN}) c) AS in_hand,
+        SELECT h.lease_agent, f.tasks FROM holder h CROSS JOIN LATERAL (
+            SELECT array_agg('T-' || x.number ORDER BY x.number) AS tasks FROM (
+                SELECT t.number FROM bmad_tasks t
+                WHERE t.{PROJECT} AND {HELD} AND t.lease_agent = h.lease_agent AND t.lease_until > clock_timestamp()
+                ORDER BY t.number LIMIT {SHOWN}) x) f
+        WHERE f.tasks IS NOT NULL ORDER BY h.lease_agent LIMIT {HOLDERS_SHOWN}) c) AS in_hand,
     (SELECT array_agg('T-' || b.number ORDER BY b.number) FROM (
         SELECT t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.status = 'blocked'
         ORDER BY t.number LIMIT {WAITING_SHOWN}) b) AS blocked,
@@ -75,17 +85,17 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
              AND t.lease_until < clock_timestamp() + make_interval(secs => {LEASE_SOON_SECONDS})
            ORDER BY t.lease_until LIMIT {SHOWN}) h) AS leases,
     (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('handoff', 'H-' || w.number, 'from_agent', w.from_agent,
-        'to', w.to_agent, 'task', 'T-' || t.number, 'story', s.key)) ORDER BY w.number)
+        'to', w.to_agent,
+        'task', (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.id = w.task_id),
+        'story', (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.id = w.story_id))) ORDER BY w.number)
      FROM (SELECT * FROM bmad_agent_collaborations h WHERE h.{PROJECT} AND h.status = 'offered'
-           ORDER BY h.number LIMIT {SHOWN}) w
-     LEFT JOIN bmad_tasks t ON t.project_id = w.project_id AND t.id = w.task_id
-     LEFT JOIN bmad_stories s ON s.project_id = w.project_id AND s.id = w.story_id) AS handoffs,
+           ORDER BY h.number LIMIT {SHOWN}) w) AS handoffs,
     (SELECT jsonb_agg(jsonb_build_object('workflow', 'W-' || w.number, 'agent', w.agent) ORDER BY w.number)
      FROM (SELECT f.number, g.agent FROM bmad_workflow_stages g
            JOIN bmad_workflows f ON f.project_id = g.project_id AND f.id = g.workflow_id
            WHERE g.{PROJECT} AND g.status = 'active' AND f.status = 'active'
            ORDER BY f.number LIMIT {WAITING_SHOWN}) w) AS waiting,
-    (SELECT count(*) FROM bmad_epics e WHERE e.{PROJECT}) AS epics,
+    (SELECT coalesce(sum(c.count), 0)::bigint FROM tally c WHERE c.kind = 'epic') AS epics,
     {_WORDS} AS words
 FROM bmad_projects p WHERE p.id = bmad_project()
 """
@@ -102,7 +112,7 @@ CARD = f"""
 """
 # What is looked for on the board, as the board itself looks through the cards that it shows.
 _FOUND = "($1::text IS NULL OR strpos(lower(s.key || ' ' || s.title), lower($1::text)) > 0)"
-COUNTS = f"SELECT status, count FROM ({_STORY_COUNTS}) c WHERE count > 0"
+COUNTS = f"WITH {_TALLY} SELECT status, count FROM {_OF_STATUS.format(kind='story')} c WHERE count > 0"
 COUNTS_FOUND = f"""
 SELECT s.status::text AS status, count(*) AS count FROM bmad_stories s WHERE s.{PROJECT} AND {_FOUND} GROUP BY s.status
 """

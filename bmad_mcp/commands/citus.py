@@ -106,7 +106,7 @@ def statements(schema: Schema) -> Iterator[str]:
     yield "-- For an empty schema on a Citus coordinator, after `bmad-mcp db upgrade`, as the schema's owner."
     yield "BEGIN;"
     if any(table["has_trigger"] for table in schema.distributed):
-        yield "-- The trail's trigger refuses changes, and reads rows of the same project only."
+        yield "-- Triggers read and write rows of the same project only; the trail's refuses changes."
         yield "SET LOCAL citus.enable_unsafe_triggers = on;"
     for name in REFERENCE:
         yield f"SELECT create_reference_table('{name}');"

@@ -85,6 +85,7 @@ LEFT_OUT = frozenset(
         "mcp_data_keys",
         "mcp_people",
         "mcp_rollups",
+        "mcp_tallies",
         "mcp_jobs",
         "mcp_archive",
         "mcp_tokens",

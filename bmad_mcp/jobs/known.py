@@ -6,6 +6,7 @@ from bmad_mcp.analytics.rollup import roll_up
 from bmad_mcp.call import OpenProject
 from bmad_mcp.jobs import embedding, meaning
 from bmad_mcp.jobs.clean_up import clean_queue, delete_expired
+from bmad_mcp.jobs.counts import recount
 from bmad_mcp.jobs.job import Job, JobContext, Need, Outcome
 from bmad_mcp.jobs.partitions import make_partitions
 from bmad_mcp.jobs.retention import keep_to_limits
@@ -23,6 +24,7 @@ async def add_to_metrics(opened: OpenProject, _: JobContext) -> Outcome:
 
 JOBS = (
     Job("roll_up", "Adds what happened to the daily metrics.", HOURLY / 2, add_to_metrics),
+    Job("recount", "Compares the kept counts of tasks, stories and epics with the rows.", DAILY, recount),
     Job("retention", "Archives and deletes what is older than its limit.", DAILY, keep_to_limits),
     Job("expired", "Deletes remembered results and answers that are too old.", DAILY, delete_expired),
     Job("partitions", "Makes the trail's months to come.", DAILY, make_partitions, is_of_database=True),

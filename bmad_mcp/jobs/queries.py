@@ -129,3 +129,6 @@ SET_RETENTION = """
 UPDATE bmad_projects SET settings = settings || jsonb_build_object('retention', $1::jsonb), updated_at = now()
 WHERE id = bmad_project()
 """
+
+# How many of the kept counts were wrong.
+RECOUNT = "SELECT bmad_recount()"

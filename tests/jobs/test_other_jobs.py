@@ -36,6 +36,15 @@ async def test_roll_up_counts_each_project_by_itself(jobs):
     assert await count(jobs.other, "mcp_rollups") == 0
 
 
+async def test_a_recount_mends_what_is_wrong_and_says_how_much(jobs, caplog):
+    await change(
+        jobs.opened, "INSERT INTO mcp_tallies (project_id, kind, status) VALUES (bmad_project(), 'task', 'pending')"
+    )
+    assert (await jobs.run("recount")).outcome == {"mended": 1}
+    assert "1 kept counts of project" in caplog.text
+    assert (await jobs.run("recount")).outcome == {}
+
+
 async def test_expired_results_and_answers_go_and_the_others_stay(jobs):
     for opened in (jobs.opened, jobs.other):
         for key, days in (("old", 31), ("young", 29)):

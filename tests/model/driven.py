@@ -15,6 +15,7 @@ COLLECTED = (
     "bmad_task_dependencies", "bmad_agent_collaborations", "bmad_tasks", "bmad_workflow_stages", "bmad_workflows",
     "bmad_stories", "bmad_epics", "bmad_agent_sessions", "bmad_agent_activity", "bmad_memory_integrations",
     "mcp_memories", "mcp_memory_vectors", "mcp_memory_centres", "mcp_memory_cache", "mcp_idempotency", "mcp_counters",
+    "mcp_tallies",
 )  # fmt: skip
 
 
