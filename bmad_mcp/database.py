@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bmad_mcp.db import STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
+from bmad_mcp.db import DATABASE_FAILURES, STATEMENT_TIMEOUT_SECONDS, THROUGH_POOLER, open_pool
 from bmad_mcp.embedded.cluster import Cluster
 from bmad_mcp.errors import BmadError, Unavailable
 from bmad_mcp.progress import Progress, untold
@@ -112,7 +112,7 @@ class Database:
             return await open_pool(begins_in=begins_in, read_only=read_only, **(await self.migrated()).app)
         except BmadError:
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (ValueError, *DATABASE_FAILURES) as error:
             raise Unavailable(f"The database cannot be reached: {error}. {_how_to_mend(error)}") from error
 
     def replica(self) -> Replica | None:

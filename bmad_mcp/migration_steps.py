@@ -70,6 +70,17 @@ def is_there(name: str) -> bool:
     return _asks() and _scalar("SELECT to_regclass(:name) IS NOT NULL", name=name) is True
 
 
+def grant(table: str) -> None:
+    """Let the server's role use a new table at once: triggers write to it long before the upgrade ends and grants all."""
+    op.execute(f"""
+        DO $do$ BEGIN
+            IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bmad_app') AND current_user <> 'bmad_app' THEN
+                GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO bmad_app;
+            END IF;
+        END $do$
+    """)
+
+
 def create_index(
     name: str,
     table: str,

@@ -85,6 +85,21 @@ async def test_filled_tables_go_down_and_up_again_and_the_schema_is_that_of_a_ne
     assert await names(scratch_database, "SELECT sum(count) FROM mcp_tallies GROUP BY project_id") == {TASKS}
 
 
+async def test_servers_write_while_an_upgrade_that_makes_triggers_goes_on(scratch_database, monkeypatch):
+    await gone_back(scratch_database, "0017")
+    # As it is before the upgrade's end, when it grants what is new.
+    monkeypatch.setattr(migrate, "GRANTS", "SELECT 1")
+    await asyncio.to_thread(scratch_database.migrate)
+    (project,) = await names(scratch_database, "SELECT id::text FROM bmad_projects WHERE key = 'a'")
+    await run_sql(
+        scratch_database.app,
+        f"SELECT set_config('app.project', '{project}', false)",
+        f"UPDATE bmad_tasks SET status = 'blocked' WHERE project_id = '{project}'",
+    )
+    wrong = "SELECT count(*) FROM mcp_tallies WHERE left_status = 'pending' OR status = 'blocked'"
+    assert await names(scratch_database, wrong) != {0}
+
+
 def _kill_at(database: TestDatabase, seconds: list[float]) -> None:
     command = [sys.executable, "-c", KILLED_MIGRATORS, json.dumps(database.owner)]
     lines = "".join(f"{one}\n" for one in seconds)

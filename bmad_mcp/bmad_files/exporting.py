@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from bmad_mcp.bmad_files import queries
 from bmad_mcp.bmad_files.importing import carry_out, keep_conflicts
 from bmad_mcp.bmad_files.merging import group_hash, grouped
@@ -26,7 +24,7 @@ from bmad_mcp.bmad_files.writing.plan import plan_export
 from bmad_mcp.bmad_files.writing.report import ExportReport, Refused
 from bmad_mcp.bmad_files.writing.stories import Mend
 from bmad_mcp.call import Caller, OpenProject
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.progress import Progress, untold
 
@@ -124,7 +122,7 @@ async def read_held(opened: OpenProject) -> Held:
         )
         await db.end("COMMIT")
         return held
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DATABASE_FAILURES as error:
         raise Unavailable(
             "The database did not answer, and no file was written. `bmad-mcp doctor` checks the database."
         ) from error

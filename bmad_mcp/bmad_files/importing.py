@@ -21,7 +21,7 @@ from bmad_mcp.bmad_files.steps import Create, Step
 from bmad_mcp.bmad_files.stored import read_stored
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.call import Caller, OpenProject
-from bmad_mcp.db import Transaction, uuid7
+from bmad_mcp.db import DATABASE_FAILURES, Transaction, uuid7
 from bmad_mcp.errors import BmadError, Conflict, Unavailable
 from bmad_mcp.progress import Progress, untold
 
@@ -118,7 +118,7 @@ async def carry_out(
             await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
         except BaseException as error:
             await _roll_back(db)
-            if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+            if isinstance(error, DATABASE_FAILURES):
                 raise _refusal(error) from error
             raise
     raise AssertionError("unreachable")
@@ -179,7 +179,7 @@ def _detail(wanted: Wanted, steps: list[Step]) -> dict[str, object]:
 async def _roll_back(db: Transaction) -> None:
     try:
         await db.end("ROLLBACK")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except DATABASE_FAILURES:
         # The connection is gone, and the transaction with it.
         return
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from bmad_mcp.database import Database
-from bmad_mcp.db import uuid7
+from bmad_mcp.db import DATABASE_FAILURES, uuid7
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE, DATABASE, OWNER_ROLE, Endpoints
 from bmad_mcp.embedded.roles import prepare
@@ -255,7 +255,7 @@ async def _value(connect: dict[str, Any], sql: str, *values: Any) -> Any:
 async def _connect(connect: dict[str, Any]) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(**connect)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_FAILURES as error:
         raise Unavailable(f"The database cannot be reached: {error}. `bmad-mcp doctor` checks it.") from error
 
 

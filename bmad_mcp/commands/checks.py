@@ -16,6 +16,7 @@ from bmad_mcp.commands.key_checks import check_keys
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.commands.replica_checks import check_replica
 from bmad_mcp.database import Connections, Database
+from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
 from bmad_mcp.embedded.data_home import DataHome, find_home
 from bmad_mcp.embedded.file_lock import alone
@@ -144,7 +145,7 @@ async def check_database(database: Database) -> AsyncIterator[Finding]:
     try:
         connections = await database.connections()
         connection = await asyncpg.connect(**connections.app, timeout=10)
-    except (BmadError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (BmadError, TimeoutError, *DATABASE_FAILURES) as error:
         mend = (
             "The log beside the data tells more."
             if database.cluster is not None
@@ -156,7 +157,7 @@ async def check_database(database: Database) -> AsyncIterator[Finding]:
         async for found in _check_connected(database, connections, connection):
             yield found
     finally:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*DATABASE_FAILURES):
             await connection.close()
 
 

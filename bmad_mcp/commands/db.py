@@ -18,7 +18,7 @@ from bmad_mcp.commands.backup import restore_backup, write_backup
 from bmad_mcp.commands.citus import read_schema, statements
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.database import Connections, Database, upgrade
-from bmad_mcp.db import THROUGH_POOLER
+from bmad_mcp.db import DATABASE_FAILURES, THROUGH_POOLER
 from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.projects.open import FIND, SEEK
@@ -96,7 +96,7 @@ async def _connected(settings: Settings) -> AsyncIterator[tuple[Database, dict[s
     database = Database(settings, _tell)
     try:
         yield database, await _owner(database)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_FAILURES as error:
         raise Unavailable(f"The database cannot be used: {error}. `bmad-mcp doctor` checks it.") from error
     finally:
         await asyncio.shield(database.close())

@@ -18,7 +18,7 @@ from bmad_mcp.activity.record import record
 from bmad_mcp.bmad_files.queries import ADD_WAITING, COUNT_WAITING, LOCK, NEXT_NUMBERS, TASKS_FOLLOW, Bulk
 from bmad_mcp.bmad_files.steps import Create, Keep, Kind, Step, Update
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
-from bmad_mcp.db import Transaction
+from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import BmadError, Conflict, Invalid, Unavailable
 from bmad_mcp.interchange import queries
 from bmad_mcp.interchange.backlog import BacklogMd
@@ -92,7 +92,7 @@ async def import_board(
             if attempt == ATTEMPTS:
                 raise _refusal(error) from error
             await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_FAILURES as error:
             raise _refusal(error) from error
     raise AssertionError("unreachable")
 

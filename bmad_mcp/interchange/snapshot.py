@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import rows_of
+from bmad_mcp.db import DATABASE_FAILURES, rows_of
 from bmad_mcp.interchange.readable import PEOPLE, SEALED, readable, with_people
 
 ROWS_AT_ONCE = 1000
@@ -193,4 +191,4 @@ async def snapshot(opened: OpenProject) -> AsyncIterator[Snapshot]:
 
 
 # What goes wrong with a database while an export reads it.
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError)
+FAILURES = tuple(one for one in DATABASE_FAILURES if one is not OSError)

@@ -18,5 +18,5 @@ async def recount(opened: OpenProject, _: JobContext) -> Outcome:
     async with project_transaction(opened.pool, opened.id) as db:
         mended: int = await db.fetchval(queries.RECOUNT)
     if mended:
-        logger.warning("%d kept counts of project %s differed from its rows, and were mended", mended, opened.key)
+        logger.warning("Kept counts of project %s differed from its rows; mended: %d", opened.key, mended)
     return {"mended": mended} if mended else {}

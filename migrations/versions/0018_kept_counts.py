@@ -6,7 +6,7 @@ Revision: 0018
 import sqlalchemy as sa
 from alembic import op
 
-from bmad_mcp.migration_steps import create_index, drop_index, each_alone, in_each_project, is_live, is_there, without_limit
+from bmad_mcp.migration_steps import create_index, drop_index, each_alone, grant, in_each_project, is_live, is_there, without_limit
 
 revision = "0018"
 down_revision = "0017"
@@ -150,6 +150,7 @@ def upgrade() -> None:
         op.execute("ALTER TABLE mcp_tallies ENABLE ROW LEVEL SECURITY")
         op.execute("ALTER TABLE mcp_tallies FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY bmad_project_scope ON mcp_tallies USING ({IN_PROJECT}) WITH CHECK ({IN_PROJECT})")
+        grant("mcp_tallies")
     for function in (FOLD, TALLY_TASK, TALLY_ROW, MISCOUNTS, RECOUNT):
         op.execute(function)
     with each_alone():

@@ -41,7 +41,7 @@ async def test_a_recount_mends_what_is_wrong_and_says_how_much(jobs, caplog):
         jobs.opened, "INSERT INTO mcp_tallies (project_id, kind, status) VALUES (bmad_project(), 'task', 'pending')"
     )
     assert (await jobs.run("recount")).outcome == {"mended": 1}
-    assert "1 kept counts of project" in caplog.text
+    assert "differed from its rows; mended: 1" in caplog.text
     assert (await jobs.run("recount")).outcome == {}
 
 
