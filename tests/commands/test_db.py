@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from commands.command import CLEAN, bmad, fails, succeeds
 from data_dirs import new_data_dir
-from database_facts import FACTS
+from database_facts import FACTS, hashes
 from processes import COMMAND, fresh_key
 
 from bench.wire import Child
@@ -201,9 +201,6 @@ def test_an_address_that_is_held_answers_until_ctrl_c(data_dir):
         process.communicate()
 
 
-OURS = """
-SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname ~ '^(bmad|mcp)_'
-"""
 SCHEMA = """
 SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     SELECT relname || ' ' || relkind::text || ' ' || relrowsecurity || relforcerowsecurity || ' '
@@ -244,9 +241,7 @@ def rows_of(endpoints) -> dict[str, str]:
     async def read():
         connection = await asyncpg.connect(**endpoints.connect_args(ADMIN_ROLE))
         try:
-            tables = [row[0] for row in await connection.fetch(OURS)]
-            hashed = "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM"
-            return {table: await connection.fetchval(f"{hashed} {table} t") for table in sorted(tables)}
+            return await hashes(connection)
         finally:
             await connection.close()
 

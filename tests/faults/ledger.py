@@ -44,6 +44,8 @@ HALF_DONE = {
                 OR c.value <> (SELECT max(number) FROM bmad_tasks WHERE project_id = $1))""",
     "a key that is remembered without its result": """
         SELECT key FROM mcp_idempotency WHERE project_id = $1 AND result IS NULL""",
+    "a kept count that is not that of the rows": """
+        SELECT * FROM bmad_miscounts() WHERE $1::uuid IS NOT NULL""",
     "a title that is there twice": """
         SELECT title FROM bmad_tasks WHERE project_id = $1 GROUP BY title HAVING count(*) > 1""",
 }
@@ -91,6 +93,7 @@ class Ledger:
         versions, claimed = dict(self.versions), dict(self.claimed)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             project_id = await connection.fetchval("SELECT id FROM bmad_projects WHERE key = $1", project)
+            await connection.execute("SELECT set_config('app.project', $1, true)", str(project_id))
             tasks = {f"T-{row['number']}": row for row in await connection.fetch(TASKS, project_id)}
             noted = Counter(
                 (row["subject"].removeprefix("task "), row["note"]) for row in await connection.fetch(NOTES, project_id)
