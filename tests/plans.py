@@ -34,6 +34,7 @@ TELLING = {
 }
 # What grows with the work, beside tasks, stories and their trail. Most is over; what is offered is for others.
 MORE = """
+SELECT set_config('app.project', '{project}', false);
 INSERT INTO bmad_workflows (project_id, number, type, definition, title, status, started_at)
 SELECT '{project}', n, 'custom', 'greenfield-service', 'Run ' || n,
     CASE WHEN n % 50 = 0 THEN 'active' ELSE 'completed' END::bmad_workflow_status,

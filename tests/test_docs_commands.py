@@ -56,6 +56,7 @@ SKIPPED = {
     "member forget alice": "she is still an admin; tests/encryption/test_people.py erases others",
     "member remove alice": "the last admin stays; tests/identity/test_members.py removes others",
     "postgresql://owner:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
+    "@pooler:6432": "a made-up address; tests/deployment/test_pooler.py has a real one",
     "BMAD_LOG_FORMAT=json": "tells JSON lines; tests/server/test_telemetry_process.py reads them",
     "OTEL_EXPORTER": "needs a collector; tests/server/test_telemetry_process.py has one",
     "memory introduce": "the service knows its user; tests/commands/test_memory_commands.py has one that does not",

@@ -43,7 +43,7 @@ COUNTS = {
 # does within a minute after an import.
 UNTIL_ANALYZED = {
     "agent_list", "agent_get", "agent_context", "agent_activate", "story_list", "workflow_list",
-    "project_board",
+    "project_board", "project_status",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from bmad_mcp.schema import NEW_ID, Base
 from bmad_mcp.stories.models import Story
 from bmad_mcp.tasks.models import Task
-from bmad_mcp.workflows.models import WorkflowStage
+from bmad_mcp.workflows.models import Workflow, WorkflowStage
 
 
 class DailyMetric(Base):
@@ -36,7 +36,7 @@ class Rollup(Base):
 
 
 class Tally(Base):
-    """A change of how many rows of a kind (`task`, `story`, `epic`) a status has: `count` came to one, and left another.
+    """A change of how many rows of a kind (`task`, `story`, `epic`, `workflow`) a status has: `count` came to one, and left another.
 
     Triggers write one for each change and add some up now and then; the sum is what there is. `ready_for` is the role
     that a task waits for which anybody may claim.
@@ -95,6 +95,7 @@ Index(
     Story.suffix,
     postgresql_where=text("raw_status IS NOT NULL OR tracker_status IS NOT NULL"),
 )
+Index("ix_bmad_workflows_active", Workflow.project_id, Workflow.number, postgresql_where=text("status = 'active'"))
 Index(
     "ix_bmad_workflow_stages_closed",
     WorkflowStage.project_id,

@@ -20,8 +20,6 @@ def _key(low: str) -> str:
     return f"{low}[1] || '.' || {low}[2] || CASE WHEN {low}[3] > 0 THEN chr({low}[3]) ELSE '' END"
 
 
-_WORKFLOW_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.rows) FROM (
-        SELECT status, count(*) AS rows FROM bmad_workflows WHERE {PROJECT} GROUP BY status) c)"""
 # How many rows of each kind have a status, and are ready for a role; triggers keep it (migration 0018).
 _TALLY = f"""tally AS MATERIALIZED (
     SELECT m.kind, m.status, m.ready_for, sum(m.count)::bigint AS count
@@ -29,8 +27,7 @@ _TALLY = f"""tally AS MATERIALIZED (
         (y.kind, y.left_status, y.left_ready_for, -y.count)) AS m(kind, status, ready_for, count)
     WHERE y.{PROJECT} AND m.status IS NOT NULL GROUP BY 1, 2, 3)"""
 _OF_STATUS = "(SELECT status, sum(count)::bigint AS count FROM tally WHERE kind = '{kind}' GROUP BY status)"
-_TASK_COUNTS = f"""(SELECT jsonb_object_agg(c.status, c.count)
-     FROM {_OF_STATUS.format(kind="task")} c WHERE c.count > 0)"""
+_COUNTS = f"(SELECT jsonb_object_agg(c.status, c.count) FROM {_OF_STATUS} c WHERE c.count > 0)"
 # With the key of the first; each status of a story has an index of its own.
 _FIRSTS = " UNION ALL ".join(
     f"""SELECT '{status}' AS status, (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.status = '{status}'
@@ -57,8 +54,8 @@ _HOLDER = f"""holder AS (
 STATUS = f"""
 WITH RECURSIVE {_TALLY}, {_HOLDER}
 SELECT p.key, p.name, p.settings -> 'files' AS files,
-    {_WORKFLOW_COUNTS} AS workflows,
-    {_TASK_COUNTS} AS tasks,
+    {_COUNTS.format(kind="workflow")} AS workflows,
+    {_COUNTS.format(kind="task")} AS tasks,
     (SELECT jsonb_object_agg(f.status, jsonb_build_object('count', c.count, 'first', f.first))
      FROM ({_FIRSTS}) f JOIN {_OF_STATUS.format(kind="story")} c USING (status) WHERE c.count > 0) AS stories,
     (SELECT jsonb_agg(jsonb_build_object('name', a.name, 'status', a.status, 'holds', EXISTS (
@@ -91,10 +88,10 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
      FROM (SELECT * FROM bmad_agent_collaborations h WHERE h.{PROJECT} AND h.status = 'offered'
            ORDER BY h.number LIMIT {SHOWN}) w) AS handoffs,
     (SELECT jsonb_agg(jsonb_build_object('workflow', 'W-' || w.number, 'agent', w.agent) ORDER BY w.number)
-     FROM (SELECT f.number, g.agent FROM bmad_workflow_stages g
-           JOIN bmad_workflows f ON f.project_id = g.project_id AND f.id = g.workflow_id
-           WHERE g.{PROJECT} AND g.status = 'active' AND f.status = 'active'
-           ORDER BY f.number LIMIT {WAITING_SHOWN}) w) AS waiting,
+     FROM (SELECT f.number, g.agent FROM bmad_workflows f CROSS JOIN LATERAL (
+               SELECT x.agent FROM bmad_workflow_stages x
+               WHERE x.{PROJECT} AND x.workflow_id = f.id AND x.status = 'active' OFFSET 0) g
+           WHERE f.{PROJECT} AND f.status = 'active' ORDER BY f.number LIMIT {WAITING_SHOWN}) w) AS waiting,
     (SELECT coalesce(sum(c.count), 0)::bigint FROM tally c WHERE c.kind = 'epic') AS epics,
     {_WORDS} AS words
 FROM bmad_projects p WHERE p.id = bmad_project()

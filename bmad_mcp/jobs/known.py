@@ -24,7 +24,7 @@ async def add_to_metrics(opened: OpenProject, _: JobContext) -> Outcome:
 
 JOBS = (
     Job("roll_up", "Adds what happened to the daily metrics.", HOURLY / 2, add_to_metrics),
-    Job("recount", "Compares the kept counts of tasks, stories and epics with the rows.", DAILY, recount),
+    Job("recount", "Compares the kept counts of tasks, stories, epics and workflows with the rows.", DAILY, recount),
     Job("retention", "Archives and deletes what is older than its limit.", DAILY, keep_to_limits),
     Job("expired", "Deletes remembered results and answers that are too old.", DAILY, delete_expired),
     Job("partitions", "Makes the trail's months to come.", DAILY, make_partitions, is_of_database=True),

@@ -1,4 +1,4 @@
-"""Keep how many tasks, stories and epics there are of each status, so that nobody has to count a million of them.
+"""Keep how many tasks, stories, epics and workflows there are of each status, so that nobody has to count a million of them.
 
 Revision: 0018
 """
@@ -19,6 +19,7 @@ TABLES = {
     "bmad_tasks": ("task", "bmad_tally_task"),
     "bmad_stories": ("story", "bmad_tally_row"),
     "bmad_epics": ("epic", "bmad_tally_row"),
+    "bmad_workflows": ("workflow", "bmad_tally_row"),
 }
 WORDS = "raw_status IS NOT NULL OR tracker_status IS NOT NULL"
 
@@ -33,7 +34,7 @@ FOLD = f"""
 CREATE OR REPLACE FUNCTION bmad_fold_tallies() RETURNS void LANGUAGE sql AS $body$
 WITH gone AS (
     DELETE FROM mcp_tallies t WHERE t.{IN_PROJECT} AND t.id = ANY(ARRAY(
-        SELECT p.id FROM mcp_tallies p WHERE p.{IN_PROJECT} ORDER BY p.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
+        SELECT p.id FROM mcp_tallies p WHERE p.{IN_PROJECT} ORDER BY p.id LIMIT 256 FOR UPDATE SKIP LOCKED))
     RETURNING t.*
 )
 INSERT INTO mcp_tallies (project_id, kind, status, ready_for, count)
@@ -95,6 +96,7 @@ CHANGED = {
     " OR OLD.story_open IS DISTINCT FROM NEW.story_open OR OLD.agent IS DISTINCT FROM NEW.agent",
     "bmad_stories": ITS_STATUS,
     "bmad_epics": ITS_STATUS,
+    "bmad_workflows": ITS_STATUS,
 }
 # What the rows have more, or less, than the tallies say; one snapshot, so changes that go on do no harm.
 MISCOUNTS = f"""
@@ -109,6 +111,8 @@ SELECT c.kind, c.status, c.ready_for, sum(c.count)::bigint FROM (
     SELECT 'story', s.status::text, NULL, count(*) FROM bmad_stories s WHERE s.{IN_PROJECT} GROUP BY 2
     UNION ALL
     SELECT 'epic', e.status::text, NULL, count(*) FROM bmad_epics e WHERE e.{IN_PROJECT} GROUP BY 2
+    UNION ALL
+    SELECT 'workflow', w.status::text, NULL, count(*) FROM bmad_workflows w WHERE w.{IN_PROJECT} GROUP BY 2
     UNION ALL
     SELECT k.kind, k.status, k.ready_for, -k.count FROM ({AS_COUNTS}) k
 ) c GROUP BY 1, 2, 3 HAVING sum(c.count) <> 0
@@ -163,6 +167,8 @@ def upgrade() -> None:
                 f"CREATE OR REPLACE TRIGGER bmad_tally_change AFTER UPDATE ON {table}"
                 f" FOR EACH ROW WHEN ({CHANGED[table]}) EXECUTE FUNCTION {function}('{kind}')"
             )
+    # And what the same answer lists of them is found without looking at the rest.
+    create_index("ix_bmad_workflows_active", "bmad_workflows", ["project_id", "number"], where="status = 'active'")
     create_index(
         "ix_bmad_stories_words", "bmad_stories", ["project_id", "epic_number", "number", "suffix"], where=WORDS
     )
@@ -186,6 +192,7 @@ def downgrade() -> None:
             op.execute(f"DROP TRIGGER IF EXISTS bmad_tally_change ON {table}")
             op.execute(f"DROP TRIGGER IF EXISTS bmad_tally ON {table}")
     drop_index("ix_bmad_stories_words")
+    drop_index("ix_bmad_workflows_active")
     for function in ("bmad_recount", "bmad_miscounts", "bmad_fold_tallies", "bmad_tally_task", "bmad_tally_row"):
         op.execute(f"DROP FUNCTION IF EXISTS {function}()")
     op.execute("DROP TABLE IF EXISTS mcp_tallies")

@@ -1,4 +1,4 @@
-"""How many tasks, stories and epics have a status is kept by triggers: it is what counting the rows says."""
+"""How many tasks, stories, epics and workflows have a status is kept by triggers: it is what counting the rows says."""
 
 import asyncio
 import random
@@ -65,9 +65,12 @@ async def test_the_status_of_a_project_says_them(workspace, run):
     await run("task_complete", task=free, lease=held.lease)
     await run("story_update", story=story, status="ready", expected_version=1)
     await run("story_update", story=story, status="cancelled", expected_version=2)
+    workflow = (await run("workflow_start", type="brownfield-service", title="Run")).workflow.key
+    await run("workflow_pause", workflow=workflow, reason="Lunch")
     assert await fetch(workspace.opened, MISCOUNTS) == []
     status = await run("project_status")
-    for told, table in ((status.tasks, "bmad_tasks"), (status.stories, "bmad_stories")):
+    kept = {"bmad_tasks": status.tasks, "bmad_stories": status.stories, "bmad_workflows": status.workflows}
+    for table, told in kept.items():
         counted = f"SELECT status::text, count(*)::int AS n FROM {table} WHERE project_id = bmad_project() GROUP BY 1"
         assert told == {row["status"]: row["n"] for row in await fetch(workspace.opened, counted)}
 
@@ -139,7 +142,7 @@ async def test_another_projects_counts_are_its_own_and_go_with_it(workspace, dat
     assert left == 0
 
 
-@pytest.mark.parametrize("table", ["bmad_tasks", "bmad_stories", "bmad_epics"])
+@pytest.mark.parametrize("table", ["bmad_tasks", "bmad_stories", "bmad_epics", "bmad_workflows"])
 async def test_every_table_that_is_counted_has_both_triggers(database, table):
     connection = await asyncpg.connect(**database.admin)
     try:
