@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from bmad_mcp.memory.services.connections import Connections
 from bmad_mcp.telemetry import tracing
 
 # With what is read ahead on a handful of connections this stays below 2 MiB.
@@ -102,18 +103,29 @@ class JsonClient:
     def __init__(self, address: str, *, headers: Mapping[str, str] | None = None, connections: int = 6) -> None:
         """Raises ValueError, naming what is wrong, for an address that is not plain http:// or https://."""
         self.address = base_address(address)
-        self._client = httpx.AsyncClient(
+        self._headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity", **(headers or {})}
+        self._connections = connections
+        self._authorities: ssl.SSLContext | None = None
+        self._lender = Connections(self._new_client)
+
+    def _new_client(self) -> httpx.AsyncClient:
+        if self._authorities is None:
+            # Without TLS there is nothing to verify; loading the authorities would cost 50 ms.
+            is_tls = self.address.startswith("https:")
+            self._authorities = (
+                httpx.create_ssl_context(trust_env=False) if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            )
+        return httpx.AsyncClient(
             base_url=self.address,
-            headers={"Accept": _ACCEPT, "Accept-Encoding": "identity", **(headers or {})},
+            headers=self._headers,
             follow_redirects=False,
             trust_env=False,
             timeout=None,  # noqa: S113 – one deadline for the whole call instead of one a read
             transport=httpx.AsyncHTTPTransport(
-                # Without TLS there is nothing to verify; loading the authorities would cost 50 ms.
-                verify=self.address.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                verify=self._authorities,
                 trust_env=False,
                 limits=httpx.Limits(
-                    max_connections=connections, max_keepalive_connections=2, keepalive_expiry=_IDLE_SECONDS
+                    max_connections=self._connections, max_keepalive_connections=2, keepalive_expiry=_IDLE_SECONDS
                 ),
                 socket_options=_RECEIVE_WINDOW,
             ),
@@ -134,19 +146,18 @@ class JsonClient:
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
             with tracing.service_request(method, path, headers):
-                request = self._client.build_request(method, path, params=params, content=content, headers=headers)
-                async with asyncio.timeout_at(allowance.deadline):
-                    return parse_json(await self._body(request, allowance))
+                async with asyncio.timeout_at(allowance.deadline), self._lender.lent() as client:
+                    request = client.build_request(method, path, params=params, content=content, headers=headers)
+                    return parse_json(await self._body(client, request, allowance))
         except TimeoutError:
             raise TimedOut("The memory service did not answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             raise Away(f"The memory service is away ({type(error).__name__})") from None
-        finally:
-            # A cookie would be state that nobody asked for.
-            self._client.cookies.clear()
 
-    async def _body(self, request: httpx.Request, allowance: Allowance) -> bytes:
-        answer = await self._client.send(request, stream=True)
+    async def _body(self, client: httpx.AsyncClient, request: httpx.Request, allowance: Allowance) -> bytes:
+        answer = await client.send(request, stream=True)
+        # A cookie would be state that nobody asked for.
+        client.cookies.clear()
         try:
             _check_head(answer, allowance)
             body = bytearray()
@@ -160,7 +171,7 @@ class JsonClient:
 
     async def aclose(self) -> None:
         """Close the connections; the client is of no use afterwards."""
-        await self._client.aclose()
+        await self._lender.aclose()
 
 
 def _check_head(answer: httpx.Response, allowance: Allowance) -> None:

@@ -1,11 +1,15 @@
 """The guarded client: where it goes, what it sends, and what it counts."""
 
 import asyncio
+import random
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from bench.fake_server import FakeServer, Reply
+from bmad_mcp.memory.services import connections
 from bmad_mcp.memory.services.http import MOST_BYTES, Allowance, Garbage, JsonClient, TimedOut, base_address, parse_json
 
 
@@ -103,6 +107,40 @@ async def test_a_caller_that_is_cancelled_is_cancelled(server, client):
         await task
     server.answer = Reply({"ok": True})
     assert await client.ask("GET", "/a", allowance=Allowance(5)) == {"ok": True}
+
+
+def connections_to(port: int) -> int:
+    """How many this process has open."""
+    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
+
+
+async def test_requests_that_are_cut_off_at_any_moment_keep_no_place(server, client):
+    chance = random.Random(3)
+
+    async def cut() -> None:
+        asking = asyncio.create_task(client.ask("GET", "/a", allowance=Allowance(chance.uniform(0.0002, 0.006))))
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.uniform(0, 0.004))
+            asking.cancel()
+        with suppress(TimedOut, asyncio.CancelledError):
+            await asking
+
+    for _ in range(60):
+        await asyncio.gather(*(cut() for _ in range(6)))
+    # All places at once are there for who comes next.
+    answers = await asyncio.gather(*(client.ask("GET", "/a", allowance=Allowance(3)) for _ in range(6)))
+    assert answers == [{"ok": True}] * 6
+
+
+async def test_connections_that_nobody_uses_are_closed(server, client, monkeypatch):
+    monkeypatch.setattr(connections, "UNUSED_SECONDS", 0.05)
+    await client.ask("GET", "/a", allowance=Allowance(3))
+    port = int(server.url.rpartition(":")[2])
+    assert connections_to(port) == 1
+    async with asyncio.timeout(3):
+        while connections_to(port):
+            await asyncio.sleep(0.01)
+    assert await client.ask("GET", "/a", allowance=Allowance(3)) == {"ok": True}
 
 
 async def test_connections_are_given_back_after_failures(server):
