@@ -23,12 +23,10 @@ TABLES = {
 }
 WORDS = "raw_status IS NOT NULL OR tracker_status IS NOT NULL"
 
-# Every row is one change, or the sum of several: `count` rows came to a status, and left another.
-AS_COUNTS = f"""
-    SELECT m.kind, m.status, m.ready_for, m.count FROM mcp_tallies y CROSS JOIN LATERAL (VALUES
-        (y.kind, y.status, y.ready_for, y.count), (y.kind, y.left_status, y.left_ready_for, -y.count)
-    ) AS m(kind, status, ready_for, count)
-    WHERE y.{IN_PROJECT} AND m.status IS NOT NULL"""
+# Every row `y` is one change, or the sum of several: `count` rows came to a status, and left another.
+BOTH_SIDES = """CROSS JOIN LATERAL (VALUES
+    (y.kind, y.status, y.ready_for, y.count), (y.kind, y.left_status, y.left_ready_for, -y.count)
+) AS m(kind, status, ready_for, count)"""
 # Rows that another transaction is adding up stay with it, so nobody waits for anybody.
 FOLD = f"""
 CREATE OR REPLACE FUNCTION bmad_fold_tallies() RETURNS void LANGUAGE sql AS $body$
@@ -38,9 +36,7 @@ WITH gone AS (
     RETURNING t.*
 )
 INSERT INTO mcp_tallies (project_id, kind, status, ready_for, count)
-SELECT bmad_project(), m.kind, m.status, m.ready_for, sum(m.count) FROM gone y CROSS JOIN LATERAL (VALUES
-    (y.kind, y.status, y.ready_for, y.count), (y.kind, y.left_status, y.left_ready_for, -y.count)
-) AS m(kind, status, ready_for, count)
+SELECT bmad_project(), m.kind, m.status, m.ready_for, sum(m.count) FROM gone y {BOTH_SIDES}
 WHERE m.status IS NOT NULL GROUP BY 2, 3, 4 HAVING sum(m.count) <> 0
 $body$
 """
@@ -48,25 +44,16 @@ $body$
 TALLY = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $body$
 DECLARE
-    project uuid;
-    status text;
+    -- NEW is null where a row is deleted, and OLD where one is inserted.
+    project uuid := coalesce(NEW.project_id, OLD.project_id);
+    status text := NEW.status;
+    left_status text := OLD.status;
     ready_for text;
-    left_status text;
     left_ready_for text;
-BEGIN
-    IF TG_OP <> 'DELETE' THEN
-        project := NEW.project_id;
-        status := NEW.status;{ready_for}
-    END IF;
-    IF TG_OP <> 'INSERT' THEN
-        left_status := OLD.status;{left_ready_for}
-    END IF;
-    IF TG_OP = 'DELETE' THEN
-        project := OLD.project_id;
-        -- With the project all its rows go, these too.
-        IF NOT EXISTS (SELECT FROM bmad_projects p WHERE p.id = project) THEN
-            RETURN NULL;
-        END IF;
+BEGIN{ready}
+    -- With the project all its rows go, these too.
+    IF TG_OP = 'DELETE' AND NOT EXISTS (SELECT FROM bmad_projects p WHERE p.id = project) THEN
+        RETURN NULL;
     END IF;
     IF status IS DISTINCT FROM left_status OR ready_for IS DISTINCT FROM left_ready_for THEN
         INSERT INTO mcp_tallies (project_id, kind, status, ready_for, left_status, left_ready_for)
@@ -81,15 +68,14 @@ END
 $body$
 """
 READY = """
-        IF {row}.status = 'pending' AND {row}.open_dependencies = 0 AND {row}.story_open THEN
-            {variable} := {row}.agent;
-        END IF;"""
+    IF {row}.status = 'pending' AND {row}.open_dependencies = 0 AND {row}.story_open THEN
+        {variable} := {row}.agent;
+    END IF;"""
 TALLY_TASK = TALLY.format(
     function="bmad_tally_task",
-    ready_for=READY.format(row="NEW", variable="ready_for"),
-    left_ready_for=READY.format(row="OLD", variable="left_ready_for"),
+    ready=READY.format(row="NEW", variable="ready_for") + READY.format(row="OLD", variable="left_ready_for"),
 )
-TALLY_ROW = TALLY.format(function="bmad_tally_row", ready_for="", left_ready_for="")
+TALLY_ROW = TALLY.format(function="bmad_tally_row", ready="")
 ITS_STATUS = "OLD.status IS DISTINCT FROM NEW.status"
 CHANGED = {
     "bmad_tasks": f"{ITS_STATUS} OR OLD.open_dependencies IS DISTINCT FROM NEW.open_dependencies"
@@ -114,7 +100,8 @@ SELECT c.kind, c.status, c.ready_for, sum(c.count)::bigint FROM (
     UNION ALL
     SELECT 'workflow', w.status::text, NULL, count(*) FROM bmad_workflows w WHERE w.{IN_PROJECT} GROUP BY 2
     UNION ALL
-    SELECT k.kind, k.status, k.ready_for, -k.count FROM ({AS_COUNTS}) k
+    SELECT m.kind, m.status, m.ready_for, -m.count FROM mcp_tallies y {BOTH_SIDES}
+    WHERE y.{IN_PROJECT} AND m.status IS NOT NULL
 ) c GROUP BY 1, 2, 3 HAVING sum(c.count) <> 0
 $body$
 """

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from harness import new_project, run_sql
 from stored_rows import change, fetch
+from test_migrations import names
 
 MISCOUNTS = "SELECT * FROM bmad_miscounts()"
 TALLIES = "SELECT count(*)::int AS n FROM mcp_tallies WHERE project_id = bmad_project()"
@@ -132,23 +133,11 @@ async def test_another_projects_counts_are_its_own_and_go_with_it(workspace, dat
     other = await new_project(workspace.opened.pool)
     await change(other, ADD, 1, 3, "pending")
     assert await fetch(workspace.opened, "SELECT * FROM mcp_tallies") == []
-    await run_sql(database.owner, f"SELECT set_config('app.project', '{other.id}', false)", "DELETE FROM bmad_projects")
     await run_sql(database.admin, f"DELETE FROM bmad_projects WHERE id = '{other.id}'")
-    connection = await asyncpg.connect(**database.admin)
-    try:
-        left = await connection.fetchval("SELECT count(*) FROM mcp_tallies WHERE project_id = $1", other.id)
-    finally:
-        await connection.close()
-    assert left == 0
+    assert await names(database, f"SELECT count(*) FROM mcp_tallies WHERE project_id = '{other.id}'") == {0}
 
 
 @pytest.mark.parametrize("table", ["bmad_tasks", "bmad_stories", "bmad_epics", "bmad_workflows"])
 async def test_every_table_that_is_counted_has_both_triggers(database, table):
-    connection = await asyncpg.connect(**database.admin)
-    try:
-        names = await connection.fetch(
-            "SELECT tgname FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgname ~ '^bmad_tally'", table
-        )
-    finally:
-        await connection.close()
-    assert {row["tgname"] for row in names} == {"bmad_tally", "bmad_tally_change"}
+    triggers = f"SELECT tgname FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND tgname ~ '^bmad_tally'"
+    assert await names(database, triggers) == {"bmad_tally", "bmad_tally_change"}

@@ -178,8 +178,8 @@ async def test_every_history_of_a_task_is_linearizable(servers, clients, calls, 
     histories = await asyncio.gather(*(history_of(servers, 100 * seed + one, calls) for one in range(clients)))
     events = [event for history in histories for event in history]
     heard = [event for event in events if event.answer is not None]
-    # Most of one client's worth was done, and some was refused: it is no history of one answer.
-    assert sum("refused" not in event.answer for event in heard) > calls / 2
+    # About one client's worth was done, and some was refused: it is no history of one answer.
+    assert sum("refused" not in event.answer for event in heard) > calls * 0.9
     assert sum("refused" in event.answer for event in heard) > calls / 10
     for number in range(1, TASKS + 1):
         theirs = [event for event in events if event.asked["task"] == f"T-{number}"]
