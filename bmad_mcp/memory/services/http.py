@@ -105,16 +105,14 @@ class JsonClient:
         self.address = base_address(address)
         self._headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity", **(headers or {})}
         self._connections = connections
-        self._authorities: ssl.SSLContext | None = None
+        # Without TLS there is nothing to verify; loading the authorities would cost 50 ms.
+        is_tls = self.address.startswith("https:")
+        self._authorities = (
+            httpx.create_ssl_context(trust_env=False) if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
         self._lender = Connections(self._new_client)
 
     def _new_client(self) -> httpx.AsyncClient:
-        if self._authorities is None:
-            # Without TLS there is nothing to verify; loading the authorities would cost 50 ms.
-            is_tls = self.address.startswith("https:")
-            self._authorities = (
-                httpx.create_ssl_context(trust_env=False) if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            )
         return httpx.AsyncClient(
             base_url=self.address,
             headers=self._headers,
