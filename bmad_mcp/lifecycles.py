@@ -18,7 +18,8 @@ class AgentStatus(StrEnum):
 
 
 AGENT_MOVES: Mapping[AgentStatus, frozenset[AgentStatus]] = {
-    AgentStatus.IDLE: frozenset({AgentStatus.ACTIVE, AgentStatus.PAUSED, AgentStatus.OFFLINE}),
+    # idle → busy: a task can be claimed in an agent's name without a session of it.
+    AgentStatus.IDLE: frozenset({AgentStatus.ACTIVE, AgentStatus.BUSY, AgentStatus.PAUSED, AgentStatus.OFFLINE}),
     # A second assistant may activate a persona that is active already.
     AgentStatus.ACTIVE: frozenset(AgentStatus),
     AgentStatus.BUSY: frozenset(AgentStatus),
@@ -212,6 +213,15 @@ EPIC = Lifecycle("epic", "bmad_epics", "bmad_story_status", EPIC_MOVES)
 STAGE = Lifecycle("stage", "bmad_workflow_stages", "text", STAGE_MOVES)
 HANDOFF = Lifecycle("handoff", "bmad_agent_collaborations", "text", HANDOFF_MOVES)
 LIFECYCLES = (AGENT, WORKFLOW, TASK, EPIC, STORY, STAGE, HANDOFF)
+
+
+def agent_status(stored: str, *, holds: bool) -> AgentStatus:
+    """What an agent is at: `busy` is derived and never stored, so that no row has to follow each claim and lease.
+
+    `holds`: whether it holds a task whose lease has not passed, with or without a session of its own.
+    """
+    here = stored in (AgentStatus.IDLE, AgentStatus.ACTIVE)
+    return AgentStatus.BUSY if holds and here else AgentStatus(stored)
 
 
 async def move(

@@ -27,7 +27,7 @@ from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Conflict
-from bmad_mcp.lifecycles import AGENT, AgentStatus
+from bmad_mcp.lifecycles import AGENT, AgentStatus, agent_status
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.look_up import look_up
 from bmad_mcp.memory.provider import Question
@@ -49,7 +49,7 @@ async def agent_list(
     limit: Limit = 20,
     cursor: Cursor | None = None,
 ) -> AgentPage:
-    """List the agents and what they do; busy = active and holding a task."""
+    """List the agents and what they do; busy = holding a task."""
     after = decode_cursor(cursor, str)[0] if cursor is not None else None
     rows = await call.db.fetch(queries.LIST, status, after, limit + 1)
     page = rows[:limit]
@@ -112,7 +112,7 @@ async def agent_activate(
     await note_recall(call, found, agent=name)
     work = work_of(row)
     return Activation(
-        agent=AgentBrief.of(row, status=AgentStatus.BUSY if work.held else AgentStatus.ACTIVE),
+        agent=AgentBrief.of(row, status=agent_status(AgentStatus.ACTIVE, holds=bool(work.held))),
         persona=compact(name, row["persona"], row["commands"]),
         memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
         work=work,
@@ -153,7 +153,7 @@ async def agent_deactivate(
         memory = await remember_work(call, MemoryCategory.AGENT_SESSIONS, summary, facts, agent=row["agent"])
     held = held_tasks(row)
     return Deactivation(
-        agent=AgentBrief.of(row),
+        agent=AgentBrief.of(row, status=agent_status(row["status"], holds=bool(held))),
         session=EndedSession.of(
             row, id=row["id"].hex[-8:], done=done, completed=row["completed"] or None, memory=memory
         ),

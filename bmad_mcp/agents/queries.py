@@ -6,8 +6,8 @@ from bmad_mcp.lifecycles import AGENT, AgentStatus
 
 HELD = """t.lease_agent = a.name AND t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"""
 
-# `busy` is derived and never stored: an active agent that holds a task whose lease has not passed.
-STATUS = "CASE WHEN a.status = 'active' AND held.key IS NOT NULL THEN 'busy' ELSE a.status::text END"
+# `agent_status` of lifecycles, in SQL.
+STATUS = "CASE WHEN a.status IN ('idle', 'active') AND held.key IS NOT NULL THEN 'busy' ELSE a.status::text END"
 HELD_TASK = f"""
 LEFT JOIN LATERAL (
     SELECT 'T-' || t.number AS key FROM bmad_tasks t

@@ -24,7 +24,7 @@ from bmad_mcp.analytics.schemas import (
     ProjectStatus,
 )
 from bmad_mcp.call import Call
-from bmad_mcp.lifecycles import AgentStatus, StoryStatus
+from bmad_mcp.lifecycles import StoryStatus, agent_status
 from bmad_mcp.operation import Operation
 
 
@@ -33,9 +33,7 @@ async def project_status(call: Call) -> ProjectStatus:
     row = await call.db.fetchrow(queries.STATUS)
     agents: dict[str, int] = {}
     for agent in row["agents"] or []:
-        # Derived here, so that no status has to follow each claim and each lease that passes.
-        busy = agent["holds"] and agent["status"] == AgentStatus.ACTIVE
-        status = AgentStatus.BUSY if busy else agent["status"]
+        status = agent_status(agent["status"], holds=agent["holds"])
         agents[status] = agents.get(status, 0) + 1
     return ProjectStatus.of(
         {},

@@ -59,7 +59,7 @@ async def test_agents_are_paged(run):
         await run("agent_list", cursor="x")
 
 
-async def test_busy_is_an_active_agent_that_holds_a_task(run, sql):
+async def test_busy_is_an_agent_that_holds_a_task(run, sql):
     await run("task_create", title="one", agent="dev")
     assert await status_of(run, "dev") == "idle"
     await run("agent_activate", agent="dev")
@@ -72,6 +72,21 @@ async def test_busy_is_an_active_agent_that_holds_a_task(run, sql):
     await sql("UPDATE bmad_tasks SET lease_until = now() - interval '1 second' WHERE project_id = bmad_project()")
     assert await status_of(run, "dev") == "active"
     assert len((await run("agent_list", status="idle")).items) == 7
+
+
+async def test_an_agent_without_a_session_is_busy_while_it_holds_a_task(run, sql):
+    await run("task_create", title="one", agent="dev")
+    await run("task_claim", agent="dev")
+    assert await status_of(run, "dev") == "busy"
+    assert (await run("project_status")).agents["busy"] == 1
+    await run("agent_activate", agent="dev")
+    ended = await run("agent_deactivate", agent="dev")
+    assert (ended.agent.status, [task.key for task in ended.held]) == ("busy", ["T-1"])
+    await sql("UPDATE bmad_agents SET status = 'paused' WHERE project_id = bmad_project() AND name = 'dev'")
+    assert await status_of(run, "dev") == "paused"
+    await sql("UPDATE bmad_agents SET status = 'idle' WHERE project_id = bmad_project() AND name = 'dev'")
+    await sql("UPDATE bmad_tasks SET lease_until = now() - interval '1 second' WHERE project_id = bmad_project()")
+    assert await status_of(run, "dev") == "idle"
 
 
 async def test_activation_gives_everything_to_begin_with(run, put, story):
@@ -222,7 +237,7 @@ async def test_a_session_ends_with_what_was_done_and_is_remembered(run, sql):
     await run("task_complete", caller=ONE, task="T-1", lease=claim.lease)
     await run("task_claim", caller=ONE, agent="dev")
     ended = await run("agent_deactivate", caller=ONE, agent="dev", summary="Parser done, writer next")
-    assert ended.agent.status == "idle"
+    assert ended.agent.status == "busy"
     assert {"task_claim": 2, "task_complete": 1}.items() <= ended.session.done.items()
     assert ended.session.completed == ["T-1"]
     assert ended.session.ended_at >= ended.session.started_at

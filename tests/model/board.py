@@ -388,15 +388,15 @@ class Board:
     def deactivate(self, agent: str) -> dict[str, Any]:
         need(self.in_session == agent, "conflict")
         self.in_session = None
-        return {"agent": {"agent": agent, "status": "idle"}}
+        return {"agent": {"agent": agent, "status": self.agent_status(agent)}}
 
     def held_by(self, agent: str) -> list[Task]:
         return [task for task in self.tasks if task.holder == agent and task.status in HELD and task.is_held]
 
     def agent_status(self, agent: str) -> str:
-        if agent != self.in_session:
-            return "idle"
-        return "busy" if self.held_by(agent) else "active"
+        if self.held_by(agent):
+            return "busy"
+        return "active" if agent == self.in_session else "idle"
 
     def move_run(self, number: int, status: str) -> dict[str, Any]:
         need(number <= len(self.runs), "not_found")
