@@ -13,7 +13,7 @@ from bench.seeding import filled
 from bmad_mcp.bmad_files.builtins import seed_builtins
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import open_pool
+from bmad_mcp.db import open_pool, project_transaction
 from bmad_mcp.operation import perform
 from bmad_mcp.projects.open import open_project
 from bmad_mcp.telemetry.connections import ObservedConnection
@@ -32,6 +32,15 @@ TELLING = {
     "auto_explain.log_format": "json",
     "auto_explain.log_level": "notice",
 }
+# Which call adds up what changed is a matter of chance, so here none does, and that is asked for by itself.
+NOT_BY_CHANCE = """
+ALTER FUNCTION bmad_fold_tallies() RENAME TO bmad_fold_tallies_now;
+CREATE FUNCTION bmad_fold_tallies() RETURNS void LANGUAGE sql AS 'SELECT';
+"""
+MANY_CHANGES = """
+INSERT INTO mcp_tallies (project_id, kind, status, left_status)
+SELECT bmad_project(), 'task', 'pending', 'pending' FROM generate_series(1, 400)
+"""
 # What grows with the work, beside tasks, stories and their trail. Most is over; what is offered is for others.
 MORE = """
 SELECT set_config('app.project', '{project}', false);
@@ -121,6 +130,15 @@ class World:
         caller = Caller(connection="plans")
         return await perform(BY_NAME[name], arguments, caller, self._workspace)
 
+    async def add_up(self) -> None:
+        """What one change in 64 does for the counts that are kept, when there is more of it than it takes at once."""
+        opened = self._workspace.opened
+        async with project_transaction(opened.pool, opened.id) as db:
+            PlannedConnection.told = Told()
+            await db.execute(MANY_CHANGES)
+            PlannedConnection.told = self.told["adding up"] = Told()
+            await db.execute("SELECT bmad_fold_tallies_now()")
+
 
 async def fill(database: Any, tasks: int) -> Any:
     """Migrate, and fill a large and 200 small projects; the planner knows nothing of what came. The large one's id."""
@@ -144,6 +162,7 @@ async def fill(database: Any, tasks: int) -> Any:
         small = max(tasks // 1000, 10)
         await filled(admin, {project: tasks if key == "large" else small for key, project in ids.items()})
         await admin.execute(MORE.format(project=ids["large"], tasks=tasks, memories=MEMORIES))
+        await admin.execute(NOT_BY_CHANCE)
     finally:
         await admin.close()
     return ids["large"]
