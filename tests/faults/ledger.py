@@ -6,6 +6,8 @@ from typing import Any
 
 import asyncpg
 
+# How the summary begins with which a client tries whether a lease that is over still counts.
+LATE = "late "
 # Each query names what must not be there; a row it returns is a change that is there by half.
 HALF_DONE = {
     "a task without the line of its making, or with two": """
@@ -46,6 +48,9 @@ HALF_DONE = {
         SELECT key FROM mcp_idempotency WHERE project_id = $1 AND result IS NULL""",
     "a kept count that is not that of the rows": """
         SELECT * FROM bmad_miscounts() WHERE $1::uuid IS NOT NULL""",
+    # Also where the answer was lost: clients write this only when their lease is surely over.
+    "a task that was finished under a lease that was over": f"""
+        SELECT number FROM bmad_tasks WHERE project_id = $1 AND summary LIKE '{LATE}%'""",
     "a title that is there twice": """
         SELECT title FROM bmad_tasks WHERE project_id = $1 GROUP BY title HAVING count(*) > 1""",
 }
@@ -68,7 +73,7 @@ class Ledger:
     claimed: dict[tuple[str, int], str] = field(default_factory=dict)
     # Whoever lost the task and was let in all the same.
     stale: list[str] = field(default_factory=list)
-    refused_stale: int = 0
+    refused_stale: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
 
     @property

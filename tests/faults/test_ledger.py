@@ -11,6 +11,7 @@ LOSSES = {
     "remembered once": "DELETE FROM mcp_memories WHERE project_id = $1",
     "acknowledged and lost": "DELETE FROM bmad_tasks WHERE project_id = $1",
     "completed under lease": "UPDATE bmad_tasks SET lease = 9 WHERE project_id = $1",
+    "a lease that was over": "INSERT INTO bmad_tasks (project_id, number, title, summary) VALUES ($1, 99, 'x', 'late 1')",
     "two": None,
 }
 

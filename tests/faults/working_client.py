@@ -8,7 +8,7 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import Any
 
-from faults.ledger import Ledger
+from faults.ledger import LATE, Ledger
 from mcp.client import Client
 from processes import held
 
@@ -19,7 +19,11 @@ RETRYABLE = ("unavailable", "overloaded")
 
 
 class Refused(Exception):
-    """A refusal that waiting does not change."""
+    """A refusal that waiting does not change; its code first."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
 
 
 class WorkingClient:
@@ -106,9 +110,9 @@ class WorkingClient:
         self._left = [one for one in self._left if one[0] > now]
         for _, key, lease in due:
             try:
-                answer = await self._try("task_complete", task=key, lease=lease, summary=f"late {uuid.uuid4().hex}")
-            except Refused:
-                self._ledger.refused_stale += 1
+                answer = await self._try("task_complete", task=key, lease=lease, summary=f"{LATE}{uuid.uuid4().hex}")
+            except Refused as refused:
+                self._ledger.refused_stale[refused.code] += 1
                 continue
             if answer is not None:
                 self._ledger.stale.append(f"{self._name} completed {key} with lease {lease}")
@@ -131,7 +135,7 @@ class WorkingClient:
             return result.structured_content
         code = (result.meta or {}).get("bmad/code")
         if code not in RETRYABLE:
-            raise Refused(result.content[0].text)
+            raise Refused(str(code), result.content[0].text)
         self._ledger.refusals[f"{code}: {result.content[0].text}"] += 1
         await asyncio.sleep(0.02)
         return None
