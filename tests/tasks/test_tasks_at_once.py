@@ -18,6 +18,8 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'bmad-mcp'
 """
 
+DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
 
 @pytest.fixture
 async def alone(database, workspace):
@@ -158,3 +160,29 @@ async def test_the_functions_of_the_database_are_those_of_the_code(database, cre
     finally:
         await transaction.rollback()
         await owner.close()
+
+
+async def test_a_call_that_postgresql_ends_to_break_a_deadlock_runs_again(run, database, waits):
+    await run("task_create", title="First")
+    await run("task_create", title="Second", depends_on=["T-1"])
+    lease = (await run("task_claim", agent="dev", task="T-1")).lease
+    other = await asyncpg.connect(**database.admin)
+    try:
+        # The other one looks for deadlocks much later, so it is the call that is ended.
+        await other.execute("SET deadlock_timeout = '60s'")
+        before = await other.fetchval(DEADLOCKS)
+        held = other.transaction()
+        await held.start()
+        await other.execute("SELECT FROM bmad_tasks WHERE number = 2 FOR UPDATE")
+        # It has T-1 and waits for T-2, whose open dependencies it counts.
+        completing = asyncio.create_task(run("task_complete", task="T-1", lease=lease))
+        await waits()
+        await other.execute("SELECT FROM bmad_tasks WHERE number = 1 FOR UPDATE")
+        await held.commit()
+        assert (await completing).unblocked == ["T-2"]
+        async with asyncio.timeout(10):
+            while await other.fetchval(DEADLOCKS) == before:
+                await asyncio.sleep(0.05)
+    finally:
+        await other.close()
+    assert [event.operation for event in (await run("task_get", task="T-1")).task.history].count("task_complete") == 1
