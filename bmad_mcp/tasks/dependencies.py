@@ -32,9 +32,10 @@ async def wait_for(call: Call, keys: Sequence[str]) -> list[Dependency]:
     return [Dependency(row["id"], row["closed"]) for row in rows]
 
 
-async def lock_dependencies(call: Call) -> None:
-    """Take turns with other edits of dependencies; before any row is locked, so that no two wait for each other."""
+async def lock_dependencies(call: Call, task: str, keys: Sequence[str]) -> None:
+    """Take turns with other edits of dependencies, and lock all tasks of this one in the order that everybody takes."""
     await call.db.execute(queries.LOCK_DEPENDENCIES)
+    await call.db.execute(queries.LOCK_IN_ORDER, sorted({number_of(key) for key in (task, *keys)}))
 
 
 def _circle(rows: Sequence[Any], starts: Sequence[UUID], goal: UUID) -> list[int]:

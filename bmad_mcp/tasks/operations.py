@@ -188,7 +188,7 @@ async def task_update(
     if (status, note, title, priority, depends_on) == (None,) * 5:
         raise Invalid("task_update needs something to change: status, note, title, priority or depends_on.")
     if depends_on is not None:
-        await lock_dependencies(call)
+        await lock_dependencies(call, task, depends_on)
         before = await call.db.fetchrow(queries.STATE_LOCKED, number_of(task))
         _check_change(task, before, lease, status)
         await replace_dependencies(call, task, before["id"], depends_on)

@@ -56,6 +56,11 @@ CLEAR_DEPENDENCIES = "DELETE FROM bmad_task_dependencies WHERE project_id = bmad
 
 # Two edits at once could each close half of a cycle; they take turns.
 LOCK_DEPENDENCIES = "SELECT pg_advisory_xact_lock(hashtextextended('bmad dependencies ' || bmad_project(), 0))"
+# By id, as `DEPENDENCIES_LOCKED`: no two then have what the other one waits for.
+LOCK_IN_ORDER = """
+SELECT FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = ANY($1::int[])
+ORDER BY t.id FOR NO KEY UPDATE
+"""
 REACHED = """
 WITH RECURSIVE reached(id) AS (
     SELECT unnest($1::uuid[])
