@@ -1,7 +1,7 @@
 """Every status enum and its allowed moves, as tables, and the two functions that write a status."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -160,6 +160,8 @@ class Lifecycle:
     table: str
     sql_type: str
     moves: Mapping[Any, frozenset[Any]]
+    # The tool that moves there: `task_update(status)` names its argument, and a status without one follows by itself.
+    tools: Mapping[Any, str] = field(default_factory=dict)
 
     def sources(self, target: StrEnum) -> tuple[StrEnum, ...]:
         """The statuses from which `target` may be reached in one move."""
@@ -188,10 +190,17 @@ class Lifecycle:
 
     def refuse(self, key: str, status: str, target: str) -> InvalidMove:
         """The error for a move that the table does not have; it names the moves allowed now."""
-        allowed = ", ".join(sorted(self.moves[type(next(iter(self.moves)))(status)])) or "none, it is final"
+        allowed = sorted(self.moves[type(next(iter(self.moves)))(status)])
+        # By tool, as callers have no others; what follows by itself is not theirs to do.
+        targets: dict[str, list[str]] = {}
+        for one in allowed:
+            if one != status and (one in self.tools or not self.tools):
+                targets.setdefault(self.tools.get(one, ""), []).append(one)
+        ways = [" or ".join(those) + (f" by {tool}" if tool else "") for tool, those in targets.items()]
         return InvalidMove(
-            f"{self.noun.capitalize()} {key} is {status}; it cannot become {target}. Allowed now: {allowed}.",
-            field="status",
+            f"{self.noun.capitalize()} {key} is {status}; it cannot become {target}."
+            f" Allowed now: {'; '.join(ways) or 'nothing, it is final'}.",
+            field="status" if self.tools.get(target, "").endswith("(status)") else self.noun,
         )
 
     def reaches(self, status: StrEnum, target: StrEnum) -> bool:
@@ -205,10 +214,23 @@ class Lifecycle:
         return target in seen
 
 
-AGENT = Lifecycle("agent", "bmad_agents", "bmad_agent_status", AGENT_MOVES)
-WORKFLOW = Lifecycle("workflow", "bmad_workflows", "bmad_workflow_status", WORKFLOW_MOVES)
-TASK = Lifecycle("task", "bmad_tasks", "bmad_task_status", TASK_MOVES)
-STORY = Lifecycle("story", "bmad_stories", "bmad_story_status", STORY_MOVES)
+AGENT_TOOLS = {AgentStatus.ACTIVE: "agent_activate", AgentStatus.IDLE: "agent_deactivate"}
+WORKFLOW_TOOLS = {
+    WorkflowStatus.ACTIVE: "workflow_resume",
+    WorkflowStatus.PAUSED: "workflow_pause",
+    WorkflowStatus.CANCELLED: "workflow_cancel",
+}
+TASK_TOOLS = dict.fromkeys(TaskStatus, "task_update(status)") | {
+    TaskStatus.ACTIVE: "task_claim",
+    TaskStatus.IN_PROGRESS: "task_start",
+    TaskStatus.COMPLETED: "task_complete",
+}
+STORY_TOOLS = dict.fromkeys(StoryStatus, "story_update(status)")
+
+AGENT = Lifecycle("agent", "bmad_agents", "bmad_agent_status", AGENT_MOVES, AGENT_TOOLS)
+WORKFLOW = Lifecycle("workflow", "bmad_workflows", "bmad_workflow_status", WORKFLOW_MOVES, WORKFLOW_TOOLS)
+TASK = Lifecycle("task", "bmad_tasks", "bmad_task_status", TASK_MOVES, TASK_TOOLS)
+STORY = Lifecycle("story", "bmad_stories", "bmad_story_status", STORY_MOVES, STORY_TOOLS)
 EPIC = Lifecycle("epic", "bmad_epics", "bmad_story_status", EPIC_MOVES)
 STAGE = Lifecycle("stage", "bmad_workflow_stages", "text", STAGE_MOVES)
 HANDOFF = Lifecycle("handoff", "bmad_agent_collaborations", "text", HANDOFF_MOVES)

@@ -19,6 +19,7 @@ from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.encryption.columns import RESULT
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, NoRoom, Overloaded, Unavailable
+from bmad_mcp.input_faults import ABOUT_FIELDS, fields_at, in_words
 from bmad_mcp.replica import ReplicaLost
 from bmad_mcp.shapes import Aged, unstorable
 from bmad_mcp.telemetry.events import CallRecord, recorded_call
@@ -117,8 +118,12 @@ class Operation:
         if found := unstorable(raw):
             field = found[0].strip(".") or "the arguments"
             raise Invalid(f"`{field}` {found[1]}. Remove it and call {self.name} again.", field=field)
+        # Many models send null for what they leave out.
+        given = {
+            name: value for name, value in raw.items() if value is not None or name not in self.arguments.model_fields
+        }
         try:
-            checked = self.arguments.model_validate(dict(raw))
+            checked = self.arguments.model_validate(given)
         except ValidationError as error:
             raise Invalid(
                 self._explain(error), field=".".join(str(part) for part in error.errors()[0]["loc"])
@@ -127,22 +132,11 @@ class Operation:
         return values, values.pop(IDEMPOTENCY_FIELD, None)
 
     def _explain(self, error: ValidationError) -> str:
-        sentences = []
-        for fault in error.errors(include_url=False)[:5]:
-            field = ".".join(str(part) for part in fault["loc"])
-            match fault["type"]:
-                case "missing":
-                    sentences.append(f"`{field}` is missing")
-                case "extra_forbidden":
-                    sentences.append(f"`{field}` is not an argument of {self.name}")
-                case "value_error":
-                    sentences.append(f"`{field}` {fault['ctx']['error']}")
-                case _:
-                    sentences.append(f"`{field}`: {fault['msg'][0].lower()}{fault['msg'][1:]}")
-        takes = ", ".join(
-            name if field.is_required() else f"{name}?" for name, field in self.arguments.model_fields.items()
-        )
-        return f"{'; '.join(sentences)}. {self.name} takes {takes or 'no arguments'}."
+        faults = error.errors(include_url=False)[:5]
+        sentences = (f"`{'.'.join(map(str, fault['loc']))}` {in_words(fault)}" for fault in faults)
+        inside = next((fault["loc"][:-1] for fault in faults if fault["type"] in ABOUT_FIELDS and fault["loc"][1:]), ())
+        what = f"`{'.'.join(map(str, inside))}`" if inside else self.name
+        return f"{'; '.join(sentences)}. {what} takes {fields_at(self.arguments, inside) or 'no arguments'}."
 
 
 async def perform(

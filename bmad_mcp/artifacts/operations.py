@@ -1,9 +1,10 @@
 """What can be done with artifacts: the documents of a project."""
 
 import hashlib
+import re
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bmad_mcp.activity.record import record
 from bmad_mcp.artifacts import queries
@@ -31,12 +32,25 @@ NEWEST = 2**31 - 1
 # About 10,000 tokens of English: hosts cut an answer at 25,000. A multiple of four, so that base64 is cut well.
 SHOWN = 40_000
 
+KIND = r"^[a-z0-9][a-z0-9 _-]*$"
+
+
+def _kind(text: str) -> str:
+    if not re.fullmatch(KIND, text):
+        raise ValueError("must be small letters, digits, spaces, - and _, such as prd")
+    return text
+
+
+Kind = Annotated[
+    str,
+    Field(min_length=1, max_length=60, description="Such as prd.", json_schema_extra={"pattern": KIND}),
+    AfterValidator(_kind),
+]
+
 
 async def artifact_record(
     call: Call,
-    kind: Annotated[
-        str, Field(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9 _-]*$", description="Such as prd.")
-    ],
+    kind: Kind,
     title: Title | None = None,
     path: Annotated[Line | None, Field(description="Where it lies in the project; a label, never opened.")] = None,
     content: Annotated[str, Field(max_length=1_000_000)] = "",

@@ -9,6 +9,7 @@ import click
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from bmad_mcp.input_faults import in_words
 from bmad_mcp.settings import Settings
 from bmad_mcp.telemetry.logs import log_to_stderr
 from bmad_mcp.telemetry.slow import note_slower_than
@@ -73,9 +74,7 @@ def settings_of(ctx: click.Context) -> Settings:
 def _explain(fault: Any, chosen: dict[str, Any]) -> str:
     field = str(fault["loc"][0]) if fault["loc"] else "settings"
     name = f"--{field.replace('_', '-')}" if field in chosen else f"BMAD_{field.upper()}"
-    if fault["type"] == "value_error":
-        return f"{name} {fault['ctx']['error']}."
-    message = fault["msg"][0].lower() + fault["msg"][1:]
     # A wrong value may be a mistyped secret: an address is never repeated.
-    shown = "" if field.endswith(("_url", "_key", "_keys", "_token")) else f" (it is {fault['input']!r})"
-    return f"{name}: {message}{shown}."
+    hidden = fault["type"] == "value_error" or field.endswith(("_url", "_key", "_keys", "_token"))
+    shown = "" if hidden else f" (it is {fault['input']!r})"
+    return f"{name} {in_words(fault)}{shown}."

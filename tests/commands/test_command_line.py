@@ -115,9 +115,9 @@ def test_without_a_project_the_working_folder_names_it(tmp_path):
     [
         (["--toolsets", "core,nope"], {}, "--toolsets has no toolset 'nope'; there are core, planning"),
         ([], {"BMAD_TOOLSETS": "nope"}, "BMAD_TOOLSETS has no toolset 'nope'"),
-        ([], {"BMAD_LOG_LEVEL": "loud"}, "BMAD_LOG_LEVEL: input should be 'debug'"),
-        ([], {"BMAD_READ_ONLY": "perhaps"}, "BMAD_READ_ONLY: input should be a valid boolean"),
-        ([], {"BMAD_MEMORY_PROVIDER": "none"}, "BMAD_MEMORY_PROVIDER: input should be 'openmemory'"),
+        ([], {"BMAD_LOG_LEVEL": "loud"}, "BMAD_LOG_LEVEL must be 'debug'"),
+        ([], {"BMAD_READ_ONLY": "perhaps"}, "BMAD_READ_ONLY must be true or false"),
+        ([], {"BMAD_MEMORY_PROVIDER": "none"}, "BMAD_MEMORY_PROVIDER must be 'openmemory'"),
     ],
 )
 def test_a_wrong_setting_is_named_as_it_was_given(arguments, env, told):

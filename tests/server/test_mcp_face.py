@@ -75,7 +75,7 @@ async def test_a_refusal_is_a_tool_error_with_the_sentence_and_a_code(client):
     result = await client.call_tool("task_get", {"tusk": "T-99"})
     assert result.is_error
     assert "`task` is missing" in result.content[0].text
-    assert "`tusk` is not an argument" in result.content[0].text
+    assert "`tusk` is not known" in result.content[0].text
 
 
 async def test_an_unknown_tool_is_answered_with_the_closest_names(client):
