@@ -20,7 +20,6 @@ from bmad_mcp.jobs.policies import DEFAULTS
 
 FAKETIME = shutil.which("faketime")
 pytestmark = [
-    pytest.mark.soak,
     pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed"),
     pytest.mark.skipif(bool(EXTERNAL), reason="the database keeps its clock on this machine"),
 ]
@@ -83,7 +82,10 @@ def postgresql():
         yield server
 
 
-@pytest.mark.parametrize("clock", CLOCKS)
+# The first one in every run, the rest in the long ones.
+@pytest.mark.parametrize(
+    "clock", [one if at == 0 else pytest.param(one, marks=pytest.mark.soak) for at, one in enumerate(CLOCKS)]
+)
 async def test_leases_and_keys_follow_the_databases_clock(postgresql, clock):
     offset, zone = CLOCKS[clock]
     url = postgresql.url()

@@ -22,7 +22,6 @@ from bmad_mcp.embedded.postmaster import Postmaster
 __all__ = ["data_dir"]
 
 pytestmark = [
-    pytest.mark.soak,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it finds processes in /proc"),
     pytest.mark.skipif(bool(EXTERNAL), reason="it freezes the PostgreSQL that it starts"),
 ]
@@ -52,7 +51,7 @@ async def until_ready(client: httpx.AsyncClient, status: int) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("waits", [False, pytest.param(True, marks=pytest.mark.soak)])
 async def test_a_frozen_postgresql_is_told_within_five_seconds_and_come_back_to(data_dir, waits):
     env = {**CLEAN, "BMAD_DATA_DIR": str(data_dir), "BMAD_MEMORY_PROVIDER": "builtin", "BMAD_LOG_LEVEL": "error"}
     server = HttpServer(env, "--project", fresh_key("frozen"), "--port", "0")
@@ -110,6 +109,7 @@ async def complete(client: httpx.AsyncClient, claim: dict[str, Any]) -> httpx.Re
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("times", [1, 50])
 async def test_a_server_that_froze_past_its_callers_lease_writes_nothing_when_it_thaws(data_dir, times):
     env = {**CLEAN, "BMAD_DATA_DIR": str(data_dir), "BMAD_MEMORY_PROVIDER": "builtin", "BMAD_LOG_LEVEL": "error"}

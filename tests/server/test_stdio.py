@@ -105,7 +105,7 @@ def test_wrong_requests_that_are_well_formed_are_answered_by_the_protocol(child)
     child.request("tools/call", {"name": "task_get", "arguments": {"tusk": "T-1"}}, "tool")
     result = child.answer("tool")["result"]
     assert result["isError"]
-    assert "`tusk` is not an argument" in result["content"][0]["text"]
+    assert "`tusk` is not known" in result["content"][0]["text"]
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\x00b"])
