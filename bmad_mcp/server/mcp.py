@@ -68,8 +68,9 @@ STRUCTURED = frozenset({"2025-06-18", "2025-11-25", *MODERN_PROTOCOL_VERSIONS})
 
 INSTRUCTIONS = """\
 BMad Method project state: personas, workflows, epics, stories, tasks.
-Usual order: project_status → agent_activate (dev, sm, qa, …) → story_next → task_claim (keep its lease number) → \
-task_start → work, with task_heartbeat before lease_until → task_complete → handoff_offer → agent_deactivate.
+Usual order: project_status → agent_activate (dev, sm, qa, …) → story_next → task_start (claims the task too; \
+only its newest lease number counts) → work, with task_heartbeat before lease_until → task_complete → handoff_offer → \
+agent_deactivate.
 Statuses move only as allowed; an error names the moves allowed now and what to call next.
 Keys: T-41 task, W-3 workflow, H-2 handoff, 1 epic, 1.2 story, dev agent. Lists take limit and cursor.
 Any write takes idempotency_key (a new UUID): repeat a call whose answer was lost with the same key, and it is done once.

@@ -47,7 +47,7 @@ def _work(agent: str, status: str, move: str, tasks: Sequence[StoryTask], key: s
     if mine:
         return f"You hold {mine}: go on, task_heartbeat in time, then task_complete."
     if ready:
-        return f"task_claim agent={agent} task={ready}, and keep its lease number."
+        return f"task_start agent={agent} task={ready}, and keep its lease number."
     if others := sorted({task.agent for task in tasks if task.ready and task.agent}):
         return f"Its ready tasks are for {', '.join(others)}: handoff_offer to={others[0]}, or agent_activate it."
     if holders := sorted({task.held_by for task in tasks if task.held_by}):

@@ -147,7 +147,7 @@ async def task_claim(
     task: Annotated[TaskKey | None, Field(description="Leave out for the best ready one.")] = None,
     lease_seconds: LeaseSeconds = 900,
 ) -> TaskClaim:
-    """Take a task for yourself. Keep its lease number: heartbeat, update and complete need it."""
+    """Take a task for yourself. Keep its lease number: start, heartbeat, update and complete need it."""
     if task is None:
         return await claim_best(call, agent, lease_seconds)
     return await claim_named(call, number_of(task), await agent_name(call, agent), lease_seconds, TaskStatus.ACTIVE)
@@ -157,7 +157,7 @@ async def task_start(
     call: Call,
     task: TaskKey,
     agent: AgentName,
-    lease: Annotated[int | None, Field(ge=1, description="If you hold it already.")] = None,
+    lease: Annotated[int | None, Field(ge=1, description="Needed if you hold it; answers a new one.")] = None,
     lease_seconds: LeaseSeconds = 900,
 ) -> TaskClaim:
     """Claim this task and set it in progress."""
@@ -212,7 +212,7 @@ async def task_update(
 async def task_complete(
     call: Call,
     task: TaskKey,
-    lease: Annotated[int, Field(description="The number task_claim gave you.")],
+    lease: Annotated[int, Field(description="The newest one you were given.")],
     summary: Annotated[str, Field(max_length=4000)] = "",
     quality: Annotated[int | None, Field(ge=0, le=100)] = None,
     artifacts: Annotated[tuple[Line, ...], Field(max_length=50, description="Paths or titles of what came out.")] = (),

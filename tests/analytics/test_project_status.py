@@ -98,7 +98,7 @@ async def test_next_actions_follow_the_state_and_are_five_at_most(run, story, pu
     for agent in ("dev", "dev", "ux", None):
         await run("task_create", title="Do", agent=agent)
     status = await run("project_status")
-    assert status.next[1] == "2 tasks are ready for dev: agent_activate agent=dev, then story_next and task_claim."
+    assert status.next[1] == "2 tasks are ready for dev: agent_activate agent=dev, then story_next and task_start."
     assert "1 task is ready for any agent" in status.next[2]
     await run("task_claim", agent="architect", lease_seconds=5)
     await sql(

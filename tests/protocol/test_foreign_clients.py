@@ -89,11 +89,36 @@ async def test_the_inspector_finds_nothing_to_say_about_the_lists_over_stdio(ins
         assert names_of(answer) == CORE
 
 
+async def the_main_job(inspector, era: str, target: list[str], command: list[str]) -> None:
+    """Make a task, start it, finish it with the lease and read it; each call is an Inspector of its own."""
+
+    async def call(tool: str, **arguments):
+        named = ["--tool-name", tool, "--tool-args-json", json.dumps(arguments)]
+        return result_of(await inspector(*target, *options_of("tools/call", era), *named, *command))[
+            "structuredContent"
+        ]
+
+    key = (await call("task_create", title="From the Inspector", priority="high"))["task"]["key"]
+    started = await call("task_start", task=key, agent="dev")
+    assert (started["task"]["key"], started["task"]["status"]) == (key, "in_progress")
+    done = await call("task_complete", task=key, lease=started["lease"], summary="Done by the Inspector.")
+    assert done["task"]["status"] == "completed"
+    read = (await call("task_get", task=key))["task"]
+    assert (read["status"], read["priority"], read["summary"]) == ("completed", "high", "Done by the Inspector.")
+
+
+# Four starts of Node, and over stdio of the server, are too much to do in each way each time.
 @pytest.mark.parametrize("era", [pytest.param("legacy", marks=pytest.mark.soak), "modern"])
-async def test_the_inspector_calls_a_tool(inspector, real_address, era):
-    call = ["--tool-name", "task_create", "--tool-args-json", '{"title": "From the Inspector", "priority": "high"}']
-    answer = result_of(await inspector(f"{real_address}/mcp", *options_of("tools/call", era), *call))
-    assert answer["structuredContent"]["task"]["priority"] == "high"
+async def test_the_inspector_does_the_main_job_over_http(inspector, real_address, era):
+    await the_main_job(inspector, era, [f"{real_address}/mcp"], [])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_inspector_does_the_main_job_over_stdio(inspector, server_env, era):
+    # Each call has a server process of its own: what it did is in the database.
+    command = ["--", *COMMAND, "serve", "--project", fresh_key("inspect")]
+    await the_main_job(inspector, era, handed_on(server_env), command)
 
 
 @pytest.mark.parametrize("era", ["legacy", pytest.param("modern", marks=pytest.mark.soak)])

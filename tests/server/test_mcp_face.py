@@ -112,7 +112,7 @@ async def test_a_default_page_costs_little(client):
 
 
 async def test_the_instructions_say_the_usual_order_and_hold_no_stored_text(client):
-    for step in ("project_status", "agent_activate", "story_next", "task_claim", "task_complete"):
+    for step in ("project_status", "agent_activate", "story_next", "task_start", "task_complete"):
         assert step in client.instructions
     assert len(client.instructions.encode()) <= 2048
 

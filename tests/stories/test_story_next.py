@@ -82,7 +82,7 @@ async def test_among_stories_in_progress_the_agents_own_tasks_decide(run, storie
     await run("task_create", title="For dev", story="1.3", agent="dev")
     found = await run("story_next", caller=dev)
     assert (found.story.key, found.why) == ("1.3", "It is in progress and has tasks ready for dev.")
-    assert found.next == "task_claim agent=dev task=T-2, and keep its lease number."
+    assert found.next == "task_start agent=dev task=T-2, and keep its lease number."
     await run("task_create", title="Held", story="1.4")
     claim = await run("task_claim", agent="dev", task="T-3")
     found = await run("story_next", caller=dev)
@@ -122,7 +122,7 @@ async def test_ready_tasks_come_first_and_finished_ones_not_at_all(run, stories,
             await run("task_claim", agent="dev", task=key)
         await run("task_complete", task=key, lease=lease)
     found = await run("story_next", caller=await session("dev"))
-    assert found.next == "task_claim agent=dev task=T-2, and keep its lease number."
+    assert found.next == "task_start agent=dev task=T-2, and keep its lease number."
 
 
 async def test_tasks_of_others_and_blocked_ones_are_told(run, stories, put, session):
