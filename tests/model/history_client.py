@@ -28,6 +28,33 @@ def one_call(generator: random.Random, task: str, seen: dict[str, dict[str, int]
             return "task_get", {"task": task}
 
 
+def heard(result: dict) -> dict | None:
+    """What an answer tells of the task, that it was refused, or that nothing was done; None: it does not know."""
+    if not result.get("isError"):
+        task = result["structuredContent"]["task"]
+        return {one: task.get(one) for one in ("version", "lease", "status", "note", "title")}
+    text = result["content"][0]["text"]
+    code = result["_meta"]["bmad/code"]
+    if code not in ("unavailable", "overloaded"):
+        assert code in ("conflict", "invalid_move", "lease_lost", "version_conflict"), text
+        return {"refused": text}
+    # Whoever asks on and on while there is no database makes a history of nothing else.
+    time.sleep(0.1)
+    return None if "outcome is not known" in text else {"nothing": text}
+
+
+def reopened(server: Posted) -> None:
+    """Connect anew, also to a server that has yet to come back."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return server.reopen()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 def main(seed: str, count: str, tasks: str, *ports: str) -> None:
     generator = random.Random(int(seed))
     servers = [Posted(int(port)) for port in ports]
@@ -42,15 +69,14 @@ def main(seed: str, count: str, tasks: str, *ports: str) -> None:
             if is_cut:
                 # The request is on its way when its client is gone.
                 server.send("tools/call", {"name": name, "arguments": asked})
-                server.reopen()
+                reopened(server)
             else:
-                answer = server.call(name, **asked)["task"]
-                told["answer"] = {one: answer.get(one) for one in ("version", "lease", "status", "note", "title")}
-                seen[task] |= {one: answer[one] for one in ("version", "lease") if answer.get(one)}
-        except RuntimeError as refusal:
-            told["answer"] = {"refused": str(refusal)}
+                result = server.request("tools/call", {"name": name, "arguments": asked})["result"]
+                if (answer := heard(result)) is not None:
+                    told["answer"] = answer
+                    seen[task] |= {one: answer[one] for one in ("version", "lease") if answer.get(one)}
         except (http.client.HTTPException, OSError):
-            server.reopen()
+            reopened(server)
         print(json.dumps({**told, "ended": time.monotonic_ns()}))
 
 

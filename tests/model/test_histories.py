@@ -4,19 +4,28 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, combinations, permutations
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from commands.command import CLEAN
+from data_dirs import data_dir
+from harness import EXTERNAL
 from model.linearizable import Event, is_linearizable
 from processes import fresh_key
 from server.http_process import HttpServer
 
 from bench.wire import Posted
+from bmad_mcp.embedded.data_home import find_home
+from bmad_mcp.embedded.postmaster import Postmaster
+
+__all__ = ["data_dir"]
 
 ROOT = Path(__file__).parents[2]
 TASKS = 4
@@ -53,6 +62,8 @@ def told(row: Row) -> dict:
 
 
 def step(row: Row, event: Event) -> Row | None:
+    if event.answer is not None and "nothing" in event.answer:
+        return row
     if event.name == "task_get":
         return row if event.answer is None or event.answer == told(row) else None
     after = changed(row, event.asked)
@@ -161,10 +172,39 @@ async def history_of(ports: list[int], seed: int, calls: int) -> list[Event]:
         *command, *map(str, ports), stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     lines, _ = await client.communicate()
-    assert client.returncode == 0
+    assert client.returncode == 0, f"client {seed} ended with {client.returncode}"
     found = [json.loads(line) for line in lines.splitlines()]
     assert len(found) == calls
     return [Event(one["name"], one["asked"], one.get("answer"), one["began"], one["ended"]) for one in found]
+
+
+async def checked(servers: list[int], clients: int, calls: int, seed: int, during=None) -> str:
+    """Let clients call, and `during` go on meanwhile; fails when a task's history cannot be told in an order."""
+    asking = Posted(servers[0])
+    for _ in range(TASKS):
+        asking.call("task_create", title="Wanted")
+    asking.close()
+    beside = asyncio.create_task(during()) if during is not None else None
+    working = asyncio.gather(*(history_of(servers, 100 * seed + one, calls) for one in range(clients)))
+    await asyncio.wait({working, beside} if beside is not None else {working}, return_when=asyncio.FIRST_COMPLETED)
+    if beside is not None and beside.done():
+        working.cancel()
+        await beside
+    histories = await working
+    if beside is not None:
+        beside.cancel()
+        with suppress(asyncio.CancelledError):
+            await beside
+    events = [event for history in histories for event in history]
+    heard = [event for event in events if event.answer is not None]
+    # About one client's worth was done, and some was refused: it is no history of one answer.
+    assert sum(not {"refused", "nothing"} & event.answer.keys() for event in heard) > calls * 0.9
+    assert sum("refused" in event.answer for event in heard) > calls / 10
+    for number in range(1, TASKS + 1):
+        theirs = [event for event in events if event.asked["task"] == f"T-{number}"]
+        assert is_linearizable(theirs, Row(), step), f"T-{number}"
+    undone = sum("nothing" in event.answer for event in heard)
+    return f"{clients} clients, {len(events)} calls, {len(events) - len(heard)} unheard, {undone} told as not done"
 
 
 @pytest.mark.parametrize(
@@ -172,16 +212,53 @@ async def history_of(ports: list[int], seed: int, calls: int) -> list[Event]:
     [(2, 80, 0), *(pytest.param(clients, 1500, clients, marks=pytest.mark.soak) for clients in range(2, 9))],
 )
 async def test_every_history_of_a_task_is_linearizable(servers, clients, calls, seed):
-    asking = Posted(servers[0])
-    for _ in range(TASKS):
-        asking.call("task_create", title="Wanted")
-    histories = await asyncio.gather(*(history_of(servers, 100 * seed + one, calls) for one in range(clients)))
-    events = [event for history in histories for event in history]
-    heard = [event for event in events if event.answer is not None]
-    # About one client's worth was done, and some was refused: it is no history of one answer.
-    assert sum("refused" not in event.answer for event in heard) > calls * 0.9
-    assert sum("refused" in event.answer for event in heard) > calls / 10
-    for number in range(1, TASKS + 1):
-        theirs = [event for event in events if event.asked["task"] == f"T-{number}"]
-        assert is_linearizable(theirs, Row(), step), f"T-{number}"
-    print(f"{clients} clients, {len(events)} calls, {len(events) - len(heard)} of them unheard")
+    print(await checked(servers, clients, calls, seed))
+
+
+class Killed:
+    """Two servers on a PostgreSQL of their own, each of which is killed in turn and comes back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.project, self.kills = folder, fresh_key("history"), Counter()
+        self.env = {**CLEAN, "BMAD_DATA_DIR": str(folder), "BMAD_MEMORY_PROVIDER": "builtin", "BMAD_LOG_LEVEL": "error"}
+        self.servers: list[HttpServer] = []
+        self.ports: list[int] = []
+        for _ in range(2):
+            self.servers.append(self._begin("0"))
+            self.ports.append(int(self.servers[-1].ready().rpartition(":")[2]))
+
+    def _begin(self, port: str) -> HttpServer:
+        return HttpServer(self.env, "--project", self.project, "--port", port)
+
+    async def kill_on(self) -> None:
+        """kill -9 of one after the other, until it is cancelled."""
+        generator = random.Random(1)
+        while True:
+            await asyncio.sleep(generator.uniform(0.3, 1.5))
+            who = generator.choice(("server", "server", "postmaster"))
+            if who == "postmaster":
+                pid = Postmaster(find_home(self.folder / "postgres")).pid
+                if pid is None:
+                    continue
+                os.kill(pid, signal.SIGKILL)
+            else:
+                at = generator.randrange(2)
+                await asyncio.to_thread(self.servers[at].kill)
+                self.servers[at] = self._begin(str(self.ports[at]))
+                await asyncio.to_thread(self.servers[at].ready)
+            self.kills[who] += 1
+
+    def end(self) -> None:
+        for one in self.servers:
+            one.kill()
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(bool(EXTERNAL), reason="it kills the PostgreSQL that it starts")
+async def test_a_history_stays_linearizable_while_servers_and_postgresql_are_killed(data_dir):
+    killed = await asyncio.to_thread(Killed, data_dir)
+    try:
+        print(await checked(killed.ports, 3, 600, 11, killed.kill_on), dict(killed.kills))
+        assert min(killed.kills[one] for one in ("server", "postmaster")) >= 3
+    finally:
+        killed.end()
