@@ -1,7 +1,8 @@
 """Rows in every table, with a sealed text in every column that has some, and what those texts say."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -64,18 +65,26 @@ ARCHIVE = "mcp_archive.content"
 ARCHIVED = "SELECT id::text, content ->> 'text' FROM mcp_archive WHERE kind = 'memories'"
 
 
-async def fill_every_table(app: dict[str, Any], owner: dict[str, Any], project: str, *keys: str) -> OpenProject:
-    """Make a project with rows in every table; with encryption keys, with sealed ones. The pool in it is closed."""
-    pool, owners = await open_pool(**app), await open_pool(**owner)
+@asynccontextmanager
+async def project_in(app: dict[str, Any], project: str, *keys: str) -> AsyncIterator[OpenProject]:
+    """The project of a database, made where it is not there, as a process with these encryption keys has it."""
+    pool = await open_pool(**app)
     try:
         async with pool.acquire() as connection:
             project_id, _ = await open_project(connection, project, project)
-        opened = await OpenProject(project_id, project, pool, vaults=vaults_of(*keys)).beside(project_id, project)
-        await _fill(opened, owners)
-        return opened
+        yield await OpenProject(project_id, project, pool, vaults=vaults_of(*keys)).beside(project_id, project)
     finally:
         await pool.close()
-        await owners.close()
+
+
+async def fill_every_table(app: dict[str, Any], owner: dict[str, Any], project: str, *keys: str) -> None:
+    """Make a project with rows in every table, sealed ones where there are encryption keys."""
+    async with project_in(app, project, *keys) as opened:
+        owners = await open_pool(**owner)
+        try:
+            await _fill(opened, owners)
+        finally:
+            await owners.close()
 
 
 async def _fill(opened: OpenProject, owners: asyncpg.Pool) -> None:
@@ -126,13 +135,9 @@ async def empty_tables(connection: asyncpg.Connection) -> set[str]:
 
 async def texts_of(app: dict[str, Any], project: str, *keys: str) -> dict[str, dict[str, str]]:
     """What each sealed text of the project says, by its column and its row; raises Unreadable where one is not whole."""
-    pool = await open_pool(**app)
-    try:
-        async with pool.acquire() as connection:
-            project_id, _ = await open_project(connection, project, project)
-        opened = await OpenProject(project_id, project, pool, vaults=vaults_of(*keys)).beside(project_id, project)
+    async with project_in(app, project, *keys) as opened:
         assert opened.vault is not None
-        db = Transaction(pool, opened.id, opened.vault)
+        db = Transaction(opened.pool, opened.id, opened.vault)
         found: dict[str, dict[str, str]] = {}
         for place, sql in (SEALED | {ARCHIVE: ARCHIVED}).items():
             seal = columns.MEMORY if place == ARCHIVE else place
@@ -143,5 +148,3 @@ async def texts_of(app: dict[str, Any], project: str, *keys: str) -> dict[str, d
                     found[place][name] = await opened.vault.open(db, seal, name, text)
         await db.end("ROLLBACK")
         return found
-    finally:
-        await pool.close()
