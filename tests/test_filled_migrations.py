@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -76,22 +76,15 @@ def filled(cluster: TestDatabase) -> Iterator[TestDatabase]:
         yield found
 
 
-@contextmanager
-def copy_of(template: TestDatabase) -> Iterator[TestDatabase]:
-    name = f"{template.admin['database']}_copy"
-    server = template.named("postgres")
-    made = f"CREATE DATABASE {name} OWNER bmad_owner TEMPLATE {template.admin['database']}"
-    asyncio.run(run_sql(server.admin, made))
-    try:
-        yield template.named(name)
-    finally:
-        asyncio.run(run_sql(server.admin, f"DROP DATABASE {name} WITH (FORCE)"))
-
-
 @pytest.fixture
-def copied(filled: TestDatabase) -> Iterator[TestDatabase]:
-    with copy_of(filled) as found:
-        yield found
+def copied(cluster: TestDatabase, filled: TestDatabase) -> Iterator[TestDatabase]:
+    name = f"{filled.admin['database']}_copy"
+    made = f"CREATE DATABASE {name} OWNER bmad_owner TEMPLATE {filled.admin['database']}"
+    asyncio.run(run_sql(cluster.admin, made))
+    try:
+        yield cluster.named(name)
+    finally:
+        asyncio.run(run_sql(cluster.admin, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @asynccontextmanager
