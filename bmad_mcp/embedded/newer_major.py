@@ -26,17 +26,33 @@ from bmad_mcp.embedded.file_lock import POLL_SECONDS
 from bmad_mcp.embedded.postmaster import Postmaster, sync
 from bmad_mcp.embedded.program_copy import place_binaries
 from bmad_mcp.embedded.roles import Answer, ask, prepare
-from bmad_mcp.embedded.session import Session
+from bmad_mcp.embedded.session import ServerRefused, Session
 from bmad_mcp.embedded.socket_folder import make_socket_folder, remove_socket_folder
 from bmad_mcp.errors import Unavailable
 
 logger = logging.getLogger("bmad_mcp.embedded")
 ANSWER_SECONDS = 60.0
-COUNT_SECONDS = 300.0
+# For reading one table: longer than the copy of it takes.
+READ_SECONDS = 3600.0
+# What is generated is computed anew, by the rules of the newer version.
 TABLES = """
-SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT format('%I.%I', n.nspname, c.relname), (
+    SELECT string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1
 """
+# The sum needs no order, and memory for one row at a time.
+READ = """
+SELECT count(*), sum(('x' || substr(encode(sha256(convert_to(ROW({columns})::text, 'UTF8')), 'hex'), 1, 16))::bit(64)::bigint)
+FROM ONLY {table}
+"""
+# Texts of values that differ with a server's settings would be no difference.
+AS_TEXT = """
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET bytea_output = 'hex';
+SET extra_float_digits = 1; SET search_path = pg_catalog
+"""
+Contents = dict[str, tuple[str | None, ...]]
 
 
 def can_move(new: Binaries) -> bool:
@@ -71,7 +87,9 @@ def move_data(home: DataHome, old: Binaries, new: Binaries, control_lock: int) -
     dump = unfinished.folder / "all.dump"
     try:
         with _running(home, place_binaries(old, home)) as source:
-            counted = _counts(source)
+            logger.warning("Reading every table …")
+            had = _contents(source)
+            logger.warning("Copying %d tables …", len(had))
             # The newer pg_dump knows the older server, and not the other way round.
             _run(new, "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={source.libpq_url(ADMIN_ROLE)}")
         target_programs = place_binaries(new, unfinished)
@@ -80,11 +98,12 @@ def move_data(home: DataHome, old: Binaries, new: Binaries, control_lock: int) -
             prepare(target)
             options = ("--exit-on-error", "--single-transaction", f"--dbname={target.libpq_url(ADMIN_ROLE)}")
             _run(new, "pg_restore", *options, str(dump))
-            if (found := _counts(target)) != counted:
+            logger.warning("Comparing the copy, every row of it …")
+            if (found := _contents(target)) != had:
                 raise Unavailable(
-                    f"{len(counted)} tables should have come over, and they differ: {_differences(counted, found)}."
+                    f"{len(had)} tables should have come over, and they differ: {_differences(had, found)}."
                 )
-    except (OSError, Unavailable) as error:
+    except (OSError, ServerRefused, Unavailable) as error:
         shutil.rmtree(unfinished.folder, ignore_errors=True)
         raise Unavailable(
             f"The database could not be moved to PostgreSQL {new.version}; it stays as it is, with {old.version}, and the"
@@ -122,15 +141,24 @@ def _running(home: DataHome, binaries: Binaries) -> Iterator[Endpoints]:
         remove_socket_folder(home)
 
 
-def _counts(endpoints: Endpoints) -> dict[str, str | None]:
-    with Session(endpoints.socket_file, ADMIN_ROLE, endpoints.database, seconds=COUNT_SECONDS) as session:
-        tables = [str(row[0]) for row in session.run(TABLES)]
-        return {table: session.run(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+def _contents(endpoints: Endpoints) -> Contents:
+    """Of each table how many rows there are, and a sum of the checksums of all of them."""
+    with Session(endpoints.socket_file, ADMIN_ROLE, endpoints.database, seconds=READ_SECONDS) as session:
+        tables = session.run(TABLES)
+        session.run(AS_TEXT)
+        return {
+            str(table): session.run(READ.format(table=table, columns=columns or ""))[0] for table, columns in tables
+        }
 
 
-def _differences(old: dict[str, str | None], new: dict[str, str | None]) -> str:
+def _differences(old: Contents, new: Contents) -> str:
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return ", ".join(f"{name} has {new.get(name)} rows for {old.get(name)}" for name in names[:5])
+    return ", ".join(_difference(name, old.get(name), new.get(name)) for name in names[:5])
+
+
+def _difference(name: str, old: tuple[str | None, ...] | None, new: tuple[str | None, ...] | None) -> str:
+    before, after = old[0] if old else None, new[0] if new else None
+    return f"{name} has {after} rows for {before}" if before != after else f"{name} has other contents"
 
 
 def _run(binaries: Binaries, program: str, *arguments: str) -> None:

@@ -1,31 +1,39 @@
 """Data of an older PostgreSQL: moved to the newer one when both are there, kept beside it, and never lost on the way."""
 
+import asyncio
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
-from database_facts import FACTS as DATABASE_FACTS
+from database_facts import facts as database_facts
+from database_facts import hashes
+from every_table import fill_every_table, project_in, texts_of
 
 from bmad_mcp import migrate
-from bmad_mcp.embedded import Cluster, Endpoints, find_binaries
+from bmad_mcp.call import Caller, OneProject
+from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.embedded import Cluster, Endpoints, find_binaries, newer_major
 from bmad_mcp.embedded.binaries import Binaries, Place
 from bmad_mcp.embedded.data_home import find_home
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE
 from bmad_mcp.embedded.newer_major import can_move
 from bmad_mcp.embedded.session import Session
+from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.errors import Unavailable
+from bmad_mcp.operation import perform
 
 FOLDER_15 = Path("/usr/lib/postgresql/15/bin")
 pytestmark = [
     pytest.mark.skipif(not FOLDER_15.is_dir(), reason="needs PostgreSQL 15 of the system"),
     pytest.mark.skipif(not can_move(find_binaries()) or find_binaries().major <= 15, reason="needs a newer one"),
 ]
-FACTS = DATABASE_FACTS | {
-    "notes": "SELECT string_agg(md5(n::text), ' ' ORDER BY id) FROM notes n",
-    "sequence": "SELECT last_value FROM notes_id_seq",
-}
+NOTES = "SELECT string_agg(md5(n::text), ' ' ORDER BY id) FROM notes n"
+KEY = new_key("k1")
 
 
 def only_15(*, major: int | None = None) -> Binaries:
@@ -42,16 +50,29 @@ def told(endpoints: Endpoints, sql: str) -> str:
 
 
 def facts(endpoints: Endpoints) -> dict[str, str]:
-    return {name: told(endpoints, sql) for name, sql in FACTS.items()}
+    """All that is to be found again: the schema, the rows of every table, and what the sealed texts say."""
+
+    async def read() -> dict[str, str]:
+        connection = await asyncpg.connect(**endpoints.connect_args(ADMIN_ROLE))
+        try:
+            seen = {**await database_facts(connection), **await hashes(connection)}
+            seen["notes"] = await connection.fetchval(NOTES)
+        finally:
+            await connection.close()
+        texts = await texts_of(endpoints.app_connect(), "sealed", KEY)
+        return seen | {place: str(sorted(found.items())) for place, found in texts.items()}
+
+    return asyncio.run(read())
 
 
-@pytest.fixture
-def old(new_root: Callable[..., Path]) -> tuple[Path, dict[str, str]]:
-    """The folder of a migrated database of PostgreSQL 15, with rows, and what is to be found again."""
-    root = new_root()
+@pytest.fixture(scope="module")
+def made_by_15(folder_for_clusters: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folder of a migrated database of PostgreSQL 15 with rows in every table, and what is to be found again."""
+    root = folder_for_clusters / "made-by-15"
     with Cluster(root, find=only_15) as endpoints:
         assert version(endpoints) == "15"
         migrate.upgrade("postgresql://", **endpoints.owner_connect())
+        asyncio.run(fill_every_table(endpoints.app_connect(), endpoints.owner_connect(), "sealed", KEY))
         with Session(endpoints.socket_file, ADMIN_ROLE, endpoints.database) as session:
             session.run(
                 "CREATE TABLE notes (id serial PRIMARY KEY, word text, at timestamptz DEFAULT now(), raw bytea)"
@@ -60,7 +81,31 @@ def old(new_root: Callable[..., Path]) -> tuple[Path, dict[str, str]]:
             session.run(
                 "INSERT INTO notes (word, raw) SELECT 'ünïcödé ' || n, '\\x00ff' FROM generate_series(1, 500) n"
             )
-        return root, facts(endpoints)
+        before = facts(endpoints)
+    yield root, before
+    shutil.rmtree(find_home(root).folder)
+
+
+@pytest.fixture
+def old(made_by_15: tuple[Path, dict[str, str]], new_root: Callable[..., Path]) -> tuple[Path, dict[str, str]]:
+    """A copy of it."""
+    source, before = made_by_15
+    root = new_root()
+    subprocess.run(["cp", "-a", find_home(source).folder, root], check=True)
+    return root, before
+
+
+async def work_on(endpoints: Endpoints) -> str:
+    """Claim and complete a task; its sealed summary, as who asks is told."""
+    async with project_in(endpoints.app_connect(), "sealed", KEY) as opened:
+
+        async def do(name: str, **arguments: Any) -> Any:
+            return await perform(BY_NAME[name], arguments, Caller(), OneProject(opened))
+
+        task = (await do("task_create", title="After the move")).task.key
+        claimed = await do("task_claim", agent="dev", task=task)
+        await do("task_complete", task=task, lease=claimed.lease, summary="It holds there too.")
+        return str((await do("task_get", task=task)).task.summary)
 
 
 def test_the_next_start_moves_it_over_and_keeps_the_old_folder(old: tuple[Path, dict[str, str]]) -> None:
@@ -69,17 +114,63 @@ def test_the_next_start_moves_it_over_and_keeps_the_old_folder(old: tuple[Path, 
     with Cluster(root) as endpoints:
         assert version(endpoints) == str(find_binaries().major)
         assert facts(endpoints) == before
+        assert asyncio.run(work_on(endpoints)) == "It holds there too."
+        after = facts(endpoints)
     assert (folder / "data-15/PG_VERSION").read_text().strip() == "15"
     assert not list(folder.glob("mov*"))
     # It is moved once.
     with Cluster(root) as endpoints:
-        assert facts(endpoints) == before
+        assert facts(endpoints) == after
     assert [one.name for one in sorted(folder.glob("data*"))] == ["data", "data-15"]
     # The old data is whole: put back, it is opened by the old version.
     shutil.rmtree(folder / "data")
     (folder / "data-15").rename(folder / "data")
     with Cluster(root, find=only_15) as endpoints:
         assert facts(endpoints) == before
+
+
+@pytest.mark.parametrize(
+    ("spoils", "told_of"),
+    [
+        ("UPDATE notes SET word = 'other' WHERE id = 7", "public.notes has other contents"),
+        pytest.param("DELETE FROM notes WHERE id = 7", "public.notes has 499 rows for 500", marks=pytest.mark.soak),
+    ],
+)
+def test_a_copy_that_differs_in_one_row_is_thrown_away(
+    old: tuple[Path, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spoils: str,
+    told_of: str,
+) -> None:
+    root, before = old
+    run = newer_major._run
+
+    def run_and_spoil(binaries: Binaries, program: str, *arguments: str) -> None:
+        run(binaries, program, *arguments)
+        if program == "pg_restore":
+            run(binaries, "psql", "--quiet", f"--command={spoils}", *(one for one in arguments if "dbname" in one))
+
+    monkeypatch.setattr(newer_major, "_run", run_and_spoil)
+    with Cluster(root) as endpoints:
+        assert version(endpoints) == "15"
+        assert facts(endpoints) == before
+    assert told_of in caplog.text
+    assert not list(find_home(root).folder.glob("mov*"))
+
+
+def test_a_table_that_cannot_be_read_leaves_the_old_version_serving(
+    old: tuple[Path, dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, _ = old
+    with Cluster(root, find=only_15) as endpoints:
+        file = told(endpoints, "SELECT pg_relation_filepath('bmad_templates')")
+    with (find_home(root).data / file).open("r+b") as page:
+        page.write(b"\xff" * 64)
+    with Cluster(root) as endpoints:
+        assert version(endpoints) == "15"
+        assert told(endpoints, "SELECT count(*) FROM bmad_tasks") != "0"
+    assert "invalid page" in caplog.text
 
 
 def test_without_the_old_programs_it_says_what_to_do_and_touches_nothing(old: tuple[Path, dict[str, str]]) -> None:

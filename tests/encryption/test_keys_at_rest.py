@@ -14,7 +14,9 @@ import pytest
 from auth_server import OPERATOR
 from commands.command import CLEAN, bmad, fails, succeeds
 from data_dirs import new_data_dir
+from database_facts import facts, hashes
 from encryption_keys import vaults_of
+from every_table import fill_every_table, texts_of
 from processes import COMMAND, assistant
 
 from bmad_mcp import migrate
@@ -24,7 +26,8 @@ from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction, open_pool
 from bmad_mcp.embedded.binaries import find_binaries
 from bmad_mcp.embedded.cluster import Cluster
-from bmad_mcp.embedded.endpoints import ADMIN_ROLE
+from bmad_mcp.embedded.endpoints import ADMIN_ROLE, Endpoints
+from bmad_mcp.encryption import columns
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.identity.issuing import create_token
 from bmad_mcp.identity.members import set_role
@@ -206,16 +209,33 @@ def test_a_start_without_the_key_is_refused_and_writes_nothing(env):
     assert succeeds(keys, "memory", "export") == before
 
 
-def test_a_backup_is_restored_with_its_key(env, tmp_path):
+async def every_row(endpoints: Endpoints) -> tuple[dict[str, str], dict[str, str]]:
+    connection = await asyncpg.connect(**endpoints.connect_args(ADMIN_ROLE))
+    try:
+        return await hashes(connection), await facts(connection)
+    finally:
+        await connection.close()
+
+
+def test_a_backup_is_restored_with_its_key_and_every_sealed_column_says_the_same(folder, env, tmp_path):
     keys = env | {"BMAD_ENCRYPTION_KEYS": OLD, "BMAD_PROJECT": "escrowed"}
-    asyncio.run(fill(Path(env["BMAD_DATA_DIR"]), "escrowed", 2))
-    succeeds(keys, "db", "backup", str(tmp_path / "b.dump"))
+    with Cluster(folder / "postgres") as source:
+        app = source.app_connect()
+        asyncio.run(fill_every_table(app, source.owner_connect(), "escrowed", OLD))
+        succeeds(keys, "db", "backup", str(tmp_path / "b.dump"))
+        texts, rows = asyncio.run(texts_of(app, "escrowed", OLD)), asyncio.run(every_row(source))
+    places = {place for name, place in vars(columns).items() if name.isupper()}
+    assert texts.keys() == places | {"mcp_archive.content"}
+    assert [place for place, found in texts.items() if not found] == []
     with new_data_dir() as other:
         there = keys | {"BMAD_DATA_DIR": str(other)}
         succeeds(there, "db", "restore", str(tmp_path / "b.dump"), "--yes")
-        assert "Lesson 1 of many" in succeeds(there, "memory", "export")
-        lost = there | {"BMAD_ENCRYPTION_KEYS": NEW}
-        assert "with the key old, which is not among" in fails(lost, "memory", "export")
+        with Cluster(other / "postgres") as restored:
+            assert asyncio.run(every_row(restored)) == rows
+            assert asyncio.run(texts_of(restored.app_connect(), "escrowed", OLD)) == texts
+            assert "The gauge drifts at low tide." in succeeds(there, "memory", "export")
+            lost = there | {"BMAD_ENCRYPTION_KEYS": NEW}
+            assert "with the key old, which is not among" in fails(lost, "memory", "export")
 
 
 def test_a_new_key_goes_to_stdout_only(env):

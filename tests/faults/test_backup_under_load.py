@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from commands.command import CLEAN, succeeds
 from data_dirs import data_dir, new_data_dir
-from database_facts import FACTS, hashes
+from database_facts import facts, hashes
 from faults.ledger import Ledger
 from faults.working_client import WorkingClient
 from harness import EXTERNAL
@@ -41,10 +41,6 @@ async def until(ledger: Ledger, acknowledged: int) -> None:
     async with asyncio.timeout(60):
         while ledger.acknowledged < acknowledged:
             await asyncio.sleep(0.01)
-
-
-async def facts(connection: asyncpg.Connection) -> dict[str, str]:
-    return {name: await connection.fetchval(fact) for name, fact in FACTS.items()}
 
 
 async def test_a_backup_under_load_is_the_database_at_one_moment(data_dir, tmp_path, monkeypatch):
