@@ -111,6 +111,9 @@ class HostileCaller:
             return Told(answer.json())
         assert 400 <= answer.status_code < 500, (path, query, answer.text)
         problem = answer.json()
+        if problem["code"] == "bad_request" or "no such path" in problem["detail"]:
+            # No text in UTF-8, or a path with nothing where a name has to be.
+            return Told(None, "framing", text=answer.text)
         return Told(None, problem["code"], problem.get("field", ""), answer.text)
 
     async def post(self, method: str, params: Mapping[str, Any]) -> httpx.Response:
