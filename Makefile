@@ -48,7 +48,7 @@ soak: $(VENV)/dev.ok ## run the slow tests, hours of them; ONLY=endurance (2 h) 
 
 fuzz: $(VENV)/dev.ok ## fuzz the readers and the framing with atheris, SECONDS=1800 for each target
 	@$(PIP) install 'atheris>=3,<4'
-	@for target in framing stdio yaml cursor project; do \
+	@for target in framing stdio yaml yaml_edit cursor project; do \
 		$(BIN)/python tests/fuzz/run.py $$target $(or $(SECONDS),1800) || exit 1; done
 
 bench: $(VENV)/dev.ok ## measure this server beside the bare SDK, bare asyncpg, other servers, and ill memory services

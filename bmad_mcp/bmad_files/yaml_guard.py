@@ -223,9 +223,10 @@ class _Builder:
             if not isinstance(event, yaml.ScalarEvent):
                 self._refuse_key(event)
             key = str(event.value)
+            self._keys.append(key)
             if key in mapping:
                 self._loaded.repeated.append((key, _line(event)))
-            self._keys.append(key)
+                self._forget_places()
             value: Any = next(self._events)
             mapping[key] = self._value(value, depth + 1)
             if len(self._keys) <= 2 and "" not in self._keys:
@@ -234,6 +235,12 @@ class _Builder:
                 self._loaded.places[tuple(self._keys)] = (_line(event), end.line + 1, end.column)
             self._keys.pop()
         return mapping
+
+    def _forget_places(self) -> None:
+        # What stood below the key's earlier value is nowhere in the value that counts.
+        if (key := tuple(self._keys)) in self._loaded.places:
+            for path in [path for path in self._loaded.places if path[: len(key)] == key]:
+                del self._loaded.places[path]
 
     def _refuse_key(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):

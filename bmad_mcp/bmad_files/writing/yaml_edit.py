@@ -10,6 +10,10 @@ from bmad_mcp.bmad_files.yaml_guard import YamlRefused, parse_yaml
 
 WIDTH = 110
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\\\]|\\\\.)*\"""")
+# YAML ends a line at these too.
+_OTHER_BREAK = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
+# The end of the one document that is read.
+_MARKER = re.compile(r"(?:---|\.\.\.)(?:\s|$)")
 
 
 class NotEdited(Exception):
@@ -45,7 +49,7 @@ def set_values(text: str, changes: Changes) -> str:
 
     Raises NotEdited when a key is not there, or when the text would not read as wanted afterwards.
     """
-    before = _parsed(text)
+    before = _placed(text)
     rows = text.split("\n")
     # From the end, so that the places of the others stay right.
     for path, value in sorted(changes.items(), key=lambda one: before.places.get(one[0], (0, 0, 0)), reverse=True):
@@ -89,7 +93,7 @@ def add_value(text: str, key: str, value: Any) -> str:
 
 def add_entries(text: str, parent: str, entries: Mapping[str, str], after: str | None) -> str:
     """The text with new keys under a parent, behind the key `after`, or at the parent's end."""
-    before = _parsed(text)
+    before = _placed(text)
     children = [place for place in before.places if len(place) == 2 and place[0] == parent]
     if not children:
         raise NotEdited(f"{parent} has no keys of its own lines")
@@ -112,7 +116,7 @@ def add_entries(text: str, parent: str, entries: Mapping[str, str], after: str |
 
 def comment_out(text: str, parent: str, key: str, word: str) -> str:
     """The text with a key under a parent turned into a comment that tells the word."""
-    before = _parsed(text)
+    before = _placed(text)
     if (parent, key) not in before.places:
         raise NotEdited(f"the key {key} is not there")
     line, end, _ = before.places[parent, key]
@@ -134,6 +138,13 @@ def _parsed(text: str) -> Any:
         return parse_yaml(text, keep_repeated=True)
     except YamlRefused as error:
         raise NotEdited(error.message) from error
+
+
+def _placed(text: str) -> Any:
+    """The parsed text, whose lines are those that a line feed ends."""
+    if _OTHER_BREAK.search(text):
+        raise NotEdited("a line of it ends with another character than a line feed")
+    return _parsed(text)
 
 
 def _value_start(row: str, key: str) -> int:
@@ -168,6 +179,8 @@ def _set_block(rows: list[str], line: int, key: str, value: Any) -> None:
 
 
 def _begins_key(row: str) -> bool:
+    if _MARKER.match(row):
+        return True
     return bool(row.strip()) and not row[0].isspace() and not row.startswith(("#", "-", "]", "}"))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote, urlencode
 
@@ -154,8 +155,11 @@ def build_rest(admit: Admit) -> list[Route]:
     """
     rest = Rest(admit)
     middleware = [Middleware(GZipMiddleware, minimum_size=GZIP_BYTES)]
+    below = Route(f"{PREFIX}/{{rest:path}}", rest, methods=None, middleware=middleware)
+    # Starlette's own takes no line feed, and would answer with no problem.
+    below.path_regex = re.compile(below.path_regex.pattern, re.DOTALL)
     return [
         Route(PREFIX, rest, methods=None, middleware=middleware),
-        Route(f"{PREFIX}/{{rest:path}}", rest, methods=None, middleware=middleware),
+        below,
         Route("/docs", DocsPage(), methods=None, middleware=middleware),
     ]

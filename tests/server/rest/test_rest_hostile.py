@@ -35,6 +35,8 @@ async def raw(rest, target: bytes, *, method=b"GET", headers=(), body=b""):
         ("/tasks/%ff", 400),
         ("/tasks/T-1%00", 422),
         ("/tasks/%20", 422),
+        ("/tasks/%0A", 422),
+        ("/agents/a%0Ab/context", 422),
         ("/tasks/..%2f..%2fetc%2fpasswd", 422),
         ("/tasks/../../../etc/passwd", 404),
         ("/tasks/T-%d9%a1", 404),
