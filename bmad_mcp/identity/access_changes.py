@@ -22,4 +22,5 @@ class AccessChanges:
     async def wait(self, seconds: float) -> None:
         """Until something changes, so many seconds at most."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._next.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._next.wait()

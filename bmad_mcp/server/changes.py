@@ -118,7 +118,9 @@ class ChangeFeed:
                     await self._look(connection, followed)
             await asyncio.sleep(TOGETHER_SECONDS)
             try:
-                await asyncio.wait_for(self._woken.wait(), self._look_seconds)
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes just as what it waits for is there.
+                async with asyncio.timeout(self._look_seconds):
+                    await self._woken.wait()
             except TimeoutError:
                 for followed in self._projects.values():
                     followed.is_due = True

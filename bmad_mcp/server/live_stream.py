@@ -89,7 +89,8 @@ async def _events(heard: Heard) -> AsyncIterator[bytes]:
     yield b": what changes is told here\n\n"
     while True:
         try:
-            changes = await asyncio.wait_for(heard.get(), SILENCE_SECONDS)
+            async with asyncio.timeout(SILENCE_SECONDS):
+                changes = await heard.get()
         except TimeoutError:
             yield b": nothing changed\n\n"
             continue

@@ -171,7 +171,8 @@ class Unanswered:
     async def wait(self, seconds: float) -> None:
         """Wait until all are answered, at most that long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._none.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
 
 
 class Incoming:

@@ -189,6 +189,29 @@ async def test_there_is_a_connection_only_while_somebody_follows(workspace, run)
     assert "T-1" not in follower.of("task")
 
 
+async def test_who_leaves_in_the_moment_of_a_change_leaves_no_connection_behind(workspace, database):
+    """A cancellation that comes just as the feed wakes may not be lost: the feed would read on for nobody."""
+    follower = Follower(workspace)
+    feed = ChangeFeed(follower.connect, look_seconds=NEVER)
+    notifying = await asyncpg.connect(**database.admin)
+    try:
+        for moment in range(60):
+            async with feed.following(workspace.opened.id, follower.hear):
+                # Past what the feed waits after each look.
+                await asyncio.sleep(0.12)
+                if moment < 8:
+                    feed._woken.set()
+                    for _ in range(moment):
+                        await asyncio.sleep(0)
+                else:
+                    await notifying.execute("SELECT pg_notify($1, $2)", announcing.CHANNEL, str(workspace.opened.id))
+    finally:
+        await notifying.close()
+    async with asyncio.timeout(SECONDS):
+        while not all(one.is_closed() for one in follower.connections):
+            await asyncio.sleep(0.01)
+
+
 async def test_nobody_hears_of_another_project(workspace, run, pool):
     theirs = TestWorkspace(await new_project(pool), workspace.connect)
     async with following(theirs, look_seconds=0.1) as follower:

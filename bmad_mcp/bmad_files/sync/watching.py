@@ -87,7 +87,8 @@ async def watch_files(root: Path, known: Callable[[], Mapping[str, str]], wake: 
             # No event tells that the root was renamed, and another folder put in its place.
             while not stop.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await stop.wait()
                 if _marks(root, *folders) != marks:
                     stop.set()
 
