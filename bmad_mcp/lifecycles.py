@@ -73,6 +73,20 @@ TASK_MOVES: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 }
 
 
+# Who has a task, in SQL on a row `t`; lists, claims, counts and answers all say it by these.
+# Who asked for a review still has the task: it may go on with it, finish it or let it go.
+TASK_HELD = "t.status IN ('active', 'in_progress', 'review') AND t.lease_until > clock_timestamp()"
+_MAY_BEGIN = "t.open_dependencies = 0 AND t.story_open"
+TASK_READY = f"t.status = 'pending' AND {_MAY_BEGIN}"
+# Left behind: whoever comes next takes it over.
+TASK_LEFT = f"t.status IN ('active', 'in_progress') AND t.lease_until <= clock_timestamp() AND {_MAY_BEGIN}"
+TASK_CLAIMABLE = f"(({TASK_READY}) OR ({TASK_LEFT}))"
+# It waits for a reviewer, who asks for it by its key: the next best task of a role is work to begin.
+TASK_TO_REVIEW = (
+    f"t.status = 'review' AND (t.lease_until IS NULL OR t.lease_until <= clock_timestamp()) AND {_MAY_BEGIN}"
+)
+
+
 class TaskPriority(StrEnum):
     LOW = "low"
     MEDIUM = "medium"

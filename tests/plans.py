@@ -41,7 +41,8 @@ MANY_CHANGES = """
 INSERT INTO mcp_tallies (project_id, kind, status, left_status)
 SELECT bmad_project(), 'task', 'pending', 'pending' FROM generate_series(1, 400)
 """
-# What grows with the work, beside tasks, stories and their trail. Most is over; what is offered is for others.
+# What grows with the work, beside tasks, stories and their trail. Most is over; what is offered is for others. Much that
+# an agent sent to review stays there for long.
 MORE = """
 SELECT set_config('app.project', '{project}', false);
 INSERT INTO bmad_workflows (project_id, number, type, definition, title, status, started_at)
@@ -69,6 +70,12 @@ INSERT INTO bmad_templates (project_id, kind, name, title, body) VALUES ('{proje
     '{{"template": {{"id": "paper"}}, "sections": [{{"id": "goal", "title": "Goal"}}]}}');
 INSERT INTO bmad_checklists (project_id, name, title, items)
 VALUES ('{project}', 'ready', 'Is it ready', '[{{"text": "It is told", "section": "All"}}]');
+SET session_replication_role = replica;
+INSERT INTO bmad_tasks (project_id, number, title, status, agent, lease, lease_agent, lease_seconds, lease_until, story_open)
+SELECT '{project}', 1000000000 + n, 'Look at it', 'review', 'dev', 1, 'dev', 900, now() - interval '1 day', n > 4000
+FROM generate_series(1, 5000) n;
+RESET session_replication_role;
+SELECT bmad_recount();
 INSERT INTO mcp_counters (project_id, kind, value)
 SELECT '{project}', k, {tasks} FROM unnest(ARRAY['workflow', 'handoff', 'artifact']) k;
 """

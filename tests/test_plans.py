@@ -77,7 +77,7 @@ async def every_call(at: World, front: Front) -> None:
     await call("agent_context", agent="qa", focus="the parser")
     await tasks(at, front)
     await stories(at, front)
-    await runs(at)
+    await runs(at, front.ready[6])
     memory = (await call("memory_store", text="The parser wants invoices without a byte order mark.")).memory
     for special, more in {"": {}, "category": {"category": "TASK_COMPLETION"}, "agent": {"agent": "dev"}}.items():
         await call("memory_context", special, focus="parser of invoices", **more)
@@ -160,9 +160,9 @@ async def stories(at: World, front: Front) -> None:
     await call("agent_activate", "again", agent="dev")
 
 
-async def runs(at: World) -> None:
+async def runs(at: World, at_hand: str) -> None:
     call = at.call
-    offered = (await call("handoff_offer", to="qa", note="Look at it", task="T-7")).handoff.key
+    offered = (await call("handoff_offer", to="qa", note="Look at it", task=at_hand)).handoff.key
     await call("handoff_list")
     await call("handoff_list", "status", status="offered")
     await call("handoff_list", "agent", agent="qa")

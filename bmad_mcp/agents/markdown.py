@@ -39,6 +39,8 @@ def _work_lines(work: Work) -> list[str]:
         f" ({task.status}, lease {task.lease} until {task.lease_until:%H:%M:%S} UTC)"
         for task in work.held
     ]
+    lines += [f"- Held before its lease passed: {task.key} {flat(task.title)}" for task in work.lapsed or ()]
+    lines += [f"- To review: {task.key} {flat(task.title)}" for task in work.review or ()]
     lines += [f"- Ready: {task.key} {flat(task.title)} ({task.priority})" for task in work.ready]
     if work.story:
         lines.append(f"- Story in hand: {work.story.key} {flat(work.story.title)} ({work.story.status})")

@@ -2,16 +2,31 @@
 
 from bmad_mcp.activity.record import COLUMNS, FIRST_ID
 from bmad_mcp.encryption.queries import beginning_of
-from bmad_mcp.lifecycles import AGENT, AgentStatus
+from bmad_mcp.lifecycles import AGENT, TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, AgentStatus
 
-HELD = """t.lease_agent = a.name AND t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"""
+
+def held_by(agent: str, fields: str, most: int | None = None) -> str:
+    """SQL of the tasks that an agent holds, the first `most` of them by their numbers.
+
+    In two parts: tasks stay under review when their lease has passed, and only the end of the lease finds the few others.
+    """
+    first = f" ORDER BY t.number LIMIT {most}" if most else ""
+    parts = (
+        f"(SELECT {fields} FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.lease_agent = {agent}"
+        f" AND {only} AND {TASK_HELD}{first})"
+        for only in (
+            "t.status IN ('active', 'in_progress')",
+            "t.status = 'review' AND t.lease_until > statement_timestamp()",
+        )
+    )
+    return f"(SELECT t.* FROM ({' UNION ALL '.join(parts)}) t{first})"
+
 
 # `agent_status` of lifecycles, in SQL.
 STATUS = "CASE WHEN a.status IN ('idle', 'active') AND held.key IS NOT NULL THEN 'busy' ELSE a.status::text END"
 HELD_TASK = f"""
 LEFT JOIN LATERAL (
-    SELECT 'T-' || t.number AS key FROM bmad_tasks t
-    WHERE t.project_id = bmad_project() AND {HELD} ORDER BY t.number LIMIT 1
+    SELECT 'T-' || t.number AS key FROM {held_by("a.name", "t.number", 1)} t
 ) held ON true
 """
 # In an array, the name is no constant of the order: else the planner reads the trail by time for the rows of a rare agent.
@@ -35,9 +50,19 @@ _HELD_TASKS = f"""(
         'lease', t.lease, 'lease_until', t.lease_until) ORDER BY t.number)
     FROM (SELECT t.number, 'T-' || t.number AS key, left(t.title, 120) AS title, t.status::text AS status, t.lease,
             date_trunc('second', t.lease_until) AS lease_until,
-            (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
-          FROM bmad_tasks t WHERE t.project_id = bmad_project() AND {HELD} ORDER BY t.number LIMIT 10) t
+            (SELECT s.key FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.id = t.story_id) AS story
+          FROM {held_by("a.name", "t.number, t.title, t.status, t.lease, t.lease_until, t.story_id", 10)} t) t
 ) AS held"""
+# What it had when its lease passed and nobody took over; what waits for a reviewer.
+_LISTED = """(
+    SELECT jsonb_agg(jsonb_build_object('key', 'T-' || t.number, 'title', left(t.title, 120), 'priority', t.priority,
+        'story', (SELECT s.key FROM bmad_stories s WHERE s.project_id = bmad_project() AND s.id = t.story_id))
+        ORDER BY t.number)
+    FROM (SELECT t.number, t.title, t.priority, t.story_id FROM bmad_tasks t
+          WHERE t.project_id = bmad_project() AND {those} ORDER BY t.number LIMIT 5) t
+)"""
+_LAPSED = f"{_LISTED.format(those=f't.lease_agent = a.name AND {TASK_LEFT}')} AS lapsed"
+_REVIEW = f"CASE a.name WHEN 'qa' THEN {_LISTED.format(those=TASK_TO_REVIEW)} END AS review"
 _READY_OF = """(SELECT t.number, t.title, t.priority, t.story_id FROM bmad_tasks t
            WHERE t.project_id = bmad_project() AND t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open
              AND t.agent = {role} ORDER BY t.priority DESC, t.number LIMIT 5)"""
@@ -54,9 +79,9 @@ _FIRST_STORY = f"""(SELECT {_STORY_FIELDS} FROM bmad_stories s
     WHERE s.project_id = bmad_project() AND s.status = '{{status}}'
     ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
 # OFFSET 0: the few tasks that it holds come first, and then the story of each.
-_STORY_HELD = f"""(SELECT {_STORY_FIELDS} FROM bmad_tasks t CROSS JOIN LATERAL (
-        SELECT x.* FROM bmad_stories x WHERE x.project_id = t.project_id AND x.id = t.story_id OFFSET 0) s
-    WHERE t.project_id = bmad_project() AND {HELD} ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+_STORY_HELD = f"""(SELECT {_STORY_FIELDS} FROM {held_by("a.name", "t.story_id")} t CROSS JOIN LATERAL (
+        SELECT x.* FROM bmad_stories x WHERE x.project_id = bmad_project() AND x.id = t.story_id OFFSET 0) s
+    ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
 _STORY = f"""coalesce({_STORY_HELD}, CASE a.name WHEN 'qa' THEN {_FIRST_STORY.format(status="review")}
     ELSE {_FIRST_STORY.format(status="in_progress")} END) AS story"""
 _HANDOFFS = f"""(
@@ -88,7 +113,7 @@ SELECT a.id, a.name AS agent, a.display_name AS name, a.title, a.icon, {STATUS} 
     {LAST_SEEN},
     (SELECT count(*) FROM bmad_agent_sessions x
      WHERE x.project_id = a.project_id AND x.agent_id = a.id AND x.ended_at IS NULL) AS sessions,
-    {_HELD_TASKS}, {_READY}, {_STORY}, {_HANDOFFS}, {_STAGES}
+    {_HELD_TASKS}, {_LAPSED}, {_REVIEW}, {_READY}, {_STORY}, {_HANDOFFS}, {_STAGES}
 FROM bmad_agents a {HELD_TASK}
 WHERE a.project_id = bmad_project() AND (a.name = $1 OR $1 = ANY(a.aliases))
 ORDER BY a.name <> $1, a.name LIMIT 1

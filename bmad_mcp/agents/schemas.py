@@ -78,9 +78,14 @@ class WaitingStage(Out):
 
 
 class Work(Out):
-    """What the agent holds and what waits for it; empty parts are left out, but for `held` and `ready`."""
+    """What the agent holds and what waits for it; empty parts are left out, but for `held` and `ready`.
+
+    `lapsed`: it had these when their leases passed. `review`: these wait for a reviewer. task_claim with `task` takes one.
+    """
 
     held: list[HeldTask]
+    lapsed: list[ReadyTask] | None = None
+    review: list[ReadyTask] | None = None
     ready: list[ReadyTask]
     story: StoryInHand | None = None
     handoffs: list[WaitingHandoff] | None = None

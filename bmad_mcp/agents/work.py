@@ -13,7 +13,7 @@ def held_tasks(row: Mapping[str, Any]) -> list[HeldTask]:
 
 def work_of(row: Mapping[str, Any]) -> Work:
     """The work in a row of WITH_WORK."""
-    parts = {name: _kept(row[name]) for name in ("story", "handoffs", "stages") if row[name]}
+    parts = {name: _kept(row[name]) for name in ("lapsed", "review", "story", "handoffs", "stages") if row[name]}
     return Work.model_validate({"held": held_tasks(row), "ready": _kept(row["ready"] or []), **parts})
 
 
@@ -25,15 +25,23 @@ def _kept(value: Any) -> Any:
 
 
 def next_step(agent: str, work: Work) -> str:
-    """What to call next, most urgent first: what is held, then handed over, then staged, then ready."""
+    """What to call next, most urgent first: what is held or was, then handed over, to review, ready, then staged."""
     if work.held:
         task = work.held[0]
         return (
             f"You hold {task.key} (lease {task.lease}): go on with it, task_heartbeat before"
             f" {task.lease_until:%H:%M:%S} UTC, then task_complete."
         )
+    if work.lapsed:
+        key = work.lapsed[0].key
+        return (
+            f"Your lease of {key} has passed: call task_claim with agent={agent!r} and task={key!r} to go on with it."
+        )
     if work.handoffs:
         return f"Call handoff_accept with handoff={work.handoffs[0].key!r}; its note says what to do."
+    if work.review:
+        key = work.review[0].key
+        return f"{key} waits for your review: call task_claim with agent={agent!r} and task={key!r}, then task_get."
     if work.ready:
         return f"Call task_claim with agent={agent!r}, or story_next for the story with its context."
     if work.stages:

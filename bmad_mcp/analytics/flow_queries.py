@@ -4,6 +4,8 @@ Each statement takes $1 and $2, the window's begin and end; TASKS also $3, the b
 now.
 """
 
+from bmad_mcp.lifecycles import TASK_LEFT, TASK_READY
+
 # Linear between the two nearest values, as PERCENTILE.INC of spreadsheets.
 _THREE = "percentile_cont(ARRAY[0.5, 0.85, 0.95]) WITHIN GROUP (ORDER BY {value})"
 
@@ -60,8 +62,9 @@ WITH done AS MATERIALIZED ({COMPLETED}), closed AS MATERIALIZED (
 SELECT c.*, {CREATED} AS created, {CANCELLED} AS cancelled,
     (SELECT jsonb_object_agg(s.status, s.tasks) FROM (
         SELECT status, count(*) AS tasks FROM open GROUP BY status) s) AS open,
-    (SELECT count(*) FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.status = 'pending'
-        AND t.open_dependencies = 0 AND t.story_open) AS ready,
+    (SELECT count(*) FROM bmad_tasks t WHERE t.project_id = bmad_project() AND {TASK_READY})
+        + (SELECT count(*) FROM bmad_tasks t WHERE t.project_id = bmad_project() AND {TASK_LEFT}
+            AND t.lease_until <= statement_timestamp()) AS ready,
     (SELECT count(*) FROM open WHERE age > (c.cycle ->> 'p85')::float8) AS ageing,
     (SELECT jsonb_agg(jsonb_build_object('task', 'T-' || o.number, 'status', o.status, 'agent', o.agent,
         'age_seconds', o.age) ORDER BY o.age DESC, o.number)

@@ -15,13 +15,21 @@ def next_actions(row: Mapping[str, Any]) -> list[str]:
 def _actions(row: Mapping[str, Any]) -> Iterator[str]:
     stories = {status: one["first"] for status, one in (row["stories"] or {}).items()}
     leases = row["leases"] or []
-    if passed := [lease["task"] for lease in leases if lease.get("passed")]:
-        yield f"The lease of {', '.join(passed)} has passed: task_claim takes it over."
+    passed = [lease for lease in leases if lease.get("passed")]
+    if left := [lease["task"] for lease in passed if not lease.get("stuck")]:
+        yield f"The lease of {', '.join(left)} has passed: task_claim takes it over."
+    if stuck := [lease["task"] for lease in passed if lease.get("stuck")]:
+        yield (
+            f"The lease of {', '.join(stuck)} has passed, and what it waits for or its story is not open for work:"
+            " task_update with status=pending releases it, status=cancelled ends it."
+        )
     if ending := [lease for lease in leases if not lease.get("passed")]:
         yield f"The lease of {ending[0]['task']} ends soon: {ending[0]['agent']} calls task_heartbeat or task_complete."
     if handoffs := row["handoffs"]:
         first = handoffs[0]
         yield f"{first['handoff']} waits for {first['to']}: handoff_accept handoff={first['handoff']}."
+    if tasks := row["review"]:
+        yield f"{tasks[0]} waits for review: agent_activate agent=qa, then task_claim agent=qa task={tasks[0]}."
     if "review" in stories:
         yield f"Story {stories['review']} is in review: agent_activate agent=qa, then story_next."
     yield from _work(row, stories)

@@ -45,8 +45,9 @@ async def project_status(call: Call) -> ProjectStatus:
         next=next_actions(row),
         drift=find_drift(row["words"] or [], row["files"] or {}, queries.SHOWN),
         in_hand=row["in_hand"],
+        review=row["review"],
         blocked=row["blocked"],
-        leases=[LeaseEnding(**lease) for lease in row["leases"] or []] or None,
+        leases=[LeaseEnding.of(lease) for lease in row["leases"] or []] or None,
         handoffs=[HandoffWaiting(**handoff) for handoff in row["handoffs"] or []] or None,
     )
 

@@ -1,6 +1,7 @@
 """SQL of the project at a glance and of its board."""
 
-from bmad_mcp.lifecycles import StoryStatus
+from bmad_mcp.agents.queries import held_by
+from bmad_mcp.lifecycles import TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, StoryStatus
 
 # Each costs a model about 25 tokens, and the whole status has 600.
 SHOWN = 3
@@ -9,8 +10,9 @@ WAITING_SHOWN = 5
 HOLDERS_SHOWN = 6
 LEASE_SOON_SECONDS = 120
 BOARD_COLUMN = 50
+# Of more that were left behind no more are counted.
+LEFT_COUNTED = 1000
 
-HELD = "t.status IN ('active', 'in_progress')"
 PROJECT = "project_id = bmad_project()"
 # The lowest key of a group in one pass; a suffix is one letter at most.
 LOWEST = "min(ARRAY[s.epic_number, s.number, ascii(s.suffix)])"
@@ -42,43 +44,45 @@ _WORDS = f"""(SELECT jsonb_agg(jsonb_build_object('file', d.file, 'tracker', d.t
            WHERE s.{PROJECT} AND (s.raw_status IS NOT NULL OR s.tracker_status IS NOT NULL)
            GROUP BY 1, 2, 3) d)"""
 
-# Who has a lease, also one that passed: from one name to the next by the index, however many tasks each has.
-_NEXT_HOLDER = f"""SELECT t.lease_agent FROM bmad_tasks t WHERE t.{PROJECT} AND {HELD} AND {{after}}
-        ORDER BY t.lease_agent LIMIT 1"""
-_HOLDER = f"""holder AS (
-    ({_NEXT_HOLDER.format(after="t.lease_agent IS NOT NULL")})
-    UNION ALL
-    SELECT ({_NEXT_HOLDER.format(after="t.lease_agent > h.lease_agent")}) FROM holder h WHERE h.lease_agent IS NOT NULL)"""
+_AGENTS = f"""agent AS MATERIALIZED (
+    SELECT a.name, a.status, (SELECT array_agg('T-' || h.number ORDER BY h.number)
+        FROM {held_by("a.name", "t.number", SHOWN)} h) AS tasks
+    FROM bmad_agents a WHERE a.{PROJECT})"""
+# No trigger sees a lease pass: what was left behind is not in the tallies, but found by the ends of the leases.
+_READY = f"""(SELECT jsonb_object_agg(r.role, r.count) FROM (
+        SELECT x.role, sum(x.count)::bigint AS count FROM (
+            SELECT c.ready_for AS role, c.count FROM tally c WHERE c.kind = 'task' AND c.ready_for IS NOT NULL
+            UNION ALL
+            (SELECT t.agent, 1 FROM bmad_tasks t
+             WHERE t.{PROJECT} AND {TASK_LEFT} AND t.lease_until <= statement_timestamp()
+             ORDER BY t.lease_until LIMIT {LEFT_COUNTED})) x
+        GROUP BY x.role HAVING sum(x.count) > 0) r)"""
 
 # One statement and one snapshot: the numbers agree with each other.
 STATUS = f"""
-WITH RECURSIVE {_TALLY}, {_HOLDER}
+WITH {_TALLY}, {_AGENTS}
 SELECT p.key, p.name, p.settings -> 'files' AS files,
     {_COUNTS.format(kind="workflow")} AS workflows,
     {_COUNTS.format(kind="task")} AS tasks,
     (SELECT jsonb_object_agg(f.status, jsonb_build_object('count', c.count, 'first', f.first))
      FROM ({_FIRSTS}) f JOIN {_OF_STATUS.format(kind="story")} c USING (status) WHERE c.count > 0) AS stories,
-    (SELECT jsonb_agg(jsonb_build_object('name', a.name, 'status', a.status, 'holds', EXISTS (
-        SELECT FROM bmad_tasks t WHERE t.{PROJECT} AND t.lease_agent = a.name AND {HELD}
-          AND t.lease_until > clock_timestamp())) ORDER BY a.name)
-     FROM bmad_agents a WHERE a.{PROJECT}) AS agents,
-    (SELECT jsonb_object_agg(c.ready_for, c.count) FROM tally c
-     WHERE c.kind = 'task' AND c.ready_for IS NOT NULL AND c.count > 0) AS ready,
-    (SELECT jsonb_object_agg(c.lease_agent, c.tasks) FROM (
-        SELECT h.lease_agent, f.tasks FROM holder h CROSS JOIN LATERAL (
-            SELECT array_agg('T-' || x.number ORDER BY x.number) AS tasks FROM (
-                SELECT t.number FROM bmad_tasks t
-                WHERE t.{PROJECT} AND {HELD} AND t.lease_agent = h.lease_agent AND t.lease_until > clock_timestamp()
-                ORDER BY t.number LIMIT {SHOWN}) x) f
-        WHERE f.tasks IS NOT NULL ORDER BY h.lease_agent LIMIT {HOLDERS_SHOWN}) c) AS in_hand,
+    (SELECT jsonb_agg(jsonb_build_object('name', a.name, 'status', a.status, 'holds', a.tasks IS NOT NULL)
+        ORDER BY a.name) FROM agent a) AS agents,
+    {_READY} AS ready,
+    (SELECT jsonb_object_agg(c.name, c.tasks) FROM (
+        SELECT a.name, a.tasks FROM agent a WHERE a.tasks IS NOT NULL ORDER BY a.name LIMIT {HOLDERS_SHOWN}) c) AS in_hand,
+    (SELECT array_agg('T-' || r.number ORDER BY r.number) FROM (
+        SELECT t.number FROM bmad_tasks t WHERE t.{PROJECT} AND {TASK_TO_REVIEW}
+        ORDER BY t.number LIMIT {WAITING_SHOWN}) r) AS review,
     (SELECT array_agg('T-' || b.number ORDER BY b.number) FROM (
         SELECT t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.status = 'blocked'
         ORDER BY t.number LIMIT {WAITING_SHOWN}) b) AS blocked,
     (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('task', 'T-' || h.number, 'agent', h.lease_agent,
-        'until', date_trunc('second', h.lease_until), 'passed', nullif(h.lease_until <= clock_timestamp(), false)))
-        ORDER BY h.lease_until)
-     FROM (SELECT t.number, t.lease_agent, t.lease_until FROM bmad_tasks t
-           WHERE t.{PROJECT} AND {HELD}
+        'until', date_trunc('second', h.lease_until), 'passed', nullif(h.lease_until <= clock_timestamp(), false),
+        'stuck', nullif(h.stuck, false))) ORDER BY h.lease_until)
+     FROM (SELECT t.number, t.lease_agent, t.lease_until, t.open_dependencies > 0 OR NOT t.story_open AS stuck
+           FROM bmad_tasks t
+           WHERE t.{PROJECT} AND t.status IN ('active', 'in_progress')
              AND t.lease_until < clock_timestamp() + make_interval(secs => {LEASE_SOON_SECONDS})
            ORDER BY t.lease_until LIMIT {SHOWN}) h) AS leases,
     (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('handoff', 'H-' || w.number, 'from_agent', w.from_agent,
@@ -104,8 +108,7 @@ CARD = f"""
      WHERE t.{PROJECT} AND t.story_id = s.id AND t.status <> 'cancelled') AS tasks,
     (SELECT jsonb_agg(jsonb_build_object('task', 'T-' || t.number, 'agent', t.lease_agent, 'until', t.lease_until)
         ORDER BY t.number)
-     FROM bmad_tasks t WHERE t.{PROJECT} AND t.story_id = s.id AND {HELD}
-       AND t.lease_until > clock_timestamp()) AS claims
+     FROM bmad_tasks t WHERE t.{PROJECT} AND t.story_id = s.id AND {TASK_HELD}) AS claims
 """
 # What is looked for on the board, as the board itself looks through the cards that it shows.
 _FOUND = "($1::text IS NULL OR strpos(lower(s.key || ' ' || s.title), lower($1::text)) > 0)"

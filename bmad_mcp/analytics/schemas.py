@@ -67,8 +67,8 @@ class Drift(Out):
 class ProjectStatus(Out):
     """The project at a glance: counts by status without the zeros, what to do next, and what drifts.
 
-    `in_hand` has tasks by the agent that holds them, `blocked` the first tasks that are stuck, `leases` those that end
-    soon, `handoffs` those that nobody accepted: the first few of each.
+    `in_hand` has tasks by the agent that holds them, `review` those that wait for a reviewer, `blocked` those that are
+    stuck, `leases` those that end soon, `handoffs` those that nobody accepted: the first few of each.
     """
 
     project: ProjectName
@@ -79,6 +79,7 @@ class ProjectStatus(Out):
     next: list[str]
     drift: Drift
     in_hand: dict[str, list[str]] | None = None
+    review: list[str] | None = None
     blocked: list[str] | None = None
     leases: list[LeaseEnding] | None = None
     handoffs: list[HandoffWaiting] | None = None

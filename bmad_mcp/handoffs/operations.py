@@ -9,7 +9,7 @@ from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.encryption import columns
-from bmad_mcp.errors import Forbidden, Invalid, NotFound
+from bmad_mcp.errors import Conflict, Forbidden, Invalid, NotFound
 from bmad_mcp.handoffs import queries
 from bmad_mcp.handoffs.schemas import Acceptance, HandedTask, HandoffBrief, HandoffOut, HandoffPage, Offer
 from bmad_mcp.lifecycles import HANDOFF, TASK, HandoffStatus, TaskStatus, move
@@ -93,6 +93,19 @@ def _check_offer(row: Any, to: str, task: str | None, story: str | None) -> None
         raise NotFound(f"There is no task {task}. task_list shows the tasks.", field="task")
     if story is not None and row["story_id"] is None:
         raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+    if row["task_status"] in FINISHED:
+        again = "task_update with status=pending opens it again" if row["task_status"] == TaskStatus.CANCELLED else ""
+        raise Conflict(
+            f"{task} is {row['task_status']}: nothing of it is left to hand over. Leave `task` out and pass its `story`,"
+            f" or {again or 'make a new one with task_create'}.",
+            field="task",
+        )
+    if row["to_agent"] == (row["in_session"] or row["holder"]):
+        raise Invalid(
+            f"{row['to_agent']} hands over, so it cannot be to {row['to_agent']}. agent_list shows the others; to let"
+            " another session go on, release the task with task_update status=pending.",
+            field="to",
+        )
     if story is not None and row["task_story_id"] not in (None, row["story_id"]):
         raise Invalid(f"{task} belongs to story {row['task_story']}, not {story}. Leave `story` out.", field="story")
 

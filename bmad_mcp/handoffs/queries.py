@@ -21,7 +21,7 @@ SELECT (SELECT a.name FROM bmad_agents a
      JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
      WHERE x.project_id = bmad_project() AND x.caller = $2::text AND x.ended_at IS NULL
      ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS in_session,
-    t.id AS task_id, t.story_id AS task_story_id,
+    t.id AS task_id, t.status::text AS task_status, t.story_id AS task_story_id,
     (SELECT y.key FROM bmad_stories y WHERE y.project_id = t.project_id AND y.id = t.story_id) AS task_story,
     CASE WHEN t.lease_until > clock_timestamp() THEN t.lease_agent END AS holder, s.id AS story_id
 FROM (SELECT 1) AS one

@@ -198,8 +198,8 @@ async def _standup(_: Mapping[str, str], perform: Perform) -> tuple[str, str]:
         "Give the stand-up report of this BMad project from the data above; change nothing.\n"
         "- Begin with one line: how many stories are done of how many, and what was finished since yesterday.\n"
         "- For each agent with activity or a task in hand: done since yesterday, in hand now, stuck on what.\n"
-        "- Then: blocked tasks, runs that wait, handoffs nobody accepted, leases about to pass, drift of the files, and"
-        " what should happen next and who should do it.\n"
+        "- Then: blocked tasks, tasks that wait for review, runs that wait, handoffs nobody accepted, leases about to"
+        " pass, drift of the files, and what should happen next and who should do it.\n"
         "- Name things by their keys. At most 20 lines; say so where the data shows nothing, or where `activity` is only"
         " the newest part of the day."
     )

@@ -48,14 +48,30 @@ def _work(agent: str, status: str, move: str, tasks: Sequence[StoryTask], key: s
         return f"You hold {mine}: go on, task_heartbeat in time, then task_complete."
     if ready:
         return f"task_start agent={agent} task={ready}, and keep its lease number."
+    review = next((task.key for task in tasks if task.status == "review" and not task.held_by), None)
+    if review and agent == "qa":
+        return f"{review} waits for review: task_claim agent=qa task={review}, and keep its lease number."
     if others := sorted({task.agent for task in tasks if task.ready and task.agent}):
         return f"Its ready tasks are for {', '.join(others)}: handoff_offer to={others[0]}, or agent_activate it."
+    if review:
+        return f"{review} waits for review: agent_activate agent=qa, then task_claim agent=qa task={review}."
     if holders := sorted({task.held_by for task in tasks if task.held_by}):
         return f"Its tasks are held by {', '.join(holders)}. story_list status=ready shows other stories."
     if tasks:
         return f"Its open tasks cannot be claimed now: task_get task={tasks[0].key} says what it waits for."
     begin = f"{move}in_progress and do it" if status == "ready" else f"Do it, then {move}review"
     return f"It has no open task. {begin}; task_create story={key} splits it up."
+
+
+def about_open_tasks(status: str, keys: Sequence[str]) -> str:
+    """What to do about tasks that are open behind a story that came to review, done or cancelled."""
+    some = f"{', '.join(keys[:3])}{' and others are' if len(keys) > 3 else ' is' if len(keys) == 1 else ' are'}"
+    if status == "review":
+        return f"{some} still open: finish with task_complete, or end with task_update status=cancelled, before done."
+    return (
+        f"{some} still open and cannot be claimed any more: who holds one may complete it; end the rest with task_update"
+        " status=cancelled."
+    )
 
 
 def nothing_to_do(epics: int, stories: int) -> tuple[str, str]:

@@ -32,6 +32,7 @@ from bmad_mcp.stories.refusals import changed_meanwhile, gate_missing, unknown_s
 from bmad_mcp.stories.rights import check_edit, check_move
 from bmad_mcp.stories.schemas import (
     EpicState,
+    OpenTask,
     SectionOut,
     StoryChange,
     StoryInHand,
@@ -45,6 +46,8 @@ from bmad_mcp.stories.sections import Section, bare, name_for, text_of, with_tex
 from bmad_mcp.stories.wording import one_line, read_acceptance, read_story_sentence, sections_of, tidy
 
 STARTED = frozenset({StoryStatus.IN_PROGRESS, StoryStatus.REVIEW, StoryStatus.DONE})
+# Where a story has its work behind it.
+BEHIND = frozenset({StoryStatus.REVIEW, StoryStatus.DONE, StoryStatus.CANCELLED})
 WORKABLE = frozenset({StoryStatus.READY, StoryStatus.IN_PROGRESS, StoryStatus.REVIEW})
 
 
@@ -156,6 +159,9 @@ async def story_update(
         raise unknown_story(story)
     if before["version"] != expected_version:
         raise await changed_meanwhile(call.db, before, expected_version)
+    if status is not None and StoryStatus(status) not in STORY.moves[StoryStatus(before["status"])]:
+        # Before the rights: nobody may make a move that there is not.
+        raise STORY.refuse(story, before["status"], status)
     acting = await acting_agent(call, agent)
     name, changed = None, {}
     if section is not None and text is not None:
@@ -170,8 +176,9 @@ async def story_update(
     if row is None:
         await _refuse_update(call, story, expected_version, status)
     await record(call, f"story {story}", agent=acting, status=status, was=status and before["status"], section=name)
-    epic = await _after_move(call, row, acting) if status is not None else None
-    more: dict[str, Any] = {"section": name, "epic": epic}
+    more: dict[str, Any] = {"section": name}
+    if status is not None:
+        more |= await _after_move(call, row, acting)
     return StoryChange(story=StoryState.of(row), **{field: one for field, one in more.items() if one is not None})
 
 
@@ -185,15 +192,19 @@ def _edited(sections: list[Section], governs: str | None) -> dict[str, Any]:
     return changed
 
 
-async def _after_move(call: Call, row: Any, agent: str | None) -> EpicState | None:
-    await call.db.execute(queries.TASKS_FOLLOW, row["id"], row["status"] in WORKABLE)
-    if row["status"] not in STARTED:
-        return None
-    epic = await call.db.fetchrow(queries.EPIC_STARTS, row["epic_id"])
-    if epic is None:
-        return None
-    await record(call, f"epic {epic['key']}", agent=agent, status=epic["status"])
-    return EpicState.of(epic)
+async def _after_move(call: Call, row: Any, agent: str | None) -> dict[str, Any]:
+    """What follows the story: its tasks, those that are open behind it, and its epic."""
+    status, told = row["status"], dict[str, Any]()
+    tasks = await call.db.fetch(queries.TASKS_FOLLOW, row["id"], status in WORKABLE)
+    if tasks and status in BEHIND:
+        told["open_tasks"] = [OpenTask.of(task) for task in tasks]
+        told["next"] = advice.about_open_tasks(status, [task["key"] for task in tasks])
+    if status in STARTED:
+        epic = await call.db.fetchrow(queries.EPIC_STARTS, row["epic_id"])
+        if epic is not None:
+            await record(call, f"epic {epic['key']}", agent=agent, status=epic["status"])
+            told["epic"] = EpicState.of(epic)
+    return told
 
 
 async def _refuse_update(call: Call, story: str, expected: int, status: str | None) -> NoReturn:

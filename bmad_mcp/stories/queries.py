@@ -1,10 +1,13 @@
 """SQL of epics and stories; tasks and sessions are read where a story shows them."""
 
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.agents.queries import held_by
 from bmad_mcp.encryption.people import told
-from bmad_mcp.lifecycles import EPIC, STORY, StoryStatus
+from bmad_mcp.lifecycles import EPIC, STORY, TASK_CLAIMABLE, TASK_HELD, StoryStatus
 
 GATE_HISTORY = 20
+# How many open tasks are told when their story closes.
+OPEN_TOLD = 20
 GATE_NOTE = 200
 
 AGENT_IN_SESSION = """
@@ -84,10 +87,7 @@ LIST = f"""
 SELECT s.epic_number, s.number, s.suffix, s.key, s.title, s.status::text AS status, s.points, {TASK_PROGRESS}
 FROM bmad_stories s WHERE s.project_id = bmad_project()
 """
-HELD_BY = """
-    CASE WHEN t.status IN ('active', 'in_progress', 'review') AND t.lease_until > clock_timestamp()
-         THEN t.lease_agent END
-"""
+HELD_BY = f"CASE WHEN {TASK_HELD} THEN t.lease_agent END"
 GET = f"""
 SELECT s.id, s.key, s.title, s.status::text AS status, s.version, s.role, s.want, s.benefit, s.acceptance, s.sections,
     s.points, s.priority::text AS priority, s.gate, s.source_path AS file, s.raw_status AS file_status,
@@ -174,9 +174,14 @@ WHERE s.project_id = bmad_project() AND s.key = $1 AND s.version = $2::int
 RETURNING s.id, s.epic_id, s.key, s.title, s.status::text AS status, s.version
 """
 # A statement of its own: only its fresh snapshot sees a task that was added while the story's row was waited for.
-TASKS_FOLLOW = """
-UPDATE bmad_tasks AS t SET story_open = $2::boolean, updated_at = now(), version = t.version + 1
-WHERE t.project_id = bmad_project() AND t.story_id = $1 AND t.story_open <> $2::boolean
+TASKS_FOLLOW = f"""
+WITH followed AS (
+    UPDATE bmad_tasks AS t SET story_open = $2::boolean, updated_at = now(), version = t.version + 1
+    WHERE t.project_id = bmad_project() AND t.story_id = $1 AND t.story_open <> $2::boolean
+)
+SELECT 'T-' || t.number AS key, t.status::text AS status, {HELD_BY} AS held_by FROM bmad_tasks t
+WHERE t.project_id = bmad_project() AND t.story_id = $1 AND t.status NOT IN ('completed', 'cancelled')
+ORDER BY t.number LIMIT {OPEN_TOLD}
 """
 # An epic has no moves of its own: it starts with its first story, from wherever it waits.
 EPIC_STARTS = f"""
@@ -186,12 +191,6 @@ WHERE e.project_id = bmad_project() AND e.id = $1 AND e.status IN ('draft', 'rea
 RETURNING e.key, e.status::text AS status
 """
 
-CLAIMABLE = """
-    ((t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open)
-     OR (t.status IN ('active', 'in_progress') AND t.lease_until <= clock_timestamp()
-         AND t.open_dependencies = 0 AND t.story_open))
-"""
-HELD = "t.status IN ('active', 'in_progress') AND t.lease_until > clock_timestamp()"
 OF_STORY = "FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.story_id = s.id"
 
 
@@ -209,16 +208,15 @@ _ASKS = "(SELECT w.agent FROM who w)"
 # Who has no session is anybody, and may become whoever a task is for.
 _FOR_WHO_ASKS = f"({_ASKS} IS NULL OR t.agent IN ({_ASKS}, ''))"
 # OFFSET 0: the few tasks that the agent holds come first, and then the story of each.
-_MINE = f"""(SELECT s.key, 2 AS rank FROM bmad_tasks t CROSS JOIN LATERAL (
-        SELECT x.* FROM bmad_stories x WHERE x.project_id = t.project_id AND x.id = t.story_id OFFSET 0) s
-    WHERE t.project_id = bmad_project() AND {HELD} AND t.lease_agent = {_ASKS} AND s.status = '{_IN_PROGRESS}'
-    ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
+_MINE = f"""(SELECT s.key, 2 AS rank FROM {held_by(_ASKS, "t.story_id")} t CROSS JOIN LATERAL (
+        SELECT x.* FROM bmad_stories x WHERE x.project_id = bmad_project() AND x.id = t.story_id OFFSET 0) s
+    WHERE s.status = '{_IN_PROGRESS}' ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
 _RANKED = " UNION ALL ".join(
     (
         _first(1, StoryStatus.REVIEW, f"{_ASKS} = 'qa'"),
         _MINE,
-        _first(3, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND {CLAIMABLE} AND {_FOR_WHO_ASKS})"),
-        _first(4, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND ({HELD} OR {CLAIMABLE}))"),
+        _first(3, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND {TASK_CLAIMABLE} AND {_FOR_WHO_ASKS})"),
+        _first(4, _IN_PROGRESS, f"EXISTS (SELECT {OF_STORY} AND ({TASK_HELD} OR {TASK_CLAIMABLE}))"),
         _first(5, _IN_PROGRESS),
         _first(6, StoryStatus.READY),
         _first(7, StoryStatus.REVIEW, f"{_ASKS} IS DISTINCT FROM 'qa'"),
@@ -240,9 +238,9 @@ SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority
         o.place, o.priority DESC, o.number)
      FROM (SELECT t.number, t.priority, 'T-' || t.number AS key, t.title, t.status::text AS status,
                nullif(t.agent, '') AS agent, {HELD_BY} AS held_by,
-               CASE WHEN {CLAIMABLE} THEN true END AS ready,
-               CASE WHEN {CLAIMABLE} AND t.agent IN ({_ASKS}, '') THEN 1 WHEN {CLAIMABLE} THEN 2
-                    WHEN {HELD} AND t.lease_agent = {_ASKS} THEN 3 WHEN {HELD} THEN 4 ELSE 5 END AS place
+               CASE WHEN {TASK_CLAIMABLE} THEN true END AS ready,
+               CASE WHEN {TASK_CLAIMABLE} AND t.agent IN ({_ASKS}, '') THEN 1 WHEN {TASK_CLAIMABLE} THEN 2
+                    WHEN {TASK_HELD} AND t.lease_agent = {_ASKS} THEN 3 WHEN {TASK_HELD} THEN 4 ELSE 5 END AS place
            FROM bmad_tasks t
            WHERE t.project_id = s.project_id AND t.story_id = s.id AND t.status NOT IN ('completed', 'cancelled')
            ORDER BY place, t.priority DESC, t.number LIMIT 10) o) AS open_tasks

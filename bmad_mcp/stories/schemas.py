@@ -57,12 +57,25 @@ class EpicState(Out):
     status: str
 
 
+class OpenTask(Out):
+    """A task that is still open behind its story."""
+
+    key: str
+    status: str
+    held_by: str | None = None
+
+
 class StoryChange(Out):
-    """The story after the change, and the section and the epic that changed with it."""
+    """The story after the change, and the section and the epic that changed with it.
+
+    `open_tasks`: what is still open where a story comes to review, done or cancelled; `next` says what to do about it.
+    """
 
     story: StoryState
     section: str | None = None
     epic: EpicState | None = None
+    open_tasks: list[OpenTask] | None = None
+    next: str | None = None
 
 
 class SectionOut(Out):

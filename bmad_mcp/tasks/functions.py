@@ -4,8 +4,8 @@ Only a test uses this: the migration that creates the functions holds their froz
 """
 
 from bmad_mcp.activity.record import COLUMNS, LONGEST_NOTE
-from bmad_mcp.lifecycles import STORY, StoryStatus
-from bmad_mcp.tasks.queries import CHANGE, FINISH, GET, OPEN, READY
+from bmad_mcp.lifecycles import STORY, TASK_READY, StoryStatus
+from bmad_mcp.tasks.queries import ACTING_AGENT, CHANGE, FINISH, GET, HELD_STILL, OPEN
 
 # Each statement of a function has a snapshot of its own: one that begins after a lock sees what others committed before.
 # First every row that a count depends on is locked: of two changes at once the second counts what the first has made.
@@ -33,7 +33,7 @@ IF dependents > 0 THEN
         WHERE t.project_id = bmad_project() AND t.open_dependencies <> {_COUNTED} AND t.id = ANY(ARRAY(
             SELECT f.task_id FROM bmad_task_dependencies f
             WHERE f.project_id = bmad_project() AND f.depends_on_id = done.id))
-        RETURNING t.number, {READY} AS ready
+        RETURNING t.number, {TASK_READY} AS ready
     )
     SELECT array_agg(c.number ORDER BY c.number) FILTER (WHERE c.ready) FROM changed c INTO unblocked;
 END IF;
@@ -56,6 +56,20 @@ IF stories > 0 THEN
     INTO story_status, tasks_done, tasks_total;
 END IF;
 """
+# Two that change tasks which wait for each other take the rows in one order, by id, as `DEPENDENCIES_LOCKED` does.
+_IN_ORDER = """
+IF EXISTS (SELECT FROM bmad_tasks x JOIN bmad_task_dependencies e
+        ON e.project_id = x.project_id AND e.depends_on_id = x.id
+    WHERE x.project_id = bmad_project() AND x.number = $1) THEN
+    PERFORM FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.id = ANY(ARRAY(
+        SELECT x.id FROM bmad_tasks x WHERE x.project_id = bmad_project() AND x.number = $1
+        UNION ALL
+        SELECT e.task_id FROM bmad_tasks x JOIN bmad_task_dependencies e
+            ON e.project_id = x.project_id AND e.depends_on_id = x.id
+        WHERE x.project_id = bmad_project() AND x.number = $1))
+    ORDER BY t.id FOR UPDATE;
+END IF;
+"""
 # A session that is new would plan each statement anew five times before it keeps a plan: longer than they take.
 COMPLETE = f"""
 CREATE FUNCTION bmad_do_task_complete(integer, integer, text, integer, text, text, text)
@@ -68,6 +82,7 @@ DECLARE
     stories bigint;
     dependents bigint;
 BEGIN
+{_IN_ORDER.strip()}
 {FINISH.strip()} INTO done;
 IF done.id IS NULL THEN
     RETURN;
@@ -79,9 +94,9 @@ END
 $body$
 """
 
-# The task as it was says whose work it is, and whether it is closed or opened by this.
+# The task as it was says whose work it is, and whether it is closed or opened by this. Of nobody's it is who acts.
 UPDATE = f"""
-CREATE FUNCTION bmad_do_task_update(integer, text, text, text, text, integer, integer, text, text)
+CREATE FUNCTION bmad_do_task_update(integer, text, text, text, text, integer, integer, text, text, text, text[])
 RETURNS TABLE (id uuid, key text, title text, status text, priority text, agent text, version integer, description text,
     lease integer, lease_until timestamptz, held_by text, note text, summary text, quality integer, story text,
     created_at timestamptz, ready boolean, workflow text, depends_on text[], waits_for text[], history jsonb)
@@ -97,7 +112,8 @@ DECLARE
     tasks_done bigint;
     tasks_total bigint;
 BEGIN
-SELECT t.lease_agent, t.{OPEN} AS is_open FROM bmad_tasks t
+{_IN_ORDER.strip()}
+SELECT CASE WHEN {HELD_STILL} THEN t.lease_agent END AS holder, t.{OPEN} AS is_open FROM bmad_tasks t
 WHERE t.project_id = bmad_project() AND t.number = $1 FOR UPDATE INTO before;
 {CHANGE.strip()} INTO done;
 IF done.id IS NULL THEN
@@ -107,8 +123,9 @@ IF done.is_open <> before.is_open THEN
 {_SETTLE.strip()}
 END IF;
 INSERT INTO bmad_agent_activity {COLUMNS}
-VALUES (bmad_project(), 'task_update', 'task T-' || $1, before.lease_agent, $8, $9,
-    jsonb_strip_nulls(jsonb_build_object('status', $2, 'note', nullif(left($3, {LONGEST_NOTE}), ''))));
+VALUES (bmad_project(), 'task_update', 'task T-' || $1, coalesce(before.holder, {ACTING_AGENT.format(caller="$10")}),
+    $8, $9, jsonb_strip_nulls(jsonb_build_object('status', $2, 'changed', nullif($11, '{{}}'),
+        'note', nullif(left($3, {LONGEST_NOTE}), ''))));
 RETURN QUERY
 {GET.strip()};
 END

@@ -5,7 +5,8 @@ from typing import NoReturn
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.call import Call
 from bmad_mcp.errors import Conflict, LeaseLost, NotFound
-from bmad_mcp.lifecycles import TASK, TaskStatus
+from bmad_mcp.lifecycles import TASK, StoryStatus, TaskStatus
+from bmad_mcp.shapes import number_of
 from bmad_mcp.tasks import queries
 from bmad_mcp.tasks.schemas import TaskClaim, TaskOut
 
@@ -31,20 +32,28 @@ async def claim_named(
     call: Call, number: int, agent: str, seconds: int, target: TaskStatus, lease: int | None = None
 ) -> TaskClaim:
     """Take this task, or say why it cannot be taken."""
-    row = await call.db.fetchrow(
-        queries.CLAIM_ONE,
-        number,
-        agent,
-        seconds,
-        call.operation,
-        call.caller.principal,
-        target,
-        call.id,
-        lease if lease is not None else -1,
-    )
-    if row is not None:
-        return _claimed(row)
-    key, now = f"T-{number}", await call.db.fetchrow(queries.STATE, number)
+    key = f"T-{number}"
+    for _ in range(CLAIM_ATTEMPTS):
+        row = await call.db.fetchrow(
+            queries.CLAIM_ONE,
+            number,
+            agent,
+            seconds,
+            call.operation,
+            call.caller.principal,
+            target,
+            call.id,
+            lease if lease is not None else -1,
+        )
+        if row is not None:
+            return _claimed(row)
+        await _refuse_held(call, key, agent, target)
+    raise Conflict(f"{key} goes from hand to hand at this moment. Nothing was written; call again.")
+
+
+async def _refuse_held(call: Call, key: str, agent: str, target: TaskStatus) -> None:
+    """Say why a claim did not match; returns when the task was freed since, so that nothing is in the way now."""
+    now = await call.db.fetchrow(queries.STATE, number_of(key))
     if now is None:
         raise NotFound(f"There is no task {key}. task_list shows the tasks.", field="task")
     if target not in TASK.moves[TaskStatus(now["status"])]:
@@ -54,11 +63,34 @@ async def claim_named(
             f"{key} waits for {now['open_dependencies']} unfinished task(s); task_get lists them as waits_for."
         )
     if not now["story_open"]:
-        raise Conflict(f"The story {now['story']} of {key} is not ready for work. Move it to ready with story_update.")
-    raise Conflict(
-        f"{key} is held by {now['lease_agent']} until {now['lease_until']:%H:%M:%S} UTC."
-        " Claim another one, or wait until the lease passes."
-    )
+        raise Conflict(f"The story {now['story']} of {key} is {_not_open(key, now['story_status'])}")
+    if not now["held"]:
+        return
+    held = f"{key} is held by {now['lease_agent']} until {now['lease_until']:%H:%M:%S} UTC."
+    if now["lease_agent"] == agent:
+        raise Conflict(f"{held} {_if_it_is_you(target)} Else claim another one, or wait until the lease passes.")
+    raise Conflict(f"{held} Claim another one, or wait until the lease passes.")
+
+
+def _not_open(key: str, story_status: str) -> str:
+    """How a story that is not open for work is, and what can be done about its task."""
+    match StoryStatus(story_status):
+        case StoryStatus.DONE:
+            return (
+                f"done, and that is final: nobody can claim {key} any more. task_update with status=cancelled ends it;"
+                " task_create and story_create make new work."
+            )
+        case StoryStatus.CANCELLED:
+            return (
+                "cancelled. story_update takes it back to draft and then to ready, or task_update with"
+                f" status=cancelled ends {key} too."
+            )
+    return "not ready for work. Move it to ready with story_update."
+
+
+def _if_it_is_you(target: TaskStatus) -> str:
+    call = "task_start keeps it" if target is TaskStatus.IN_PROGRESS else "go on with it, without another claim"
+    return f"If that is you, pass its `lease`, which task_get shows: {call}."
 
 
 async def refuse_holder(call: Call, task: str, lease: int | None, target: TaskStatus | None) -> NoReturn:
@@ -81,9 +113,14 @@ async def refuse_holder(call: Call, task: str, lease: int | None, target: TaskSt
             " Claim the task again with task_claim.",
             field="lease",
         )
-    holder = f"now held by {now['lease_agent']}" if now["held"] else f"now {status}"
+    if now["held"]:
+        raise LeaseLost(
+            f"{lease} is not the current lease of {task}, which is now held by {now['lease_agent']}. Whoever that is"
+            " passes the `lease` that task_get shows; others wait until it passes.",
+            field="lease",
+        )
     raise LeaseLost(
-        f"{lease} is not the current lease of {task}, which is {holder}. Claim it with task_claim first.",
+        f"{lease} is not the current lease of {task}, which is now {status}. Claim it with task_claim first.",
         field="lease",
     )
 

@@ -11,6 +11,7 @@ from bmad_mcp.schema import EMPTY_TEXT, TASK_PRIORITY, TASK_STATUS, Base, Versio
 
 READY = "status = 'pending' AND open_dependencies = 0 AND story_open"
 LEFT = "status IN ('active', 'in_progress') AND open_dependencies = 0 AND story_open"
+TO_REVIEW = "status = 'review' AND open_dependencies = 0 AND story_open"
 HELD = "status IN ('active', 'in_progress')"
 
 
@@ -34,6 +35,15 @@ class Task(Versioned, Base):
         # Of those whose lease passed a claim wants its own role's, however many others wait.
         Index("ix_bmad_tasks_left", "project_id", "agent", "lease_until", postgresql_where=text(LEFT)),
         Index("ix_bmad_tasks_holder", "project_id", "lease_agent", "number", postgresql_where=text(HELD)),
+        # What is under review stays so after its lease: however much that is, what an agent still holds is found by the end.
+        Index(
+            "ix_bmad_tasks_review_holder",
+            "project_id",
+            "lease_agent",
+            "lease_until",
+            postgresql_where=text("status = 'review'"),
+        ),
+        Index("ix_bmad_tasks_to_review", "project_id", "number", postgresql_where=text(TO_REVIEW)),
         *(
             Index(
                 f"ix_bmad_tasks_{status}_number", "project_id", "number", postgresql_where=text(f"status = '{status}'")

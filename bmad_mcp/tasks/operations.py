@@ -12,8 +12,8 @@ from bmad_mcp.artifacts.outputs import add_outputs
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.encryption import columns
-from bmad_mcp.errors import Invalid, LeaseLost, NotFound, VersionConflict
-from bmad_mcp.lifecycles import TASK, TaskStatus
+from bmad_mcp.errors import Conflict, Invalid, LeaseLost, NotFound, VersionConflict
+from bmad_mcp.lifecycles import TASK, StoryStatus, TaskStatus
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.remember import work_to_remember
 from bmad_mcp.operation import Operation, always
@@ -31,6 +31,8 @@ from bmad_mcp.shapes import (
     encode_cursor,
     number_of,
 )
+from bmad_mcp.stories.queries import STATE as STORY_STATE
+from bmad_mcp.stories.refusals import unknown_story
 from bmad_mcp.tasks import queries
 from bmad_mcp.tasks.dependencies import lock_dependencies, replace_dependencies, wait_for
 from bmad_mcp.tasks.leases import claim_best, claim_named, refuse_holder
@@ -64,7 +66,8 @@ async def task_create(
     if story is not None:
         row = await call.db.fetchrow(queries.STORY_FOR_TASK, story)
         if row is None:
-            raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+            raise unknown_story(story)
+        _check_takes_tasks(story, row["status"])
         story_id, story_open = row["id"], row["open"]
     if workflow is not None:
         workflow_id = await call.db.fetchval(queries.WORKFLOW_FOR_TASK, number_of(workflow))
@@ -89,7 +92,24 @@ async def task_create(
     )
     if found:
         await call.db.execute(queries.ADD_DEPENDENCIES, task_id, [dependency.id for dependency in found])
-    return TaskAnswer(task=TaskOut.of(row, workflow=workflow, depends_on=list(depends_on) or None, lease=None))
+    waits = list(dict.fromkeys(depends_on)) or None
+    return TaskAnswer(task=TaskOut.of(row, workflow=workflow, depends_on=waits, lease=None))
+
+
+def _check_takes_tasks(story: str, status: str) -> None:
+    """Raises Conflict where a task could never be claimed, or not before the story is opened again."""
+    if status == StoryStatus.DONE:
+        raise Conflict(
+            f"Story {story} is done, and that is final: nobody could claim a task of it. Leave `story` out, or add a"
+            " story with story_create.",
+            field="story",
+        )
+    if status == StoryStatus.CANCELLED:
+        raise Conflict(
+            f"Story {story} is cancelled: nobody could claim a task of it. Take it back to draft with story_update"
+            " first, or leave `story` out.",
+            field="story",
+        )
 
 
 async def task_list(
@@ -119,6 +139,8 @@ async def task_list(
         sql += f" AND t.number > ${len(values)}"
     of = (queries.ALL_READY if ready else queries.ALL).format(narrowed=sql, limit=limit + 1)
     rows = await call.db.fetch(f"{queries.LIST}{of}", *values)
+    if not rows and story is not None and await call.db.fetchrow(STORY_STATE, story) is None:
+        raise unknown_story(story)
     page = rows[:limit]
     following = encode_cursor(page[-1]["number"]) if len(rows) > limit else None
     return TaskPage(items=[TaskBrief.of(row) for row in page], next_cursor=following)
@@ -134,11 +156,10 @@ async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
 
 async def _answer(call: Call, row: Any) -> TaskAnswer:
     """The answer for a row of GET."""
-    lease = row["lease"] if row["held_by"] and row["lease_until"] else None
     summary = (
         {"summary": await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])} if row["summary"] else {}
     )
-    return TaskAnswer(task=TaskOut.of(row, lease=lease, **summary))
+    return TaskAnswer(task=TaskOut.of(row, **summary))
 
 
 async def task_claim(
@@ -157,10 +178,10 @@ async def task_start(
     call: Call,
     task: TaskKey,
     agent: AgentName,
-    lease: Annotated[int | None, Field(ge=1, description="Needed if you hold it; answers a new one.")] = None,
+    lease: Annotated[int | None, Field(ge=1, description="If you hold it: kept, never shortened.")] = None,
     lease_seconds: LeaseSeconds = 900,
 ) -> TaskClaim:
-    """Claim this task and set it in progress."""
+    """Set this task in progress: claims it, or keeps the lease you pass."""
     holder = await agent_name(call, agent)
     return await claim_named(call, number_of(task), holder, lease_seconds, TaskStatus.IN_PROGRESS, _int4(lease))
 
@@ -192,6 +213,7 @@ async def task_update(
         before = await call.db.fetchrow(queries.STATE_LOCKED, number_of(task))
         _check_change(task, before, lease, status)
         await replace_dependencies(call, task, before["id"], depends_on)
+    edits = {"title": title, "priority": priority, "depends_on": depends_on}
     row = await call.db.fetchrow(
         queries.UPDATE,
         number_of(task),
@@ -203,6 +225,8 @@ async def task_update(
         _int4(lease),
         call.caller.principal,
         call.id,
+        call.caller.connection,
+        [name for name, value in edits.items() if value is not None],
     )
     if row is None:
         await _refuse_change(call, task, lease, expected_version, status)
@@ -212,7 +236,7 @@ async def task_update(
 async def task_complete(
     call: Call,
     task: TaskKey,
-    lease: Annotated[int, Field(description="The newest one you were given.")],
+    lease: Annotated[int, Field(description="The number your claim or start gave you.")],
     summary: Annotated[str, Field(max_length=4000)] = "",
     quality: Annotated[int | None, Field(ge=0, le=100)] = None,
     artifacts: Annotated[tuple[Line, ...], Field(max_length=50, description="Paths or titles of what came out.")] = (),

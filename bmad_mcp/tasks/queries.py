@@ -2,7 +2,17 @@
 
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.agents.lookup import FIND as FIND_AGENT
-from bmad_mcp.lifecycles import EPIC, STORY, TASK, StoryStatus, TaskStatus
+from bmad_mcp.lifecycles import (
+    EPIC,
+    STORY,
+    TASK,
+    TASK_CLAIMABLE,
+    TASK_HELD,
+    TASK_LEFT,
+    TASK_READY,
+    StoryStatus,
+    TaskStatus,
+)
 from bmad_mcp.memory.queries import keeping
 
 OPEN = "status NOT IN ('completed', 'cancelled')"
@@ -10,11 +20,12 @@ OPEN = "status NOT IN ('completed', 'cancelled')"
 LEASE_PASSED = "t.lease_until <= clock_timestamp()"
 HELD_STILL = "t.lease_until > clock_timestamp()"
 
-TASK_FIELDS = """
+_FIELDS = """
     'T-' || t.number AS key, t.title, t.status::text AS status, t.priority::text AS priority, t.agent,
-    t.version, t.description, t.lease, t.lease_until, t.lease_agent AS held_by, t.note, t.summary, t.quality,
+    t.version, t.description, {lease}, t.note, t.summary, t.quality,
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
 """
+TASK_FIELDS = _FIELDS.format(lease="t.lease, t.lease_until, t.lease_agent AS held_by")
 
 # Who made it is the agent in session of the caller, not the role that should do it.
 ACTING_AGENT = """(SELECT a.name FROM bmad_agent_sessions n JOIN bmad_agents a
@@ -80,22 +91,35 @@ WHERE project_id = bmad_project() AND key = $1 FOR SHARE
 """
 WORKFLOW_FOR_TASK = "SELECT id FROM bmad_workflows WHERE project_id = bmad_project() AND number = $1"
 
+
+def _at_once(condition: str) -> str:
+    """The condition by one reading of the clock, so that no answer says both that a lease holds and that it passed."""
+    return condition.replace("clock_timestamp()", "read.at")
+
+
+# The lease, its end and its holder are told together, while the lease holds; the history tells who did what.
+_TOLD = _FIELDS.format(
+    lease=", ".join(
+        f"CASE WHEN {_at_once(TASK_HELD)} THEN t.{column} END AS {name}"
+        for column, name in (("lease", "lease"), ("lease_until", "lease_until"), ("lease_agent", "held_by"))
+    )
+)
 # OFFSET 0: what it waits for is found first, then each of those by its key, whatever the planner knows of the tables.
 # No partition of the trail from before the task or after now is opened. With a bare `<=` the planner takes the time
 # from one to the other for a moment, and reads the trail of the project from the one to the other.
 GET = f"""
-SELECT t.id, {TASK_FIELDS}, t.created_at,
-    (t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open) AS ready,
+SELECT t.id, {_TOLD}, t.created_at,
+    coalesce({_at_once(TASK_CLAIMABLE)}, false) AS ready,
     (SELECT 'W-' || w.number FROM bmad_workflows w
      WHERE w.project_id = t.project_id AND w.id = t.workflow_id) AS workflow,
     waiting.depends_on, waiting.waits_for,
-    (SELECT jsonb_agg(jsonb_build_object('at', h.at, 'operation', h.operation, 'agent', h.agent,
-        'note', h.detail ->> 'note') ORDER BY h.id)
+    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('at', h.at, 'operation', h.operation, 'agent', h.agent,
+        'status', h.detail ->> 'status', 'changed', h.detail -> 'changed', 'note', h.detail ->> 'note')) ORDER BY h.id)
      FROM (SELECT a.id, a.at, a.operation, a.agent, a.detail FROM bmad_agent_activity a
            WHERE a.project_id = t.project_id AND a.subject = 'task T-' || t.number
              AND a.at >= t.created_at AND a.at <= ALL (ARRAY[statement_timestamp()])
            ORDER BY a.id DESC LIMIT 10) h) AS history
-FROM bmad_tasks t CROSS JOIN LATERAL (
+FROM bmad_tasks t CROSS JOIN LATERAL (SELECT clock_timestamp() AS at OFFSET 0) AS read CROSS JOIN LATERAL (
     SELECT array_agg('T-' || d.number ORDER BY d.number) AS depends_on,
         array_agg('T-' || d.number ORDER BY d.number) FILTER (WHERE d.{OPEN}) AS waits_for
     FROM bmad_task_dependencies e CROSS JOIN LATERAL (
@@ -121,29 +145,26 @@ STARTS_STORY = f"""story AS (
     FROM story WHERE e.project_id = story.project_id AND e.id = story.epic_id AND e.status IN ('draft', 'ready')
       AND {EPIC.may_sql(StoryStatus.IN_PROGRESS, "e.status")}
 )"""
-# What may be claimed now; the arms of a claim and the list of ready tasks must agree.
-READY = "t.status = 'pending' AND t.open_dependencies = 0 AND t.story_open"
-LEFT_BEHIND = f"t.status IN ('active', 'in_progress') AND {LEASE_PASSED} AND t.open_dependencies = 0 AND t.story_open"
 # Of whoever answers to the name; of nobody, when nobody does.
 HOLDER = "(SELECT name FROM holder)"
 CLAIM = f"""
 WITH holder AS MATERIALIZED ({FIND_AGENT}), candidate AS (
-    (SELECT {CANDIDATE} AND {READY} AND t.agent = {HOLDER}
+    (SELECT {CANDIDATE} AND {TASK_READY} AND t.agent = {HOLDER}
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {READY} AND t.agent = ''
+    (SELECT {CANDIDATE} AND {TASK_READY} AND t.agent = ''
      ORDER BY t.priority DESC, t.number LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent = {HOLDER}
+    (SELECT {CANDIDATE} AND {TASK_LEFT} AND t.lease_until <= statement_timestamp() AND t.agent = {HOLDER}
      ORDER BY t.lease_until LIMIT 64)
     UNION ALL
-    (SELECT {CANDIDATE} AND {LEFT_BEHIND} AND t.lease_until <= statement_timestamp() AND t.agent = ''
+    (SELECT {CANDIDATE} AND {TASK_LEFT} AND t.lease_until <= statement_timestamp() AND t.agent = ''
      ORDER BY t.lease_until LIMIT 64)
 ), chosen AS (
     SELECT free.id FROM (SELECT id FROM candidate ORDER BY priority DESC, number) AS best CROSS JOIN LATERAL (
         SELECT t.id FROM bmad_tasks t
         WHERE t.project_id = bmad_project() AND t.id = best.id AND EXISTS (SELECT FROM holder)
-          AND (({READY}) OR ({LEFT_BEHIND}))
+          AND {TASK_CLAIMABLE}
         FOR UPDATE SKIP LOCKED
     ) AS free
     LIMIT 1
@@ -163,16 +184,20 @@ SELECT {HOLDER} AS holder, (SELECT count(*) FROM candidate) AS candidates, taken
 FROM (SELECT 1) AS one LEFT JOIN (SELECT {TASK_FIELDS} FROM t) AS taken ON true
 """
 
+# Who has it and begins keeps the lease: its number and, where it is later, its end.
+_GOES_ON = f"$6::text = 'in_progress' AND t.lease_agent = $2::text AND t.lease = $8::int AND {TASK_HELD}"
 CLAIM_ONE = f"""
 WITH t AS (
-    UPDATE bmad_tasks AS t SET {TASK.set_from_parameter_sql("$6")}, lease = t.lease + 1, lease_agent = $2::text,
-        lease_seconds = $3::int,
-        lease_until = clock_timestamp() + make_interval(secs => $3::int),
+    UPDATE bmad_tasks AS t SET {TASK.set_from_parameter_sql("$6")}, lease_agent = $2::text,
+        lease = CASE WHEN {_GOES_ON} THEN t.lease ELSE t.lease + 1 END,
+        lease_seconds = CASE WHEN {_GOES_ON} THEN greatest(t.lease_seconds, $3::int) ELSE $3::int END,
+        lease_until = CASE WHEN {_GOES_ON}
+            THEN greatest(t.lease_until, clock_timestamp() + make_interval(secs => $3::int))
+            ELSE clock_timestamp() + make_interval(secs => $3::int) END,
         started_at = coalesce(t.started_at, now()), updated_at = now(), version = t.version + 1
     WHERE t.project_id = bmad_project() AND t.number = $1::int AND {TASK.may_from_parameter_sql("$6", "t.status")}
       AND t.open_dependencies = 0 AND t.story_open
-      AND (t.status = 'pending' OR t.lease_until IS NULL OR {LEASE_PASSED}
-           OR ($6::text = 'in_progress' AND t.lease_agent = $2::text AND t.lease = $8::int))
+      AND (t.status = 'pending' OR t.lease_until IS NULL OR {LEASE_PASSED} OR ({_GOES_ON}))
     RETURNING t.*
 ), {STARTS_STORY}, audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
@@ -233,15 +258,16 @@ WHERE t.project_id = bmad_project() AND t.number = $1::int
 RETURNING t.id, t.story_id, t.{OPEN} AS is_open
 """
 # With what waits for it and the trail, and the task as GET reads it; the function is made of CHANGE.
-UPDATE = "SELECT * FROM bmad_do_task_update($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+UPDATE = "SELECT * FROM bmad_do_task_update($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 SET_OPEN_DEPENDENCIES = """
 UPDATE bmad_tasks SET open_dependencies = $2 WHERE project_id = bmad_project() AND id = $1
 """
 STATE = """
 SELECT t.id, t.status::text AS status, t.version, t.lease, t.lease_agent, t.lease_until, t.open_dependencies,
-    t.story_open, t.lease_until > clock_timestamp() AS held, t.updated_at,
-    (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
-FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.number = $1
+    t.story_open, t.lease_until > clock_timestamp() AS held, t.updated_at, s.key AS story,
+    s.status::text AS story_status
+FROM bmad_tasks t LEFT JOIN bmad_stories s ON s.project_id = t.project_id AND s.id = t.story_id
+WHERE t.project_id = bmad_project() AND t.number = $1
 """
 STATE_LOCKED = f"{STATE} FOR UPDATE OF t"
 
@@ -259,9 +285,9 @@ ALL_READY = "FROM ({parts}) t ORDER BY t.number LIMIT {{limit}}".format(
     parts=" UNION ALL ".join(
         f"(SELECT t.* {ALL.replace('{narrowed}', f' AND {ready}{{narrowed}}')})"
         for ready in (
-            READY,
+            TASK_READY,
             *(
-                LEFT_BEHIND.replace("IN ('active', 'in_progress')", f"= '{status}'")
+                TASK_LEFT.replace("IN ('active', 'in_progress')", f"= '{status}'")
                 for status in (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
             ),
         )

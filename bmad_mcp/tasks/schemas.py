@@ -20,16 +20,21 @@ class TaskBrief(Out):
 
 
 class TaskEvent(Out):
-    """One thing that happened to a task."""
+    """One thing that happened to a task: the status it was moved to, and what else was changed."""
 
     at: datetime
     operation: str
     agent: str | None = None
+    status: str | None = None
+    changed: list[str] | None = None
     note: str | None = None
 
 
 class TaskOut(TaskBrief):
-    """A task; empty fields are left out."""
+    """A task; empty fields are left out.
+
+    `ready`: task_claim would give it now. `held_by`, `lease` and `lease_until` are told while the lease holds.
+    """
 
     version: int
     description: str | None = None

@@ -91,12 +91,12 @@ async def test_acceptance_frees_a_held_task_for_the_new_role(run):
 @pytest.mark.parametrize("status", ["pending", "active", "in_progress", "review", "blocked", "completed", "cancelled"])
 async def test_acceptance_leaves_each_task_where_it_can_go_on(run, sql, status):
     await run("task_create", title="one", agent="dev")
+    await run("handoff_offer", to="qa", note="x", task="T-1")
     await sql(
         "UPDATE bmad_tasks SET status = $1::text::bmad_task_status, lease = 1, lease_agent = 'dev',"
         " lease_seconds = 900, lease_until = now() + interval '1 hour' WHERE project_id = bmad_project()",
         status,
     )
-    await run("handoff_offer", to="qa", note="x", task="T-1")
     accepted = await run("handoff_accept", handoff="H-1")
     task = (await run("task_get", task="T-1")).task
     finished = status in ("completed", "cancelled")
@@ -108,6 +108,29 @@ async def test_acceptance_leaves_each_task_where_it_can_go_on(run, sql, status):
     assert (row["lease_until"] is None, row["lease_agent"] is None) == (not finished, not finished)
     if task.status in ("pending", "review"):
         assert (await run("task_claim", agent="qa", task="T-1")).task.held_by == "qa"
+
+
+async def test_a_task_that_is_over_is_not_handed_over(run):
+    await run("task_create", title="one")
+    await run("task_complete", task="T-1", lease=(await run("task_claim", agent="dev")).lease)
+    await run("task_create", title="two")
+    await run("task_update", task="T-2", status="cancelled")
+    with pytest.raises(Conflict, match=r"T-1 is completed: nothing of it is left.* or make a new one with task_create"):
+        await run("handoff_offer", to="qa", note="x", task="T-1")
+    with pytest.raises(Conflict, match=r"T-2 is cancelled: .* task_update with status=pending opens it again"):
+        await run("handoff_offer", to="qa", note="x", task="T-2")
+    assert (await run("handoff_list")).items == []
+
+
+async def test_nobody_hands_over_to_itself(run):
+    await run("task_create", title="one")
+    await run("task_claim", agent="dev")
+    with pytest.raises(Invalid, match="dev hands over, so it cannot be to dev"):
+        await run("handoff_offer", to="dev", note="x", task="T-1")
+    await run("agent_activate", agent="qa")
+    with pytest.raises(Invalid, match="qa hands over"):
+        await run("handoff_offer", to="qa", note="x")
+    assert (await run("handoff_offer", to="dev", note="x", task="T-1")).handoff.from_agent == "qa"
 
 
 async def test_the_answer_says_what_comes_next(run, story):

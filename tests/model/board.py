@@ -28,7 +28,7 @@ STORY_MOVES = {
 }
 RUN_MOVES = {"active": "paused cancelled", "paused": "active cancelled", "completed": "", "cancelled": ""}
 CLOSED = ("completed", "cancelled")
-HELD = ("active", "in_progress")
+UNDER_WAY = ("active", "in_progress")
 OPEN_STORIES = ("ready", "in_progress", "review")
 
 
@@ -154,8 +154,15 @@ class Board:
     def is_ready(self, task: Task) -> bool:
         return task.status == "pending" and self.may_begin(task)
 
+    def is_lapsed(self, task: Task) -> bool:
+        return task.status in UNDER_WAY and task.has_passed is True and self.may_begin(task)
+
     def is_claimable(self, task: Task) -> bool:
-        return self.is_ready(task) or (task.status in HELD and task.has_passed is True and self.may_begin(task))
+        return self.is_ready(task) or self.is_lapsed(task)
+
+    def to_review(self) -> list[Task]:
+        """What waits for a reviewer."""
+        return [task for task in self.tasks if task.status == "review" and not task.is_held and self.may_begin(task)]
 
     def tasks_of(self, story: Story) -> list[Task]:
         return [task for task in self.tasks if task.story is story]
@@ -189,16 +196,21 @@ class Board:
     ) -> dict[str, Any]:
         found, acting = self.story(story), self.in_session
         need(found.version == expected_version, "version_conflict")
+        need(status is None or status in STORY_MOVES[found.status].split(), "invalid_move")
         if section is not None:
             need(acting in PLANNERS, "forbidden")
         if status is not None:
             moves = {("review", "done"), ("review", "in_progress")} if acting == "qa" else set()
             free = acting is None or acting == "dev" or acting in PLANNERS
             need(free or (found.status, status) in moves, "forbidden")
-            need(status in STORY_MOVES[found.status].split(), "invalid_move")
             self._move_story(found, status)
         self._touch(found)
-        return {"story": self._state(found)}
+        still_open = [
+            {"key": task.key, "status": task.status, "held_by": task.holder if task.is_held else None}
+            for task in self.tasks_of(found)
+            if task.status not in CLOSED and status in ("review", "done", "cancelled")
+        ]
+        return {"story": self._state(found), "open_tasks": still_open[:20] or None}
 
     def _move_story(self, story: Story, status: str) -> None:
         was_open, story.status = story.is_open, status
@@ -221,15 +233,18 @@ class Board:
         self, title: str, priority: str, agent: str | None, story: str | None, depends_on: list[int]
     ) -> dict[str, Any]:
         of = self.story(story) if story is not None else None
+        need(of is None or of.status not in ("done", "cancelled"), "conflict")
         need(all(number <= len(self.tasks) for number in depends_on), "not_found")
         task = Task(len(self.tasks) + 1, title, priority, agent or "", of, set(depends_on))
         self.tasks.append(task)
         self.changed.add(task.key)
-        return {"task": {"key": task.key, "status": "pending", "priority": priority, "version": 1}}
+        keys = [f"T-{number}" for number in dict.fromkeys(depends_on)] or None
+        made = {"key": task.key, "status": "pending", "priority": priority, "version": 1, "depends_on": keys}
+        return {"task": made}
 
-    def _take(self, task: Task, agent: str, status: str) -> dict[str, Any]:
+    def _take(self, task: Task, agent: str, status: str, *, is_own: bool = False) -> dict[str, Any]:
         task.status, task.holder, task.has_passed = status, agent, False
-        task.lease += 1
+        task.lease += not is_own
         self._touch(task)
         if task.story is not None and task.story.status == "ready":
             task.story.status = "in_progress"
@@ -249,9 +264,9 @@ class Board:
         task = self.task(number)
         need(status in TASK_MOVES[task.status].split(), "invalid_move")
         need(self.may_begin(task), "conflict")
-        is_own = status == "in_progress" and task.holder == agent and task.lease == lease
+        is_own = status == "in_progress" and task.is_held and task.holder == agent and task.lease == lease
         need(task.status == "pending" or not task.is_held or is_own, "conflict")
-        return self._take(task, agent, status)
+        return self._take(task, agent, status, is_own=is_own)
 
     def _holds(self, task: Task, lease: int | None) -> bool:
         return task.is_held and task.lease == lease
@@ -318,7 +333,7 @@ class Board:
         need(status is None or status in TASK_MOVES[task.status].split(), "invalid_move")
         if lease is None:
             need(status not in ("in_progress", "review"), "lease_lost")
-            need(status is not None or task.status not in HELD or task.is_held, "lease_lost")
+            need(status is not None or task.status not in UNDER_WAY or task.is_held, "lease_lost")
         if depends_on is not None:
             need(all(one <= len(self.tasks) for one in depends_on), "not_found")
             need(not self._reaches(set(depends_on), number), "conflict")
@@ -347,9 +362,11 @@ class Board:
     def offer(self, to: str, task: int | None, story: str | None) -> dict[str, Any]:
         of_task = self.task(task) if task is not None else None
         of_story = self.story(story) if story is not None else None
+        need(of_task is None or of_task.status not in CLOSED, "conflict")
+        holder = of_task.holder if of_task is not None and of_task.is_held else None
+        need(to != (self.in_session or holder), "invalid")
         if of_task is not None and of_story is not None:
             need(of_task.story in (None, of_story), "invalid")
-        holder = of_task.holder if of_task is not None and of_task.is_held else None
         theirs = of_story or (of_task.story if of_task is not None else None)
         found = Handoff(len(self.handoffs) + 1, self.in_session or holder or "user", to, of_task, theirs)
         self.handoffs.append(found)
@@ -374,7 +391,7 @@ class Board:
         answer: dict[str, Any] = {"handoff": self.told_handoff(found)}
         if (task := found.task) is not None:
             if task.status not in CLOSED:
-                task.status = "pending" if task.status in HELD else task.status
+                task.status = "pending" if task.status in UNDER_WAY else task.status
                 task.role = found.taker
                 task.free()
                 self._touch(task)
@@ -391,7 +408,14 @@ class Board:
         return {"agent": {"agent": agent, "status": self.agent_status(agent)}}
 
     def held_by(self, agent: str) -> list[Task]:
-        return [task for task in self.tasks if task.holder == agent and task.status in HELD and task.is_held]
+        return [task for task in self.tasks if task.holder == agent and task.is_held]
+
+    def work_of(self, agent: str) -> dict[str, list[str] | None]:
+        """The keys of what an agent holds, had when the lease passed, and is to review; the first few of each."""
+        lapsed = [task.key for task in self.tasks if task.holder == agent and self.is_lapsed(task)]
+        review = [task.key for task in self.to_review()] if agent == "qa" else []
+        held = [task.key for task in self.held_by(agent)]
+        return {"held": held[:10], "lapsed": lapsed[:5] or None, "review": review[:5] or None}
 
     def agent_status(self, agent: str) -> str:
         if self.held_by(agent):
@@ -413,9 +437,8 @@ class Board:
         return {
             **self.told_in_list(task),
             "version": task.version,
-            "held_by": task.holder,
-            "lease": task.lease if task.holder and task.has_passed is not None else None,
-            "ready": self.is_ready(task),
+            "lease": task.lease if task.is_held else None,
+            "ready": self.is_claimable(task),
             "depends_on": keys or None,
             "waits_for": self.open_dependencies(task) or None,
             "note": task.note,
@@ -455,7 +478,7 @@ class Board:
 
         def rank(story: Story) -> int:
             theirs = self.tasks_of(story)
-            under_way = [task for task in theirs if task.status in HELD and task.is_held]
+            under_way = [task for task in theirs if task.is_held]
             free = [task for task in theirs if self.is_claimable(task)]
             if story.status == "review":
                 return 1 if agent == "qa" else 7

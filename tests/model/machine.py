@@ -284,8 +284,8 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(agent=AGENTS, is_keyed=IS_KEYED)
     def activate(self, agent, is_keyed):
         told = self.write("agent_activate", is_keyed, lambda: self.board.activate(agent), agent=agent)
-        held = [one["key"] for one in told["work"]["held"]]
-        assert held == [one.key for one in self.board.held_by(agent)][:10]
+        work = {name: [one["key"] for one in told["work"].get(name, ())] for name in ("held", "lapsed", "review")}
+        assert work == {name: keys or [] for name, keys in self.board.work_of(agent).items()}
 
     @rule(agent=AGENTS, is_keyed=IS_KEYED)
     def deactivate(self, agent, is_keyed):
@@ -389,13 +389,16 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(
         status=st.none() | st.sampled_from([*TASK_STATUSES, "active", "completed"]),
         agent=st.none() | AGENTS,
-        story=st.none() | st.integers(0, 25),
+        story=st.none() | st.integers(0, 25) | st.just(UNKNOWN),
         ready=st.sampled_from([None, True]),
         limit=st.integers(1, 4),
     )
     def list_tasks(self, status, agent, story, ready, limit):
         """A filtered list, page by page."""
         key = self.story_key(story)
+        if story == UNKNOWN:
+            assert self.server.call("task_list", story=key).code == "not_found"
+            return
         wanted = [
             self.board.told_in_list(one)
             for one in self.board.tasks
@@ -465,6 +468,10 @@ class BoardMachine(RuleBasedStateMachine):
         assert not (found := differs(told, wanted)), found
         counts = {name: told[6][name] for name in ("tasks", "stories", "workflows", "agents")}
         assert counts == board.status()
+        assert told[6].get("review", []) == [task.key for task in board.to_review()][:5]
+        held = {role: [task.key for task in board.held_by(role)][:3] for role in board.roles}
+        first = dict([(role, keys) for role, keys in sorted(held.items()) if keys][:6])
+        assert told[6].get("in_hand", {}) == first
         self.is_compared = True
 
     def told_epic(self, number: int) -> dict[str, Any]:

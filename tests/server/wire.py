@@ -74,10 +74,16 @@ class WireChild:
         return result
 
     def close(self, seconds: float = 15) -> int:
-        """Close its stdin and wait for its end, as a host does."""
+        """Close its stdin, read on and wait for its end, as a host does."""
         assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
-        return self.process.wait(seconds)
+        deadline = time.monotonic() + seconds
+        # A pipe holds 64 KiB: who writes more waits for whoever reads.
+        while self.process.poll() is None and not self.process.stdout.closed and time.monotonic() < deadline:
+            if select.select([self.process.stdout], [], [], 0.05)[0]:
+                self._rest += os.read(self.process.stdout.fileno(), 1 << 20)
+        return self.process.wait(max(0.0, deadline - time.monotonic()))
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 15) -> tuple[int, float]:
         """Send a signal; its exit code and the seconds it took."""

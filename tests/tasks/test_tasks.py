@@ -1,6 +1,7 @@
 """Tasks: making, finding, claiming, keeping, finishing."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -116,13 +117,42 @@ async def test_a_claim_gives_a_lease_and_another_claim_is_refused(run):
         await run("task_start", agent="dev", task="T-1")
 
 
-async def test_start_sets_in_progress_also_for_the_holder(run):
+async def test_start_keeps_the_lease_of_the_holder_and_never_shortens_it(run):
+    await run("task_create", title="one")
+    claimed = await run("task_claim", agent="dev", lease_seconds=7200)
+    started = await run("task_start", task="T-1", agent="dev", lease=claimed.lease)
+    assert (started.task.status, started.lease, started.lease_until) == ("in_progress", 1, claimed.lease_until)
+    assert (await run("task_heartbeat", task="T-1", lease=1)).lease_until > claimed.lease_until
+    longer = await run("task_start", task="T-1", agent="dev", lease=1, lease_seconds=80_000)
+    assert (longer.lease, longer.lease_until - claimed.lease_until > timedelta(hours=20)) == (1, True)
+    assert (await run("task_complete", task="T-1", lease=1)).task.status == "completed"
+
+
+async def test_start_of_a_lease_that_passed_or_of_another_agent_is_a_new_claim(run, workspace):
+    await run("task_create", title="one")
+    await run("task_claim", agent="dev")
+    await let_the_lease_pass(workspace, "T-1")
+    assert (await run("task_start", task="T-1", agent="dev", lease=1)).lease == 2
+    with pytest.raises(Conflict, match="held by dev until"):
+        await run("task_start", task="T-1", agent="qa", lease=2)
+    with pytest.raises(Conflict, match="held by dev until"):
+        await run("task_start", task="T-1", agent="dev", lease=1)
+    await run("task_complete", task="T-1", lease=2)
+
+
+async def test_the_holder_who_forgot_the_lease_is_told_to_pass_it(run):
     await run("task_create", title="one")
     lease = (await run("task_claim", agent="dev")).lease
-    started = await run("task_start", task="T-1", agent="dev", lease=lease)
-    assert (started.task.status, started.lease) == ("in_progress", 2)
-    with pytest.raises(LeaseLost):
-        await run("task_complete", task="T-1", lease=lease)
+    with pytest.raises(Conflict, match="If that is you, pass its `lease`, which task_get shows: task_start keeps it"):
+        await run("task_start", task="T-1", agent="dev")
+    with pytest.raises(Conflict, match="go on with it, without another claim"):
+        await run("task_claim", task="T-1", agent="dev")
+    with pytest.raises(Conflict) as others:
+        await run("task_start", task="T-1", agent="qa")
+    assert "If that is you" not in others.value.message
+    with pytest.raises(LeaseLost, match=r"7 is not the current lease .* passes the `lease` that task_get shows"):
+        await run("task_complete", task="T-1", lease=7)
+    assert (await run("task_get", task="T-1")).task.lease == lease
 
 
 async def test_completion_frees_what_waited_and_only_when_all_is_done(run):

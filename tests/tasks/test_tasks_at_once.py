@@ -1,17 +1,21 @@
 """Finishing and changing tasks in one round trip, while a transaction that touches the same ones is open."""
 
 import asyncio
+import uuid
 from contextlib import asynccontextmanager
+from unittest.mock import patch
 
 import asyncpg
 import pytest
 from harness import TestWorkspace
 
-from bmad_mcp.call import Caller, OpenProject, open_call
+from bmad_mcp.call import Call, Caller, OpenProject, open_call
 from bmad_mcp.catalog import BY_NAME
-from bmad_mcp.db import open_pool
+from bmad_mcp.db import Transaction, open_pool
+from bmad_mcp.lifecycles import TaskStatus
 from bmad_mcp.operation import perform
-from bmad_mcp.tasks import functions
+from bmad_mcp.tasks import functions, queries
+from bmad_mcp.tasks.leases import claim_named
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -51,11 +55,15 @@ async def waits(database):
 
 @asynccontextmanager
 async def unfinished(workspace, name, **arguments):
-    """The operation has run, and commits when the block ends."""
-    operation = BY_NAME[name]
+    """The operation has run, and commits when the block ends; so does what is asked for in it."""
     async with open_call(workspace, Caller(), name) as call:
-        await operation.run(call, **operation.check(arguments)[0])
-        yield
+
+        async def ask(name, /, **arguments):
+            operation = BY_NAME[name]
+            await operation.run(call, **operation.check(arguments)[0])
+
+        await ask(name, **arguments)
+        yield ask
 
 
 async def claimed(ask, **more):
@@ -127,7 +135,8 @@ async def test_the_second_of_two_last_tasks_of_a_story_counts_the_first(alone, w
 
 async def test_a_stale_holder_that_waited_for_the_new_one_is_refused(alone, workspace, waits):
     key, lease = await claimed(alone)
-    async with unfinished(workspace, "task_start", task=key, agent="dev", lease=lease):
+    async with unfinished(workspace, "task_update", task=key, status="pending", lease=lease) as more:
+        await more("task_start", task=key, agent="qa")
         completing = asyncio.create_task(alone("task_complete", task=key, lease=lease))
         changing = asyncio.create_task(alone("task_update", task=key, lease=lease, status="review"))
         await waits()
@@ -186,3 +195,22 @@ async def test_a_call_that_postgresql_ends_to_break_a_deadlock_runs_again(run, d
     finally:
         await other.close()
     assert [event.operation for event in (await run("task_get", task="T-1")).task.history].count("task_complete") == 1
+
+
+async def test_a_claim_of_a_task_that_is_freed_between_its_statements_gets_it(run, workspace):
+    lease = [(await run("task_start", task=(await run("task_create", title="Wanted")).task.key, agent="qa")).lease]
+    opened = workspace.opened
+    transaction = Transaction(opened.pool, opened.id)
+    call = Call(uuid.uuid4().hex, "task_claim", Caller(), opened.id, opened.key, transaction)
+    refused = transaction.fetchrow
+
+    async def fetchrow(sql, *values):
+        if sql == queries.STATE and lease:
+            # Held when the claim looked, and free when it asks why it was refused.
+            await run("task_update", task="T-1", lease=lease.pop(), status="pending")
+        return await refused(sql, *values)
+
+    with patch.object(Transaction, "fetchrow", staticmethod(fetchrow)):
+        claimed = await claim_named(call, 1, "dev", 900, TaskStatus.ACTIVE)
+    await transaction.end("COMMIT")
+    assert (claimed.task.held_by, claimed.lease) == ("dev", 2)
