@@ -26,6 +26,7 @@ from bmad_mcp.errors import BmadError, Conflict, Unavailable
 from bmad_mcp.progress import Progress, untold
 
 ATTEMPTS = 8
+IMPORT = "project_import"
 KEPT_CONFLICTS = 20
 KEPT_CHARACTERS = 200
 
@@ -88,7 +89,7 @@ async def carry_out(
     progress: Progress,
     caller: Caller,
     agreed: Callable[[Stored], Stored] = lambda stored: stored,
-    operation: str = "project_import",
+    operation: str = IMPORT,
     place: Mapping[str, Any] | None = None,
     keep: bool = True,
 ) -> list[Step]:
@@ -143,7 +144,8 @@ async def _once(
     progress(f"writing {len(writes)} rows")
     await apply(db, writes, stored, progress)
     if wanted.source == "import":
-        await db.execute(queries.SET_PROJECT, wanted.settings)
+        if operation == IMPORT or any(step.kind == "project" for step in writes):
+            await db.execute(queries.SET_PROJECT, wanted.settings)
         await db.execute(queries.RECORD, operation, caller.principal, uuid7().hex, _detail(wanted, steps))
     return steps
 

@@ -300,8 +300,7 @@ async def test_what_both_sides_changed_is_told_with_both_sides_and_left(folder, 
     report = await export_folder(opened, folder)
     (conflict,) = report.conflicts
     assert (conflict.key, conflict.field, conflict.path) == ("2.2", "section File List", STORY_22)
-    assert "file.py" in conflict.file
-    assert "database.py" in conflict.database
+    assert (conflict.file, conflict.database) == ("- file.py", "- database.py")
     assert bytes_of(folder) == before
     shown = report.render()
     assert "file.py" in shown

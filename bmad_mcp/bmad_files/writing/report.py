@@ -156,11 +156,8 @@ def _listed(heading: str, what: Sequence[str], mend: str) -> Iterator[str]:
 def _summary(report: ExportReport) -> str:
     count = len(report.files)
     if not count:
-        return (
-            "The files say what the database says."
-            if not (report.conflicts or report.refused)
-            else "Nothing was written."
-        )
+        differs = report.conflicts or report.refused or report.newer or report.gone
+        return "Nothing was written." if differs else "The files say what the database says."
     files = "1 file" if count == 1 else f"{count} files"
     if report.dry_run:
         return f"{files} would be written. Nothing was written: this was a dry run."
