@@ -22,11 +22,15 @@ from bmad_mcp.bmad_files.stored import read_stored
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import DATABASE_FAILURES, Transaction, uuid7
-from bmad_mcp.errors import BmadError, Conflict, Unavailable
+from bmad_mcp.errors import BmadError, Conflict, NotFound, Unavailable
 from bmad_mcp.progress import Progress, untold
 
 ATTEMPTS = 8
 IMPORT = "project_import"
+LOOKED_FOR = (
+    "Looked for: .bmad-core, _bmad and other installations; _bmad-output, docs with Markdown files, sprint-status.yaml"
+    " and initiative-* folders."
+)
 KEPT_CONFLICTS = 20
 KEPT_CHARACTERS = 200
 
@@ -54,6 +58,17 @@ async def _import_folder(
     values = await asyncio.to_thread(read_project, folder, progress=progress)
     progress(f"{len(values.files)} files read")
     return await import_read(opened, folder, values, dry_run=dry_run, progress=progress, caller=caller)
+
+
+def read_bmad(folder: Path, progress: Progress) -> BmadProject:
+    """What a folder says; raises NotFound with what was looked for when nothing in it is of BMad."""
+    with undisturbed():
+        values = read_project(folder, progress=progress)
+    if values.generations:
+        return values
+    nested = [one.path for one in values.deviations if one.code == "nested-project"]
+    mend = f"One is in {nested[0]}: import that folder." if nested else "Give the root of the project."
+    raise NotFound(f"There is no BMad project in {folder}, and nothing was written. {LOOKED_FOR} {mend}")
 
 
 async def import_read(

@@ -8,12 +8,11 @@ import click
 
 from bmad_mcp.app import find_project, open_workspace, opened_project
 from bmad_mcp.bmad_files.builtins import stored_builtins
-from bmad_mcp.bmad_files.importing import import_folder
+from bmad_mcp.bmad_files.importing import import_read, read_bmad
 from bmad_mcp.bmad_files.plan import plan
-from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.report import ImportReport
 from bmad_mcp.bmad_files.rows import wanted_rows
-from bmad_mcp.call import OpenProject
+from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.db import uuid7
 from bmad_mcp.interchange.importing import Source, import_from
@@ -57,8 +56,11 @@ def command(settings: Settings, folder: Path, dry_run: bool, source: Source | No
 
 
 async def _import(settings: Settings, folder: Path) -> ImportReport:
+    # Before the project is made: a folder without BMad leaves nothing.
+    values = await asyncio.to_thread(read_bmad, folder, _tell)
     async with open_workspace(settings, _tell) as workspace:
-        return await import_folder(await workspace.project(), folder, progress=_tell)
+        opened = await workspace.project()
+        return await import_read(opened, folder, values, dry_run=False, progress=_tell, caller=Caller())
 
 
 async def _import_board(settings: Settings, source: Source, path: Path, dry_run: bool) -> BoardReport:
@@ -72,11 +74,12 @@ async def _import_board(settings: Settings, source: Source, path: Path, dry_run:
 
 
 async def _plan(settings: Settings, folder: Path) -> ImportReport:
+    values = await asyncio.to_thread(read_bmad, folder, _tell)
     async with find_project(settings, _tell) as (pool, project_id):
         if project_id is not None:
             opened = await opened_project(settings, pool, project_id)
-            return await import_folder(opened, folder, dry_run=True, progress=_tell)
+            return await import_read(opened, folder, values, dry_run=True, progress=_tell, caller=Caller())
     # A dry run makes no project either: beside the built-in definitions, what it would write is new.
-    wanted = wanted_rows(read_project(folder, progress=_tell), uuid7(), "import")
+    wanted = wanted_rows(values, uuid7(), "import")
     steps = plan(wanted, stored_builtins())
     return ImportReport.of(wanted, steps, project=settings.project, folder=str(folder), dry_run=True)

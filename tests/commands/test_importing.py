@@ -66,6 +66,18 @@ def test_a_path_that_is_no_folder_is_refused(server_env, tmp_path):
         assert str(path) in fails(server_env, "import", str(path), code=2)
 
 
+def test_a_folder_without_bmad_is_refused_and_leaves_no_project(server_env, tmp_path):
+    root = tmp_path / fresh_key("code")
+    (root / "src").mkdir(parents=True)
+    (root / "README.md").write_text("# Code\n")
+    for more in ((), ("--dry-run",), ("--json",)):
+        told = fails(server_env, "import", str(root), *more)
+        assert f"There is no BMad project in {root}, and nothing was written. Looked for: .bmad-core, _bmad" in told
+    assert "There is no project" in fails(server_env, "status", "--project", key_of(root))
+    (root / "apps/shop/_bmad").mkdir(parents=True)
+    assert "One is in apps/shop: import that folder." in fails(server_env, "import", str(root))
+
+
 def test_status_shows_counts_and_what_comes_next(server_env, folder):
     succeeds(server_env, "import", str(folder))
     text = succeeds(server_env, "status", "--project", key_of(folder))
