@@ -64,6 +64,7 @@ class ExportPlan:
     conflicts: list[Conflict] = field(default_factory=list)
     newer: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
     stories: dict[str, Told] = field(default_factory=dict)
     epics: dict[str, Told] = field(default_factory=dict)
     documents: set[str] = field(default_factory=set)
