@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files.belonging import other_folder
 from bmad_mcp.bmad_files.boxes import WrittenBoxes
 from bmad_mcp.bmad_files.importing import carry_out, keep_conflicts
 from bmad_mcp.bmad_files.merging import group_hash, grouped
@@ -74,6 +75,7 @@ async def export_read(
     wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
     held = await read_held(opened)
     plan = await asyncio.to_thread(plan_export, project, wanted, held, now(), mend=mend)
+    is_ours = await other_folder(opened, folder, project) is None
     unread = _unread(project, held, plan)
     # An export does not see all that an import cannot settle, such as a task that was done here and opened there.
     known = {(one.kind, one.key, one.field) for one in plan.conflicts}
@@ -85,7 +87,7 @@ async def export_read(
     if not dry_run:
         if plan.stories or plan.epics or plan.documents:
             await _remember(opened, folder, _Before(wanted, held), plan, refused, progress, caller)
-        await _keep_conflicts(opened, folder, plan, unread | refused)
+        await _keep_conflicts(opened, {"folder": str(folder)} if is_ours else {}, plan, unread | refused)
     return ExportReport.of(plan, unread | refused, project=opened.key, folder=str(folder), dry_run=dry_run)
 
 
@@ -145,7 +147,9 @@ def _write(folder: Path, plan: ExportPlan) -> dict[str, Refused]:
     return refused
 
 
-async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, refused: Mapping[str, Refused]) -> None:
+async def _keep_conflicts(
+    opened: OpenProject, place: Mapping[str, str], plan: ExportPlan, refused: Mapping[str, Refused]
+) -> None:
     """Remember what could not be written beside what is not settled."""
     unwritten = []
     for one in refused.values():
@@ -153,7 +157,7 @@ async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, r
         unwritten.append(Conflict("file", one.path, "writing", one.message, reasons, one.path, one.mend))
     db = Transaction(opened.pool, opened.id)
     try:
-        await keep_conflicts(db, [*plan.conflicts, *unwritten], {"folder": str(folder)})
+        await keep_conflicts(db, [*plan.conflicts, *unwritten], place)
         await db.end("COMMIT")
     finally:
         await db.end("ROLLBACK")

@@ -12,7 +12,7 @@ import asyncpg
 from bmad_mcp.bmad_files import queries
 from bmad_mcp.bmad_files import steps as planned
 from bmad_mcp.bmad_files.apply import Overtaken, apply, is_write
-from bmad_mcp.bmad_files.git_state import git_state
+from bmad_mcp.bmad_files.git_state import git_origin, git_state
 from bmad_mcp.bmad_files.plan import Stored, plan
 from bmad_mcp.bmad_files.reader import read_project, undisturbed
 from bmad_mcp.bmad_files.report import ImportReport
@@ -89,7 +89,7 @@ async def import_read(
     git = await asyncio.to_thread(git_state, folder)
     with undisturbed():
         wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
-    place = {"folder": str(folder), "head": git.head}
+    place = {"folder": str(folder), "head": git.head, "origin": await asyncio.to_thread(git_origin, folder)}
     steps = await carry_out(
         opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place, keep=keep
     )

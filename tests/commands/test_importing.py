@@ -78,6 +78,19 @@ def test_a_folder_without_bmad_is_refused_and_leaves_no_project(server_env, tmp_
     assert "One is in apps/shop: import that folder." in fails(server_env, "import", str(root))
 
 
+def test_two_folders_of_one_name_do_not_become_one_project(server_env, folder, tmp_path):
+    succeeds(server_env, "import", str(folder))
+    other = tmp_path / "second" / folder.name
+    (other / "docs/stories").mkdir(parents=True)
+    (other / "docs/stories/1.1.pay.md").write_text("# Story 1.1: Pay\n\n## Status\n\nDraft\n")
+    for more in ((), ("--dry-run",)):
+        told = fails(server_env, "import", str(other), *more)
+        assert f"holds the files of {folder}, and {other} has others. Nothing was written." in told
+        assert f"--project {key_of(folder)}" in told
+    assert "Pay" not in succeeds(server_env, "status", "--project", key_of(folder))
+    succeeds(server_env, "import", str(other), "--project", key_of(folder))
+
+
 def test_status_shows_counts_and_what_comes_next(server_env, folder):
     succeeds(server_env, "import", str(folder))
     text = succeeds(server_env, "status", "--project", key_of(folder))
