@@ -235,6 +235,20 @@ def test_the_address_works_with_psql_and_shows_the_project(embedded, owner):
         assert done.stdout.strip() == f"{OWNER_ROLE if owner else APP_ROLE}|{count}", done.stderr
 
 
+def test_an_address_without_a_project_says_so_and_which_there_are(embedded):
+    env, _ = embedded
+    done = bmad(env, "db", "url", "--project", "nobody-made-this")
+    assert "There is no project 'nobody-made-this'" in done.stderr
+    assert "There are: two, one. Choose one with --project." in done.stderr
+    assert "There is no project" not in bmad(env, "db", "url", "--project", "one").stderr
+
+
+def test_only_who_starts_postgresql_says_so(embedded, data_dir):
+    env, _ = embedded
+    assert "starting PostgreSQL" not in bmad(env, "db", "url", "--project", "one").stderr
+    assert "starting PostgreSQL …" in bmad({"BMAD_DATA_DIR": str(data_dir)}, "db", "url").stderr
+
+
 def rows_of(endpoints) -> dict[str, str]:
     """Every row of ours, as one hash for each table."""
 

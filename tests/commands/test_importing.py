@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from commands.command import fails, succeeds
 from processes import fresh_key
 
 from bmad_mcp import sample
+from bmad_mcp.commands.sample_copy import copied
 
 
 @pytest.fixture
@@ -106,3 +108,22 @@ def test_status_of_a_project_that_nobody_made_says_how_to_make_it(server_env):
     told = fails(server_env, "status", "--project", "nobody-made-this")
     assert told.strip().startswith("bmad-mcp: There is no project 'nobody-made-this'.")
     assert "bmad-mcp import PATH" in told
+
+
+def test_an_audit_export_goes_to_stdout_or_into_a_file_of_ones_own(server_env, folder, tmp_path):
+    succeeds(server_env, "import", str(folder))
+    told = succeeds(server_env, "audit", "export", "-", "--project", key_of(folder), cwd=tmp_path)
+    assert "project_import" in told
+    succeeds(server_env, "audit", "export", "trail.jsonl", "--project", key_of(folder), cwd=tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {folder.name, "trail.jsonl"}
+    assert (tmp_path / "trail.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_sample_is_copied_once_and_served_from_there(tmp_path):
+    place = copied(tmp_path)
+    assert place.is_relative_to(tmp_path)
+    assert sorted(one.name for one in place.iterdir()) == ["docs"]
+    (place / "docs/prd.md").write_text("# Mine\n")
+    assert (copied(tmp_path) / "docs/prd.md").read_text() == "# Mine\n"
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    assert "bmad-mcp import bmad_mcp/sample" not in makefile
