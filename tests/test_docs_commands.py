@@ -55,6 +55,8 @@ SKIPPED = {
     "token revoke": "needs an id that was printed before; tests/identity/test_issuing.py has one",
     "member forget alice": "she is still an admin; tests/encryption/test_people.py erases others",
     "member remove alice": "the last admin stays; tests/identity/test_members.py removes others",
+    "postgresql://bmad_backup:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
+    "createdb ": "needs a server of one's own; tests/commands/test_db.py makes the database there",
     "postgresql://owner:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
     "@pooler:6432": "a made-up address; tests/deployment/test_pooler.py has a real one",
     "BMAD_LOG_FORMAT=json": "tells JSON lines; tests/server/test_telemetry_process.py reads them",
