@@ -1,22 +1,19 @@
 """Stories in their files: changed sections, check boxes and statuses, and files that stories do not have yet."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Literal
-from uuid import UUID
 
 from bmad_mcp.bmad_files import markdown
-from bmad_mcp.bmad_files.boxes import is_of_file, is_renamed_here, is_titled, pair_boxes, title_conflict
 from bmad_mcp.bmad_files.merging import group_hash, grouped, is_further, section_winner
 from bmad_mcp.bmad_files.statuses import RANK, story_status
-from bmad_mcp.bmad_files.storable import Storable
 from bmad_mcp.bmad_files.stories import story_name
-from bmad_mcp.bmad_files.story_rows import BOXES_LIMIT, StoryRow, boxes_of, status_of
+from bmad_mcp.bmad_files.story_rows import StoryRow, status_of
 from bmad_mcp.bmad_files.values import StoryValue
-from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record, Told
+from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record
 from bmad_mcp.bmad_files.writing.epics import into_epics
 from bmad_mcp.bmad_files.writing.gates import export_gate
 from bmad_mcp.bmad_files.writing.new_files import story_text
+from bmad_mcp.bmad_files.writing.story_boxes import Boxes, boxes_of_new, boxes_to_write, tell_boxes, with_own_boxes
 from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited
 from bmad_mcp.bmad_files.writing.targets import tracker_key
 from bmad_mcp.bmad_files.writing.trackers import differs, to_tracker
@@ -24,7 +21,6 @@ from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
 from bmad_mcp.lifecycles import STORY, StoryStatus, TaskStatus
 from bmad_mcp.stories.sections import canonical
 
-TITLE_LINE = 200
 Mend = Literal["none", "behind", "all"]
 # Columns that a section's text tells as well.
 FIELDS = {"Story": ("role", "want", "benefit"), "Acceptance Criteria": ("acceptance",)}
@@ -60,7 +56,7 @@ def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: Sto
     was = held["imported"] or {}
     sections = _sections_to_write(draft, key, held, row, was)
     status = _status_to_write(draft, key, held, row, was)
-    boxes = _boxes_to_write(draft, key, held, _with_own_boxes(draft, row, story, held, sections), row)
+    boxes = boxes_to_write(draft, key, held, with_own_boxes(draft, row, story, held, sections), row)
     word = _own_word(draft, story, status)
     export_gate(draft, key, held, row, was)
     is_in_file = bool(sections or boxes.ticks or boxes.titles or boxes.added)
@@ -152,83 +148,6 @@ def _status_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: R
     return None
 
 
-@dataclass(slots=True)
-class Boxes:
-    """The check boxes of a story: the tasks that they are, by number, and what is to be written of them."""
-
-    tasks: dict[int, UUID] = field(default_factory=dict)
-    ticks: dict[int, bool] = field(default_factory=dict)
-    titles: dict[int, str] = field(default_factory=dict)
-    added: list[Record] = field(default_factory=list)
-
-    def texts(self) -> tuple[tuple[str, bool], ...]:
-        """The new ones, as a file gets them."""
-        return tuple(
-            (" ".join(str(task["title"]).split()), task["status"] == TaskStatus.COMPLETED) for task in self.added
-        )
-
-
-def _with_own_boxes(draft: Draft, row: StoryRow, story: StoryValue, held: Record, sections: frozenset[str]) -> StoryRow:
-    """The row with the check boxes that its file will have when the sections are written: a tool may give it others."""
-    path = story.path or ""
-    text, name = draft.text(path), story_name(path)
-    if not sections or text is None or name is None:
-        return row
-    file = StoryFile(path, name, story.generation)
-    try:
-        after = edited(file, text, StoryEdit(stored=held["row"]["sections"], sections=sections))
-    except NotEdited:
-        # Told by who edits the whole.
-        return row
-    boxes = boxes_of(file.read(after).tasks, path, Storable())
-    return row if boxes == row.boxes else replace(row, boxes=boxes)
-
-
-def _boxes_to_write(draft: Draft, key: str, held: Record, row: StoryRow, before: StoryRow) -> Boxes:
-    """What is to be written into the boxes of `row`; `before` has those that the file has now."""
-    tasks = draft.held.tasks.get(held["id"], ())
-    found, pairs = Boxes(), pair_boxes(row, tasks)
-    known = {box.title for box in before.boxes}
-    for box in row.boxes:
-        task = pairs.get(box.ordinal)
-        if task is None:
-            if box.title in known:
-                draft.newer(f"story {key}, check box {box.title[:60]!r}")
-            continue
-        found.tasks[box.ordinal] = task["id"]
-        raw, is_done = task["raw_status"] or "", task["status"] == TaskStatus.COMPLETED
-        if row is not before and not raw.startswith("[ ]") and is_done and not box.done:
-            # A tool wrote the text anew, and a completed task stays one.
-            found.ticks[box.ordinal] = True
-        elif row is not before and box.done and not is_done:
-            # A tool ticked the box in its text; the next import completes the task.
-            pass
-        elif box.done != is_done and box.done != raw.startswith("[x]"):
-            draft.newer(f"story {key}, check box {box.title[:60]!r}")
-        elif box.done != is_done and task["status"] != TaskStatus.CANCELLED:
-            found.ticks[box.ordinal] = is_done
-        if not is_renamed_here(task) or is_titled(box, task):
-            continue
-        if raw[4:] != box.raw[4:]:
-            one = title_conflict(row, box, task)
-            draft.refuse(one.kind, one.key, one.field, one.file, one.database, one.path, one.mend)
-        elif len(" ".join(raw[4:].split())) < TITLE_LINE:
-            found.titles[box.ordinal] = " ".join(str(task["title"]).split())
-    paired = {task["id"] for task in pairs.values()}
-    added = [
-        task
-        for task in tasks
-        if not is_of_file(task) and task["id"] not in paired and task["status"] != TaskStatus.CANCELLED
-    ]
-    room = max(0, BOXES_LIMIT - len(row.boxes))
-    found.added = sorted(added, key=lambda one: one["number"])[:room]
-    if len(added) > room:
-        mend = "Split the story; what has no check box stays here."
-        told = f"{len(added) - room} tasks have no check box"
-        draft.refuse("story", key, "check boxes", f"{BOXES_LIMIT} at most are read", told, row.path or "", mend)
-    return found
-
-
 def _edit_file(
     draft: Draft,
     key: str,
@@ -270,18 +189,10 @@ def _edit_file(
         told.sections |= {
             one: group_hash(groups.get(one)) or NOT_TOLD for one in _task_sections(file.read(text)) if one in groups
         }
-    _tell_boxes(told, boxes, len(file.read(after).tasks))
+    tell_boxes(told, boxes, len(file.read(after).tasks))
     if status is not None:
         told.status = status.value
     return True
-
-
-def _tell_boxes(told: Told, boxes: Boxes, total: int) -> None:
-    """Keep which box is which task; new ones stand behind all others, of which there are `total` with them."""
-    new = {total - len(boxes.added) + at: task["id"] for at, task in enumerate(boxes.added, start=1)}
-    told.tasks |= boxes.tasks | new
-    told.marks |= boxes.ticks.keys() | new.keys()
-    told.words |= boxes.titles.keys() | new.keys()
 
 
 def _check(file: StoryFile, before: str, after: str, held: Record, edit: StoryEdit, status: StoryStatus | None) -> None:
@@ -370,7 +281,7 @@ def _write_story(
     if name is None:
         return
     file = StoryFile(path, name, "v6" if is_v6 else "v4")
-    boxes = _boxes_of_new(file, text, tasks)
+    boxes = boxes_of_new(file, text, tasks)
     if boxes.ticks or boxes.added:
         text = edited(file, text, StoryEdit(ticks=boxes.ticks, boxes=boxes.texts()))
     draft.change(path, text, reason)
@@ -378,27 +289,12 @@ def _write_story(
     told.paths.add(path)
     told.status = status.value
     again = file.read(text)
-    _tell_boxes(told, boxes, len(again.tasks))
+    tell_boxes(told, boxes, len(again.tasks))
     told.sections = {
         one: (group_hash(group) if one in _task_sections(again) or _is_read(again, group) else None) or NOT_TOLD
         for one, group in grouped(held["row"]["sections"]).items()
     }
     told.fields |= dict.fromkeys(("title", *(field for fields in FIELDS.values() for field in fields)), NOT_TOLD)
-
-
-def _boxes_of_new(file: StoryFile, text: str, tasks: Sequence[Record]) -> Boxes:
-    """The boxes of a file that is not there yet: a section may hold one with the title of a task already."""
-    found, left = Boxes(), list(tasks)
-    for box in boxes_of(file.read(text).tasks, file.path, Storable()):
-        task = next((one for one in left if is_titled(box, one)), None)
-        if task is None:
-            continue
-        left.remove(task)
-        found.tasks[box.ordinal] = task["id"]
-        if box.done != (is_done := task["status"] == TaskStatus.COMPLETED):
-            found.ticks[box.ordinal] = is_done
-    found.added = left
-    return found
 
 
 def _reasons(key: str, edit: StoryEdit, status: StoryStatus | None, story: StoryValue) -> list[str]:
