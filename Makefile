@@ -18,7 +18,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 run: $(VENV)/run.ok ## start the server at http://127.0.0.1:8770 with a sample project (PORT=… for another port)
-	@$(BIN)/bmad-mcp import bmad_mcp/sample --project tidepool
+	@folder="$$($(BIN)/python -m bmad_mcp.commands.sample_copy)" && $(BIN)/bmad-mcp import "$$folder" --project tidepool
 	@exec $(BIN)/bmad-mcp --project tidepool serve --http --port $(PORT)
 
 demo: $(VENV)/run.ok ## watch four agents play a sprint over real MCP connections

@@ -51,17 +51,13 @@ class Database:
     def __init__(self, settings: Settings, progress: Progress = untold) -> None:
         self.settings = settings
         self._progress = progress
-        self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres")
-        self._was_started = False
+        self.cluster = None if settings.database_url else Cluster(settings.data_dir / "postgres", tell=progress)
         self._is_migrated = False
 
     async def connections(self) -> Connections:
         """Where to connect; starts the embedded cluster when it does not run."""
         if self.cluster is not None:
-            if not self._was_started:
-                self._progress("starting PostgreSQL …")
             endpoints = await asyncio.to_thread(self.cluster.start)
-            self._was_started = True
             return Connections(endpoints.app_connect(), endpoints.owner_connect())
         assert self.settings.database_url is not None
         url = self.settings.database_url.get_secret_value()

@@ -45,6 +45,8 @@ SKIPPED = {
     "npx ": "tests/protocol/test_foreign_clients.py runs the same release of the Inspector",
     "pip install": "needs a published release; tests/test_wheel.py installs the wheel",
     "claude --plugin-dir": "needs Claude Code; tests/test_release.py checks the plugin",
+    "postgresql://bmad_backup:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
+    "createdb ": "needs a server of one's own; tests/commands/test_db.py makes the database there",
     "postgresql://owner:secret@host": "a made-up address; tests/commands/test_db.py has a real one",
     "@pooler:6432": "a made-up address; tests/deployment/test_pooler.py has a real one",
     "memory introduce": "the service knows its user; tests/commands/test_memory_commands.py has one that does not",

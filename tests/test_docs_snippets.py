@@ -38,6 +38,10 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 ELSEWHERE = {
     "docs/how-to/add-a-tracker.md python 1": ("tests/interchange/test_trackers.py", "docs/how-to/add-a-tracker.md"),
     "docs/how-to/add-a-tracker.md python 2": ("tests/interchange/test_trackers.py", "docs/how-to/add-a-tracker.md"),
+    "docs/how-to/use-your-own-postgresql.md sql 2": (
+        "tests/commands/test_db.py",
+        "docs/how-to/use-your-own-postgresql.md",
+    ),
     "docs/how-to/keep-memories.md text 1": ("tests/memory/test_vectors.py", "How much does the cloud cost us?"),
 }
 
@@ -207,7 +211,7 @@ async def test_the_roles_that_an_administrator_makes(database):
         await connection.execute(f"CREATE ROLE {names['owner']} LOGIN")
         for sql in (
             block("docs/how-to/use-your-own-postgresql.md sql 1"),
-            block("docs/how-to/use-your-own-postgresql.md sql 2"),
+            block("docs/how-to/use-your-own-postgresql.md sql 3"),
         ):
             await connection.execute(re.sub(r"\b(bmad_app|bmad_server|owner)\b", lambda one: names[one[0]], sql))
         made = await connection.fetch(

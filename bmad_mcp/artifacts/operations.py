@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from bmad_mcp.activity.record import record
 from bmad_mcp.artifacts import queries
 from bmad_mcp.artifacts.labels import checked_label
+from bmad_mcp.artifacts.places import never_written
 from bmad_mcp.artifacts.schemas import ArtifactAnswer, ArtifactBrief, ArtifactOut, ArtifactPage
 from bmad_mcp.call import Call
 from bmad_mcp.errors import Conflict, Invalid, NotFound
@@ -80,6 +81,13 @@ async def artifact_record(
     )
     if kept is None:
         raise await _has_a_home(call, label or "")
+    # A path alone is a label: work may have changed any file.
+    if label is not None and content and (reason := never_written(label)):
+        raise Invalid(
+            f"A document is never written at {label[:200]}: {reason}. Record it under a path such as docs/notes.md, or"
+            " without `content`.",
+            field="path",
+        )
     row = await call.db.fetchrow(queries.GET, kept, 0, 0)
     await record(call, f"artifact {row['key']}", agent=row["agent"], title=row["title"], kind=row["kind"], path=label)
     return ArtifactAnswer(artifact=ArtifactBrief.of(row))

@@ -1,8 +1,10 @@
 """Plans the tasks of a story: one for each check box of its file, or one for the whole story; pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
+from uuid import UUID
 
 from bmad_mcp.bmad_files.steps import Conflict, Create, Gone, Keep, Step, Update
 from bmad_mcp.bmad_files.storable import TITLE_LIMIT
@@ -17,14 +19,29 @@ IMPLEMENT, REMOVED = "implement", "removed"
 COMPARED = ("title", "description", "status", "raw_status", "story_open", "source_ref")
 
 Stored = Mapping[str, Any]
+NOTHING_SURE: Mapping[int, UUID] = {}
 
 
-def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[Step]:
-    """The steps for the tasks of one story, whose status will be `status`; `tasks` are those it has."""
+@dataclass(frozen=True, slots=True)
+class WrittenBoxes:
+    """The boxes of a story after an export, by number: the tasks they are, whose marks and whose words it wrote."""
+
+    tasks: Mapping[int, UUID] = field(default_factory=dict)
+    marks: frozenset[int] = frozenset()
+    words: frozenset[int] = frozenset()
+
+
+def plan_tasks(
+    row: StoryRow, status: str, tasks: Sequence[Stored], sure: Mapping[int, UUID] = NOTHING_SURE
+) -> Iterator[Step]:
+    """The steps for the tasks of one story, whose status will be `status`; `tasks` are those it has.
+
+    `sure` are boxes (by number) whose tasks are known, because an export has just written them.
+    """
     is_open = status in OPEN_FOR_WORK
     imported = [task for task in tasks if is_of_file(task)]
     whole = _whole(imported)
-    pairs = pair_boxes(row, tasks)
+    pairs = pair_boxes(row, tasks, sure)
     if whole is not None:
         # Boxes that an export wrote for tasks of tools do not tell the story's own work.
         has_own_boxes = any(box.ordinal not in pairs or is_of_file(pairs[box.ordinal]) for box in row.boxes)
@@ -38,29 +55,54 @@ def plan_tasks(row: StoryRow, status: str, tasks: Sequence[Stored]) -> Iterator[
         if known is None:
             yield _new_box(row, box, pairs, is_open)
         else:
-            yield from _known_box(row, box, known, is_open)
+            yield from _known_box(row, box, known, is_open, box.ordinal in sure)
     paired = {task["id"] for task in pairs.values()}
     for task in imported:
         if task is not whole and task["id"] not in paired:
             yield from _removed_box(row, task, is_open)
 
 
-def pair_boxes(row: StoryRow, tasks: Sequence[Stored]) -> dict[int, Stored]:
+def plan_written(row: StoryRow, tasks: Sequence[Stored], written: WrittenBoxes) -> Iterator[Step]:
+    """The steps after an export wrote some boxes of a file that also has edits of its own: only what was written.
+
+    The mark and the words that the file had before are agreed on by the next import.
+    """
+    known = {task["id"]: task for task in tasks}
+    boxes = {box.ordinal: box for box in row.boxes}
+    for ordinal in sorted(written.marks | written.words):
+        task, box = known.get(written.tasks.get(ordinal)), boxes.get(ordinal)
+        if task is None or box is None or (task["source_ref"] and not is_of_file(task)):
+            continue
+        was = task["raw_status"] or box.raw
+        mark = box.raw[:4] if ordinal in written.marks else was[:4]
+        words = box.raw[4:] if ordinal in written.words else was[4:]
+        values = {name: task[name] for name in COMPARED}
+        yield _changed(task, values | {"raw_status": mark + words, "source_ref": _ref(row, ordinal)})
+
+
+def pair_boxes(row: StoryRow, tasks: Sequence[Stored], sure: Mapping[int, UUID] = NOTHING_SURE) -> dict[int, Stored]:
     """The check boxes of a story (by number) with the tasks they are; `tasks` are all that the story has.
 
-    A task that a tool or another board made is the box that has its title: an export wrote it.
+    The first rule that fits counts: what is `sure`, the same words and place, the same words, the title that the task
+    has by now (an export wrote it), similar words. Where no box came or went, one with wholly other words is still the
+    one that stood in its place.
     """
-    imported = [task for task in tasks if is_of_file(task)]
-    whole = _whole(imported)
-    pairs = _pair(row.boxes, [task for task in imported if task is not whole])
-    made = [task for task in tasks if not is_of_file(task)]
+    left = [task for task in tasks if _ordinal(task) != IMPLEMENT]
+    pairs: dict[int, Stored] = {}
+    by_id = {task["id"]: task for task in left}
     for box in row.boxes:
-        if box.ordinal in pairs:
-            continue
-        found = next((task for task in made if " ".join(str(task["title"]).split()) == box.title), None)
-        if found is not None:
-            pairs[box.ordinal] = found
-            made.remove(found)
+        if (task := by_id.get(sure.get(box.ordinal))) is not None:
+            pairs[box.ordinal] = task
+            left.remove(task)
+    _pair(row.boxes, pairs, left, _is_same_place)
+    _pair(row.boxes, pairs, left, _is_same_text)
+    _pair(row.boxes, pairs, left, lambda box, task: _is_at(box, task) and is_titled(box, task))
+    _pair(row.boxes, pairs, left, is_titled)
+    if sum(box.ordinal not in pairs for box in row.boxes) * sum(map(_is_present, left)) <= MOST_COMPARED:
+        _pair(row.boxes, pairs, left, _is_similar)
+    of_tools = sum(not is_of_file(task) for task in pairs.values())
+    if len(row.boxes) - of_tools == sum(_is_present(task) for task in tasks):
+        _pair(row.boxes, pairs, left, _is_at)
     return pairs
 
 
@@ -76,7 +118,7 @@ def _whole(imported: Sequence[Stored]) -> Stored | None:
 
 
 def _ordinal(task: Stored) -> str:
-    return str(task["source_ref"]).rpartition("#")[2]
+    return str(task["source_ref"] or "").rpartition("#")[2]
 
 
 def _text(task: Stored) -> str:
@@ -84,35 +126,43 @@ def _text(task: Stored) -> str:
     return (task["raw_status"] or "[ ] ")[4:]
 
 
-def _pair(boxes: Sequence[Box], tasks: Sequence[Stored]) -> dict[int, Stored]:
-    """Boxes (by ordinal) with the tasks they are, by the first that fits: same text and place, same text, similar text.
-
-    Where no box came or went, a box with wholly other words is still the one that stood in its place.
-    """
-    left = list(tasks)
-    present = [task for task in tasks if _ordinal(task) != REMOVED]
-    rules: list[Callable[[Box, Stored], bool]] = [
-        lambda box, task: _text(task) == box.raw[4:] and _ordinal(task) == str(box.ordinal),
-        lambda box, task: _text(task) == box.raw[4:],
-        _is_similar,
-    ]
-    if len(boxes) == len(present):
-        rules.append(lambda box, task: _ordinal(task) == str(box.ordinal))
-    pairs: dict[int, Stored] = {}
-    for rule in rules:
-        open_boxes = [box for box in boxes if box.ordinal not in pairs]
-        if rule is _is_similar and len(open_boxes) * len(left) > MOST_COMPARED:
+def _pair(
+    boxes: Sequence[Box], pairs: dict[int, Stored], left: list[Stored], rule: Callable[[Box, Stored], bool]
+) -> None:
+    for box in boxes:
+        if box.ordinal in pairs:
             continue
-        for box in open_boxes:
-            found = next((task for task in left if rule(box, task)), None)
-            if found is not None:
-                pairs[box.ordinal] = found
-                left.remove(found)
-    return pairs
+        found = next((task for task in left if rule(box, task)), None)
+        if found is not None:
+            pairs[box.ordinal] = found
+            left.remove(found)
+
+
+def _is_present(task: Stored) -> bool:
+    return is_of_file(task) and _ordinal(task).isdecimal()
+
+
+def _is_at(box: Box, task: Stored) -> bool:
+    return is_of_file(task) and _ordinal(task) == str(box.ordinal)
+
+
+def _is_same_text(box: Box, task: Stored) -> bool:
+    return is_of_file(task) and _text(task) == box.raw[4:]
+
+
+def _is_same_place(box: Box, task: Stored) -> bool:
+    return _is_at(box, task) and _is_same_text(box, task)
+
+
+def is_titled(box: Box, task: Stored) -> bool:
+    """Whether the box has the task's title; a closed task whose box is gone does not come back by its title."""
+    if is_of_file(task) and not _is_present(task) and task["status"] in CLOSED:
+        return False
+    return " ".join(str(task["title"]).split()) == box.title
 
 
 def _is_similar(box: Box, task: Stored) -> bool:
-    if _ordinal(task) == REMOVED:
+    if not _is_present(task):
         return False
     compared = SequenceMatcher(None, box.raw[4:204], _text(task)[:200], autojunk=False)
     return compared.quick_ratio() >= SIMILAR and compared.ratio() >= SIMILAR
@@ -167,12 +217,11 @@ def _new_box(row: StoryRow, box: Box, pairs: Mapping[int, Stored], is_open: bool
     return Create("task", _ref(row, box.ordinal), box.title, values)
 
 
-def _known_box(row: StoryRow, box: Box, task: Stored, is_open: bool) -> Iterator[Step]:
+def _known_box(row: StoryRow, box: Box, task: Stored, is_open: bool, is_written: bool) -> Iterator[Step]:
     before = _text(task)
-    title = " ".join(before.split())
-    is_renamed = task["title"] not in (title, title[: TITLE_LIMIT - 2].rstrip() + " …")
+    is_renamed = is_renamed_here(task)
     values = {
-        "title": task["title"] if is_renamed or before == box.raw[4:] else box.title,
+        "title": task["title"] if is_renamed or before in ("", box.raw[4:]) else box.title,
         # What a tool wrote of its task stays: the box has its title only.
         "description": task["description"] if before == box.raw[4:] or not is_of_file(task) else box.description,
         "status": task["status"],
@@ -190,7 +239,26 @@ def _known_box(row: StoryRow, box: Box, task: Stored, is_open: bool) -> Iterator
             if is_of_file(task):
                 values["raw_status"] = f"[{'x' if was_done else ' '}] {box.raw[4:]}"
             yield refusal
+    if is_renamed and not is_written and before != box.raw[4:] and not is_titled(box, task):
+        # Else the next export would write over the words that somebody gave the box.
+        values["raw_status"] = f"{values['raw_status'][:4]}{before}"
+        yield title_conflict(row, box, task)
     yield _changed(task, values)
+
+
+def is_renamed_here(task: Stored) -> bool:
+    """Whether the task has another title than the file gave it."""
+    given = " ".join(_text(task).split())
+    return bool(given) and task["title"] not in (given, given[: TITLE_LIMIT - 2].rstrip() + " …")
+
+
+def title_conflict(row: StoryRow, box: Box, task: Stored) -> Conflict:
+    """The file and a tool gave a task two titles."""
+    key = f"T-{task['number']}"
+    mend = f"Give both the same words: edit the box, or call task_update task={key} title=…"
+    return Conflict(
+        "task", key, f"title of box {box.title[:60]!r}", box.title, str(task["title"]), row.path or "", mend
+    )
 
 
 def _settle_done(row: StoryRow, box: Box, task: Stored, values: dict[str, Any]) -> Conflict | None:

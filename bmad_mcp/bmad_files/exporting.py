@@ -3,20 +3,23 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files.belonging import other_folder
+from bmad_mcp.bmad_files.boxes import WrittenBoxes
 from bmad_mcp.bmad_files.importing import carry_out, keep_conflicts
 from bmad_mcp.bmad_files.merging import group_hash, grouped
 from bmad_mcp.bmad_files.plan import Stored
 from bmad_mcp.bmad_files.reader import read_project
-from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
+from bmad_mcp.bmad_files.rows import Wanted, Written, wanted_rows
 from bmad_mcp.bmad_files.steps import Conflict
 from bmad_mcp.bmad_files.storable import fingerprint
+from bmad_mcp.bmad_files.story_rows import EpicRow, StoryRow
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange, Held, Told
 from bmad_mcp.bmad_files.writing.folder_writer import FolderWriter, NotWritten
@@ -72,6 +75,7 @@ async def export_read(
     wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
     held = await read_held(opened)
     plan = await asyncio.to_thread(plan_export, project, wanted, held, now(), mend=mend)
+    is_ours = await other_folder(opened, folder, project) is None
     unread = _unread(project, held, plan)
     # An export does not see all that an import cannot settle, such as a task that was done here and opened there.
     known = {(one.kind, one.key, one.field) for one in plan.conflicts}
@@ -82,8 +86,8 @@ async def export_read(
         refused = await asyncio.to_thread(_write, folder, plan)
     if not dry_run:
         if plan.stories or plan.epics or plan.documents:
-            await _remember(opened, folder, plan, refused, progress, caller)
-        await _keep_conflicts(opened, folder, plan, unread | refused)
+            await _remember(opened, folder, _Before(wanted, held), plan, refused, progress, caller)
+        await _keep_conflicts(opened, {"folder": str(folder)} if is_ours else {}, plan, unread | refused)
     return ExportReport.of(plan, unread | refused, project=opened.key, folder=str(folder), dry_run=dry_run)
 
 
@@ -143,7 +147,9 @@ def _write(folder: Path, plan: ExportPlan) -> dict[str, Refused]:
     return refused
 
 
-async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, refused: Mapping[str, Refused]) -> None:
+async def _keep_conflicts(
+    opened: OpenProject, place: Mapping[str, str], plan: ExportPlan, refused: Mapping[str, Refused]
+) -> None:
     """Remember what could not be written beside what is not settled."""
     unwritten = []
     for one in refused.values():
@@ -151,7 +157,7 @@ async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, r
         unwritten.append(Conflict("file", one.path, "writing", one.message, reasons, one.path, one.mend))
     db = Transaction(opened.pool, opened.id)
     try:
-        await keep_conflicts(db, [*plan.conflicts, *unwritten], {"folder": str(folder)})
+        await keep_conflicts(db, [*plan.conflicts, *unwritten], place)
         await db.end("COMMIT")
     finally:
         await db.end("ROLLBACK")
@@ -160,15 +166,44 @@ async def _keep_conflicts(opened: OpenProject, folder: Path, plan: ExportPlan, r
 # ── what the files say from now on ──
 
 
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the files and the database said before the writing."""
+
+    wanted: Wanted
+    held: Held
+
+    def story(self, key: str) -> StoryRow | None:
+        return next((row for row in self.wanted.stories if row.key == key), None)
+
+    def has_news_of_story(self, key: str) -> bool:
+        """Whether the files said something of a story that the database has not taken in."""
+        row, held = self.story(key), self.held.stories.get(key)
+        return row is not None and held is not None and (held["imported"] or {}).get("whole") != row.fingerprint
+
+    def epic(self, key: str) -> EpicRow | None:
+        return next((row for row in self.wanted.epics if row.key == key), None)
+
+    def has_news_of_epic(self, key: str) -> bool:
+        """The same for an epic."""
+        row, held = self.epic(key), self.held.epics.get(key)
+        if row is None or held is None:
+            return False
+        was = held["extra"].get("imported") or {}
+        told = {name: fingerprint(value) for name, value in row.merged.items()}
+        return told != was.get("fields") or row.status.value != was.get("status")
+
+
 async def _remember(
     opened: OpenProject,
     folder: Path,
+    before: _Before,
     plan: ExportPlan,
     refused: Mapping[str, Refused],
     progress: Progress,
     caller: Caller,
 ) -> None:
-    """Take what was written as the state that both sides agree on, by an import of just these rows."""
+    """Take what was written as the state that both sides agree on, by an import of just that."""
     project = await asyncio.to_thread(read_project, folder)
     wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
     as_written = _as_written(project, plan, refused)
@@ -184,18 +219,64 @@ async def _remember(
         stories=tuple(
             row
             for row in wanted.stories
-            if row.key in stories or (row.path is None and row.extra.get("epic_file") in plan.changes)
+            if row.key in stories
+            or (
+                row.path is None
+                and row.extra.get("epic_file") in plan.changes
+                and not before.has_news_of_story(row.key)
+            )
         ),
-        epics=tuple(row for row in wanted.epics if row.key in epics or row.path in plan.changes),
+        epics=tuple(
+            row
+            for row in wanted.epics
+            if row.key in epics or (row.path in plan.changes and not before.has_news_of_epic(row.key))
+        ),
         artifacts=tuple(row for row in wanted.artifacts if row.key in as_written & plan.changes.keys()),
+        written_stories={
+            row.key: _written_of_story(before, row, stories[row.key]) for row in wanted.stories if row.key in stories
+        },
+        written_epics={
+            row.key: _written_of_epic(before, row, epics[row.key]) for row in wanted.epics if row.key in epics
+        },
     )
     if not (narrowed.stories or narrowed.epics or narrowed.artifacts):
         return
 
     def agreed(stored: Stored) -> Stored:
-        return _agreed(stored, narrowed, stories, epics, plan.documents)
+        seen = _agreed(stored, narrowed, stories, epics, plan.documents)
+        # What the trackers and settings said that was not taken in waits for an import as well.
+        is_known = not stored.is_imported or stored.settings == before.wanted.settings
+        return seen if is_known else replace(seen, settings=narrowed.settings)
 
     await carry_out(opened, narrowed, dry_run=False, progress=progress, caller=caller, agreed=agreed, operation=EXPORT)
+
+
+def _written_of_story(before: _Before, row: StoryRow, told: Told) -> Written:
+    """What differs in the file since it was read: that, and no more, is the export's."""
+    was = before.story(row.key)
+    boxes = WrittenBoxes(told.tasks, frozenset(told.marks), frozenset(told.words))
+    if was is None or not before.has_news_of_story(row.key):
+        return Written(is_part=False, boxes=boxes)
+    theirs, now = grouped(was.sections), grouped(row.sections)
+    changed = {name for name in theirs.keys() | now.keys() if group_hash(theirs.get(name)) != group_hash(now.get(name))}
+    agreed = (before.held.stories[row.key]["imported"] or {}).get("sections", {})
+    # Where somebody edited a section that got a tick, the whole of it waits.
+    edited = {name for name in changed if name not in told.wholly and group_hash(theirs.get(name)) != agreed.get(name)}
+    return Written(
+        is_part=True,
+        fields=frozenset(name for name, value in row.merged.items() if value != was.merged[name]),
+        sections=frozenset(changed | told.wholly) - edited,
+        status=told.status is not None,
+        boxes=boxes,
+    )
+
+
+def _written_of_epic(before: _Before, row: EpicRow, told: Told) -> Written:
+    was = before.epic(row.key)
+    if was is None or not before.has_news_of_epic(row.key):
+        return Written(is_part=False)
+    fields = frozenset(name for name, value in row.merged.items() if value != was.merged[name])
+    return Written(is_part=True, fields=fields, status=told.status is not None)
 
 
 def _as_written(project: BmadProject, plan: ExportPlan, refused: Mapping[str, Refused]) -> set[str]:
@@ -234,10 +315,12 @@ def _agreed(
         imported["sections"] = dict(imported.get("sections", {})) | {
             name: written if group_hash(ours.get(name)) == written else group_hash(theirs.get(name))
             for name, written in told.sections.items()
+            if _is_of(wanted.written_stories[key], name, "section")
         }
         imported["fields"] = dict(imported.get("fields", {})) | {
             name: written if fingerprint(record["row"][name]) == written else fingerprint(row.merged[name])
             for name, written in told.fields.items()
+            if _is_of(wanted.written_stories[key], name, "field")
         }
         if told.status is not None:
             imported["status"] = told.status if record["status"] == told.status else row.status.value
@@ -260,3 +343,7 @@ def _agreed(
     for path in documents & artifacts.keys() & hashes.keys():
         artifacts[path] = {**dict(artifacts[path]), "file_hash": hashes[path]}
     return replace(stored, stories=known, epics=held_epics, artifacts=artifacts)
+
+
+def _is_of(written: Written, name: str, kind: Literal["section", "field"]) -> bool:
+    return not written.is_part or name in (written.sections if kind == "section" else written.fields)

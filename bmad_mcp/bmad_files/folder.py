@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bmad_mcp.artifacts.places import SKIPPED
 from bmad_mcp.bmad_files import markdown
 from bmad_mcp.bmad_files.deviations import Deviations, shown
 from bmad_mcp.bmad_files.values import Generation, SourceFile
@@ -22,12 +23,6 @@ LISTED_LIMIT = 100_000
 DEPTH_LIMIT = 32
 # So many files take about a quarter of a second.
 TOLD_EACH = 512
-SKIPPED = frozenset(
-    {
-        *("node_modules", "bower_components", "vendor", "site-packages", "venv", "env", "__pycache__"),
-        *("dist", "build", "out", "target", "coverage"),
-    }
-)
 _OURS, _SPLIT, _THEIRS = re.compile(r"<{7}(?: .*)?"), re.compile(r"={7}"), re.compile(r">{7}(?: .*)?")
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK the opening of a FIFO that took a file's place would wait for a writer.

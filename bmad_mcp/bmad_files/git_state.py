@@ -14,6 +14,7 @@ _UNDER_WAY = {
     "REVERT_HEAD": "a revert is under way",
 }
 _LONGEST = 4096
+_LONGEST_CONFIG = 65_536
 _LOG_TAIL = 16_384
 _MOVING = re.compile(r"checkout: moving from (\S+) to ")
 
@@ -35,6 +36,33 @@ def git_state(folder: Path) -> GitState:
     head = told.removeprefix("ref: ").removeprefix("refs/heads/") or None
     busy = next((why for name, why in _UNDER_WAY.items() if os.path.lexists(place / name)), None)
     return GitState(head, busy)
+
+
+def git_origin(folder: Path) -> str | None:
+    """The address of the remote `origin` with the folder's place in the repository; None where there is none."""
+    place = _git_folder(folder)
+    if place is None:
+        return None
+    common = _first_line(place / "commondir")
+    config = (place / common / "config") if common else place / "config"
+    try:
+        rows = config.read_text("utf-8", "replace")[:_LONGEST_CONFIG].split("\n")
+    except OSError:
+        return None
+    begin = next((at for at, row in enumerate(rows) if row.strip() == '[remote "origin"]'), len(rows))
+    for row in rows[begin + 1 :]:
+        name, _, address = row.partition("=")
+        if row.lstrip().startswith("["):
+            break
+        if name.strip() == "url":
+            top = next(one for one in (folder, *folder.parents) if os.path.lexists(one / ".git"))
+            return f"{_without_secret(address.strip())}#{folder.relative_to(top).as_posix()}"
+    return None
+
+
+def _without_secret(address: str) -> str:
+    head, mark, rest = address.partition("://")
+    return f"{head}{mark}{rest.rpartition('@')[2]}" if mark else address
 
 
 def switched_in_place(folder: Path, known: str) -> bool:

@@ -12,7 +12,7 @@ import asyncpg
 from bmad_mcp.bmad_files import queries
 from bmad_mcp.bmad_files import steps as planned
 from bmad_mcp.bmad_files.apply import Overtaken, apply, is_write
-from bmad_mcp.bmad_files.git_state import git_state
+from bmad_mcp.bmad_files.git_state import git_origin, git_state
 from bmad_mcp.bmad_files.plan import Stored, plan
 from bmad_mcp.bmad_files.reader import read_project, undisturbed
 from bmad_mcp.bmad_files.report import ImportReport
@@ -22,10 +22,15 @@ from bmad_mcp.bmad_files.stored import read_stored
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import DATABASE_FAILURES, Transaction, uuid7
-from bmad_mcp.errors import BmadError, Conflict, Unavailable
+from bmad_mcp.errors import BmadError, Conflict, NotFound, Unavailable
 from bmad_mcp.progress import Progress, untold
 
 ATTEMPTS = 8
+IMPORT = "project_import"
+LOOKED_FOR = (
+    "Looked for: .bmad-core, _bmad and other installations; _bmad-output, docs with Markdown files, sprint-status.yaml"
+    " and initiative-* folders."
+)
 KEPT_CONFLICTS = 20
 KEPT_CHARACTERS = 200
 
@@ -55,6 +60,17 @@ async def _import_folder(
     return await import_read(opened, folder, values, dry_run=dry_run, progress=progress, caller=caller)
 
 
+def read_bmad(folder: Path, progress: Progress) -> BmadProject:
+    """What a folder says; raises NotFound with what was looked for when nothing in it is of BMad."""
+    with undisturbed():
+        values = read_project(folder, progress=progress)
+    if values.generations:
+        return values
+    nested = [one.path for one in values.deviations if one.code == "nested-project"]
+    mend = f"One is in {nested[0]}: import that folder." if nested else "Give the root of the project."
+    raise NotFound(f"There is no BMad project in {folder}, and nothing was written. {LOOKED_FOR} {mend}")
+
+
 async def import_read(
     opened: OpenProject,
     folder: Path,
@@ -73,7 +89,7 @@ async def import_read(
     git = await asyncio.to_thread(git_state, folder)
     with undisturbed():
         wanted = await asyncio.to_thread(wanted_rows, values, opened.id, "import")
-    place = {"folder": str(folder), "head": git.head}
+    place = {"folder": str(folder), "head": git.head, "origin": await asyncio.to_thread(git_origin, folder)}
     steps = await carry_out(
         opened, wanted, dry_run=dry_run, progress=progress, caller=caller, agreed=agreed, place=place, keep=keep
     )
@@ -88,7 +104,7 @@ async def carry_out(
     progress: Progress,
     caller: Caller,
     agreed: Callable[[Stored], Stored] = lambda stored: stored,
-    operation: str = "project_import",
+    operation: str = IMPORT,
     place: Mapping[str, Any] | None = None,
     keep: bool = True,
 ) -> list[Step]:
@@ -143,7 +159,8 @@ async def _once(
     progress(f"writing {len(writes)} rows")
     await apply(db, writes, stored, progress)
     if wanted.source == "import":
-        await db.execute(queries.SET_PROJECT, wanted.settings)
+        if operation == IMPORT or any(step.kind == "project" for step in writes):
+            await db.execute(queries.SET_PROJECT, wanted.settings)
         await db.execute(queries.RECORD, operation, caller.principal, uuid7().hex, _detail(wanted, steps))
     return steps
 

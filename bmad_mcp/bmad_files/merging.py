@@ -31,10 +31,11 @@ class Merge:
 
     def refuse(self, name: str, file: Any, database: Any, mend: str) -> None:
         """Keep a conflict; both sides are shown, cut to what fits a terminal."""
-        self.conflicts.append(Conflict(self.kind, self.key, name, _shown(file), _shown(database), self.path, mend))
+        self.conflicts.append(Conflict(self.kind, self.key, name, shown(file), shown(database), self.path, mend))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value on one line, cut to what fits a terminal."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value if value is not None else "")
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else text[: SHOWN - 2] + " …"

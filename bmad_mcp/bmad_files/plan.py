@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from bmad_mcp.bmad_files.boxes import plan_tasks
+from bmad_mcp.bmad_files.boxes import NOTHING_SURE, plan_tasks, plan_written
 from bmad_mcp.bmad_files.merging import Merge, first_import, merge_fields, merge_sections, merge_status
 from bmad_mcp.bmad_files.rows import TEMPLATE_KINDS, Row, Wanted
 from bmad_mcp.bmad_files.statuses import RANK
 from bmad_mcp.bmad_files.steps import Conflict, Create, Gone, Keep, Kind, Step, Update
 from bmad_mcp.bmad_files.storable import fingerprint
 from bmad_mcp.bmad_files.story_rows import EpicRow, StoryRow
+from bmad_mcp.bmad_files.written import written_epic, written_story
 from bmad_mcp.lifecycles import StoryStatus
 from bmad_mcp.progress import Progress, untold
 
@@ -129,6 +130,8 @@ def _epics(wanted: Wanted, stored: Stored) -> Iterator[Step]:
             yield Create("epic", row.key, row.merged["title"], {**values, **row.merged, **row.mirrored, "extra": extra})
         elif _is_left(known, row.path):
             yield Gone("epic", row.key, known["source_path"], STAYS)
+        elif (written := wanted.written_epics.get(row.key)) is not None and written.is_part:
+            yield _row_step("epic", row.key, written_epic(row, known, written), known)
         else:
             yield from _known_epic(row, known, wanted)
     for key, known in stored.epics.items():
@@ -174,11 +177,19 @@ def _stories(wanted: Wanted, stored: Stored, progress: Progress) -> Iterator[Ste
         elif not known["fresh"] or row.path in wanted.unreadable or (row.path is None and _lost(row, known, wanted)):
             yield Keep("story", row.key)
             yield from (Keep("task", f"{row.key} {number}") for number in range(1, known["tasks"] + 1))
+        elif (written := wanted.written_stories.get(row.key)) is not None and written.is_part:
+            before = _whole_record(known)
+            yield _row_step("story", row.key, written_story(row, known["imported"] or {}, before, written), before)
+            yield from plan_written(row, stored.tasks.get(known["id"], ()), written.boxes)
         else:
             yield from _known_story(row, known, wanted, stored.tasks.get(known["id"], ()))
     for key, known in stored.stories.items():
         if key not in seen and known["imported"] is not None:
             yield Gone("story", key, known["source_path"] or "", STAYS)
+
+
+def _whole_record(known: Record) -> dict[str, Any]:
+    return {**known["row"], "id": known["id"], "version": known["version"], "status": known["status"]}
 
 
 def _lost(row: StoryRow, known: Record, wanted: Wanted) -> dict[str, Any]:
@@ -207,7 +218,7 @@ def _new_story(row: StoryRow) -> Create:
 
 def _known_story(row: StoryRow, known: Record, wanted: Wanted, tasks: tuple[Record, ...]) -> Iterator[Step]:
     was = known["imported"] or {}
-    before = {**known["row"], "id": known["id"], "version": known["version"], "status": known["status"]}
+    before = _whole_record(known)
     merge = Merge("story", row.key, row.path or "")
     lost = _lost(row, known, wanted)
     # A gate is never taken back by a file that is missing or cannot be read, nor what an epic's document told.
@@ -219,7 +230,8 @@ def _known_story(row: StoryRow, known: Record, wanted: Wanted, tasks: tuple[Reco
         merge.imported["fields"][name] = was.get("fields", {}).get(name, fingerprint(row.merged[name]))
     merge_sections(merge, row.sections, before["sections"], was.get("sections", {}))
     merge_status(merge, row.status, row.has_status, known["status"], was.get("status"))
-    task_steps = list(plan_tasks(row, merge.values["status"], tasks))
+    written = wanted.written_stories.get(row.key)
+    task_steps = list(plan_tasks(row, merge.values["status"], tasks, written.boxes.tasks if written else NOTHING_SURE))
     conflicts = [*merge.conflicts, *(step for step in task_steps if isinstance(step, Conflict))]
     imported = {name: value for name, value in merge.imported.items() if value is not None}
     # What is not settled is compared again next time.

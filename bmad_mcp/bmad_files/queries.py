@@ -267,6 +267,10 @@ WHERE p.id = bmad_project()
   AND coalesce(p.settings -> 'files', '{}') || $1::jsonb <> coalesce(p.settings -> 'files', '{}')
 """
 FILES = "SELECT settings -> 'files' FROM bmad_projects WHERE id = bmad_project()"
+OWN_FILES = """
+SELECT path, kind, coalesce(nullif(file_hash, ''), content_hash) AS hash FROM bmad_artifacts
+WHERE project_id = bmad_project() AND path IS NOT NULL AND generation <> ''
+"""
 LAST_EDITOR = """
 SELECT agent FROM bmad_agent_activity
 WHERE project_id = bmad_project() AND subject = 'story ' || $1::text AND operation = 'story_update'

@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bmad_mcp.artifacts.places import SKIPPED
 from bmad_mcp.bmad_files import skills, state, v4, v6
 from bmad_mcp.bmad_files.assembly import assemble
 from bmad_mcp.bmad_files.collected import Collected
 from bmad_mcp.bmad_files.deviations import Deviations
-from bmad_mcp.bmad_files.folder import SKIPPED, Folder
+from bmad_mcp.bmad_files.folder import Folder
 from bmad_mcp.bmad_files.places import V4Places, V6Places, v4_places, v6_places
 from bmad_mcp.bmad_files.stories import StoryName, read_story, story_name
 from bmad_mcp.bmad_files.values import BmadProject, Generation, SourceFile, TemplateDefinition

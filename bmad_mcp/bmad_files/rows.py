@@ -2,10 +2,11 @@
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
+from bmad_mcp.bmad_files.boxes import WrittenBoxes
 from bmad_mcp.bmad_files.definitions import ROLES
 from bmad_mcp.bmad_files.naming import FOREIGN_NAMES, Definition, name_agents, settle_names
 from bmad_mcp.bmad_files.steps import Kind
@@ -45,10 +46,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What an export wrote of a story or an epic. With `is_part` the rest of its file waits for an import."""
+
+    is_part: bool
+    fields: frozenset[str] = frozenset()
+    sections: frozenset[str] = frozenset()
+    status: bool = False
+    boxes: WrittenBoxes = field(default_factory=WrittenBoxes)
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """All rows that a folder asks for, and every deviation met on the way.
 
-    `unreadable` are files that were kept and say nothing, so that what they said before stands.
+    `unreadable` are files that were kept and say nothing, so that what they said before stands. `written_stories` and
+    `written_epics` are those that an export has just written, by key.
     """
 
     name: str
@@ -65,6 +78,8 @@ class Wanted:
     deviations: tuple[Deviation, ...]
     unreadable: frozenset[str]
     has_broken_tracker: bool
+    written_stories: Mapping[str, Written] = field(default_factory=dict)
+    written_epics: Mapping[str, Written] = field(default_factory=dict)
 
 
 def wanted_rows(project: BmadProject, project_id: UUID, source: Source) -> Wanted:

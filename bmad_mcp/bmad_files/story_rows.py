@@ -123,7 +123,7 @@ def _story_row(
         "status_form": story.status_form,
         "generation": story.generation,
     }
-    boxes = tuple(_boxes(story.tasks, path, clean))
+    boxes = boxes_of(story.tasks, path, clean)
     told = [merged, mirrored, extra, sections, status, [(box.raw, box.parent) for box in boxes]]
     return StoryRow(
         key=story.key,
@@ -201,6 +201,11 @@ def _gate(gate: GateValue, clean: Storable) -> dict[str, Any]:
     kept = {name: value for name, value in told.items() if value not in (None, "", [], {})}
     cleaned: dict[str, Any] = clean.json(kept, gate.path, "gate")
     return cleaned
+
+
+def boxes_of(tasks: Sequence[StoryTask], path: str | None, clean: Storable) -> tuple[Box, ...]:
+    """The check boxes of a story's text."""
+    return tuple(_boxes(tasks, path, clean))
 
 
 def _boxes(tasks: Sequence[StoryTask], path: str | None, clean: Storable) -> Iterator[Box]:

@@ -13,6 +13,8 @@ from bmad_mcp.interchange.target import file_target
 from bmad_mcp.jobs.audit import Exported, Format, export_trail
 from bmad_mcp.settings import Settings
 
+STDOUT = Path("-")
+
 
 @click.group("audit")
 def command() -> None:
@@ -36,11 +38,12 @@ def export_command(
     archived: bool,
     overwrite: bool,
 ) -> None:
-    """Write the project's trail to FILE or to stdout, oldest row first.
+    """Write the project's trail to FILE or to stdout (also `-`), oldest row first.
 
     Each row has the time, the outcome (done or refused), the operation and its subject, the agent, the principal, the
     trace and the call. The number of rows and the SHA-256 of what was written are told at the end, on stderr.
     """
+    file = None if file == STDOUT else file
     done = asyncio.run(_export(settings, file, since, until, form, archived=archived, overwrite=overwrite))
     click.echo(f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}, sha256 {done.sha256}", err=True)
 

@@ -19,11 +19,14 @@ from bmad_mcp.commands.citus import read_schema, statements
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.database import Connections, Database, upgrade
 from bmad_mcp.db import DATABASE_FAILURES, THROUGH_POOLER
-from bmad_mcp.embedded.endpoints import APP_ROLE, OWNER_ROLE
+from bmad_mcp.embedded.endpoints import ADMIN_ROLE, APP_ROLE, OWNER_ROLE
 from bmad_mcp.errors import Conflict, Unavailable
 from bmad_mcp.projects.open import FIND, SEEK
 from bmad_mcp.schema_version import SchemaVersion, read_version
 from bmad_mcp.settings import Settings
+
+PROJECTS_SHOWN = 20
+PROJECT_KEYS = "SELECT key FROM bmad_projects ORDER BY updated_at DESC, key"
 
 
 def _tell(sentence: str) -> None:
@@ -174,7 +177,12 @@ async def _app_users(database: Database) -> list[str]:
 async def _url(settings: Settings, *, owner: bool, hold: bool) -> None:
     async with _connected(settings) as (database, _):
         connections = await database.migrated()
-        click.echo(await _address(database, connections, owner=owner))
+        address = await _address(database, connections, owner=owner)
+        is_there = await _project_id(connections.app, settings.project) is not None
+        warning = "" if is_there else await _no_project(database, settings.project)
+        click.echo(address)
+        if warning:
+            _tell(warning)
         if database.cluster is None:
             return
         if hold:
@@ -201,6 +209,32 @@ async def _address(database: Database, connections: Connections, *, owner: bool)
     if not options:
         return url
     return f"{url}{'&' if '?' in url else '?'}options={quote(' '.join(options))}"
+
+
+async def _no_project(database: Database, key: str) -> str:
+    """What is to be said of an address that names no project."""
+    keys = await _project_keys(database)
+    listed = ", ".join(keys[:PROJECTS_SHOWN]) + (
+        f" and {len(keys) - PROJECTS_SHOWN} more" if len(keys) > PROJECTS_SHOWN else ""
+    )
+    there = f" There are: {listed}." if keys else ""
+    return (
+        f"There is no project {key!r}, so the address names none, and row-level security hides every row from psql."
+        f"{there} Choose one with --project."
+    )
+
+
+async def _project_keys(database: Database) -> list[str]:
+    """The projects, as far as this process may see past row-level security."""
+    if database.cluster is not None:
+        connect = (await asyncio.to_thread(database.cluster.start)).connect_args(ADMIN_ROLE)
+    else:
+        connect = await _owner(database)
+    connection = await asyncpg.connect(**connect)
+    try:
+        return [row["key"] for row in await connection.fetch(PROJECT_KEYS)]
+    finally:
+        await connection.close()
 
 
 async def _project_id(connect: dict[str, Any], key: str) -> str | None:

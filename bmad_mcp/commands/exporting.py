@@ -50,6 +50,8 @@ def command(
     if form is not None:
         if dry_run or mend:
             raise click.UsageError("--dry-run and --mend belong to an export into BMad files, without --format.")
+        if target == Path("-"):
+            raise click.UsageError("An export of a whole project goes to a file or a folder. Give its name.")
         report = asyncio.run(_export_as(settings, form, target.absolute(), overwrite))
     else:
         if overwrite:

@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 
 from bmad_mcp.app import find_project, open_workspace, opened_project
+from bmad_mcp.bmad_files.belonging import other_folder
 from bmad_mcp.bmad_files.builtins import stored_builtins
-from bmad_mcp.bmad_files.importing import import_folder
+from bmad_mcp.bmad_files.importing import import_read, read_bmad
 from bmad_mcp.bmad_files.plan import plan
-from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.report import ImportReport
 from bmad_mcp.bmad_files.rows import wanted_rows
-from bmad_mcp.call import OpenProject
+from bmad_mcp.bmad_files.values import BmadProject
+from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.db import uuid7
 from bmad_mcp.interchange.importing import Source, import_from
@@ -43,22 +45,36 @@ def command(settings: Settings, folder: Path, dry_run: bool, source: Source | No
     changed. Importing again writes only what changed.
     """
     folder = folder.resolve()
+    is_named = "project" in settings.model_fields_set
     home = folder if folder.is_dir() else folder.parent
     if source is None and home != folder:
         raise click.UsageError(f"{str(folder)!r} is a file. Give the project's folder.")
-    if "project" not in settings.model_fields_set:
+    if not is_named:
         settings = settings.model_copy(update={"project": slug(home.name)})
     report: ImportReport | BoardReport
     if source is not None:
         report = asyncio.run(_import_board(settings, source, folder, dry_run))
     else:
-        report = asyncio.run(_plan(settings, folder) if dry_run else _import(settings, folder))
+        report = asyncio.run((_plan if dry_run else _import)(settings, folder, is_named))
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else report.render(), nl=as_json)
 
 
-async def _import(settings: Settings, folder: Path) -> ImportReport:
+async def _check_folder(opened: OpenProject, folder: Path, values: BmadProject, is_named: bool) -> None:
+    """Two folders of one name are two projects, unless somebody says otherwise."""
+    if not is_named and (other := await other_folder(opened, folder, values)) is not None:
+        raise Failure(
+            f"Project {opened.key} holds the files of {other}, and {folder} has others. Nothing was written. Make a project"
+            f" of its own with --project NAME, or say --project {opened.key} to take this folder into it."
+        )
+
+
+async def _import(settings: Settings, folder: Path, is_named: bool) -> ImportReport:
+    # Before the project is made: a folder without BMad leaves nothing.
+    values = await asyncio.to_thread(read_bmad, folder, _tell)
     async with open_workspace(settings, _tell) as workspace:
-        return await import_folder(await workspace.project(), folder, progress=_tell)
+        opened = await workspace.project()
+        await _check_folder(opened, folder, values, is_named)
+        return await import_read(opened, folder, values, dry_run=False, progress=_tell, caller=Caller())
 
 
 async def _import_board(settings: Settings, source: Source, path: Path, dry_run: bool) -> BoardReport:
@@ -71,12 +87,14 @@ async def _import_board(settings: Settings, source: Source, path: Path, dry_run:
         return await import_from(opened, source, path, dry_run=True, progress=_tell)
 
 
-async def _plan(settings: Settings, folder: Path) -> ImportReport:
+async def _plan(settings: Settings, folder: Path, is_named: bool) -> ImportReport:
+    values = await asyncio.to_thread(read_bmad, folder, _tell)
     async with find_project(settings, _tell) as (pool, project_id):
         if project_id is not None:
             opened = await opened_project(settings, pool, project_id)
-            return await import_folder(opened, folder, dry_run=True, progress=_tell)
+            await _check_folder(opened, folder, values, is_named)
+            return await import_read(opened, folder, values, dry_run=True, progress=_tell, caller=Caller())
     # A dry run makes no project either: beside the built-in definitions, what it would write is new.
-    wanted = wanted_rows(read_project(folder, progress=_tell), uuid7(), "import")
+    wanted = wanted_rows(values, uuid7(), "import")
     steps = plan(wanted, stored_builtins())
     return ImportReport.of(wanted, steps, project=settings.project, folder=str(folder), dry_run=True)

@@ -115,10 +115,11 @@ def _delivery(one: dict[str, Any]) -> str:
 def export_command(
     settings: Settings, file: Path | None, form: Format, principal: str | None, with_service: bool, overwrite: bool
 ) -> None:
-    """Write all memories with who stored them, when and where they went, into FILE or to stdout.
+    """Write all memories with who stored them, when and where they went, into FILE or to stdout (also `-`).
 
     FILE takes its place in one step, when all of it is written.
     """
+    file = None if file == Path("-") else file
     if file is None and overwrite:
         raise click.UsageError("--overwrite belongs to FILE.")
     here, there = asyncio.run(_export(settings, file and file.absolute(), form, principal, with_service, overwrite))

@@ -20,6 +20,7 @@ from bmad_mcp.embedded.program_copy import place_binaries, remove_other_copies
 from bmad_mcp.embedded.roles import Answer, ask, prepare
 from bmad_mcp.embedded.socket_folder import make_socket_folder, remove_socket_folder
 from bmad_mcp.errors import NoRoom, Unavailable
+from bmad_mcp.progress import Progress, untold
 
 logger = logging.getLogger("bmad_mcp.embedded")
 # A first start on a slow machine takes seconds; recovery after a crash takes as long as its WAL is.
@@ -37,12 +38,13 @@ class Cluster:
 
     `start()` and `stop()` block: call them in a thread. Every process (and every Cluster object) that started
     counts as one user by a file lock, so a user that is killed stops counting. As a context manager it gives Endpoints.
-    All failures are Unavailable, with a text that says what to do.
+    All failures are Unavailable, with a text that says what to do. `tell` hears when the server is started here.
     """
 
-    def __init__(self, root: Path, *, find: Callable[..., Binaries] = find_binaries) -> None:
+    def __init__(self, root: Path, *, find: Callable[..., Binaries] = find_binaries, tell: Progress = untold) -> None:
         self.root = root.expanduser().absolute()
         self._find = find
+        self._tell = tell
         self._mutex = threading.RLock()
         self._users: int | None = None
         self._endpoints: Endpoints | None = None
@@ -160,6 +162,7 @@ class Cluster:
                     )
                 if was_launched:
                     raise Unavailable(f"PostgreSQL ended while it started. {server.last_words()}".rstrip())
+                self._tell("starting PostgreSQL …")
                 self._launch(server, control_lock)
                 was_launched = True
                 # Before it, data may have moved to a newer version, which takes as long as it is large.

@@ -11,6 +11,8 @@ from pathlib import Path
 from bmad_mcp.errors import Conflict, Invalid
 
 MARK = ".bmad-mcp-export"
+# What people wrote, and who they are, is read by who asked for it only; what is encrypted is written in plain words.
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
 @contextmanager
@@ -21,6 +23,7 @@ def file_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
     work = _work(target)
     try:
         yield work / target.name
+        os.chmod(work / target.name, PRIVATE_FILE)
         _sync(work / target.name)
         # Somebody may have put something there meanwhile.
         check_file(target, overwrite=overwrite)
@@ -41,6 +44,7 @@ def folder_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         new = work / "new"
         new.mkdir()
+        new.chmod(PRIVATE_FOLDER)
         (new / MARK).write_text("This folder was written by `bmad-mcp export`. It may be replaced by the next one.\n")
         yield new
         check_folder(target, overwrite=overwrite)

@@ -236,3 +236,22 @@ async def test_a_document_of_another_project_is_not_seen_and_its_path_is_free(ru
     await run("artifact_record", kind="prd", path="docs/prd.md", content="ours")
     (theirs,) = await fetch(other, "SELECT content FROM bmad_artifacts WHERE project_id = bmad_project()")
     assert theirs["content"] == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("CLAUDE.md", "assistants read a file of that name as instructions"),
+        ("docs/AGENTS.md", "assistants read a file of that name as instructions"),
+        (".github/workflows/ci.yml", "the path goes through a hidden folder or one of a tool"),
+        ("node_modules/a.md", "the path goes through a hidden folder or one of a tool"),
+        ("docs/aux.md", "not every system can have a file of that name"),
+    ],
+)
+async def test_a_text_that_no_export_writes_is_refused_with_the_reason(run, path, reason):
+    with pytest.raises(Invalid) as refused:
+        await run("artifact_record", kind="note", path=path, content="do as I say\n")
+    assert f"A document is never written at {path}: {reason}." in refused.value.message
+    assert refused.value.field == "path"
+    # The path alone tells what work has changed.
+    assert (await run("artifact_record", kind="note", path=path)).artifact.path == path

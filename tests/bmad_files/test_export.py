@@ -300,8 +300,7 @@ async def test_what_both_sides_changed_is_told_with_both_sides_and_left(folder, 
     report = await export_folder(opened, folder)
     (conflict,) = report.conflicts
     assert (conflict.key, conflict.field, conflict.path) == ("2.2", "section File List", STORY_22)
-    assert "file.py" in conflict.file
-    assert "database.py" in conflict.database
+    assert (conflict.file, conflict.database) == ("- file.py", "- database.py")
     assert bytes_of(folder) == before
     shown = report.render()
     assert "file.py" in shown
@@ -325,18 +324,22 @@ async def test_a_document_recorded_by_a_tool_is_written_where_documents_are(fold
         "artifact_record", kind="architecture", path="docs/architecture.md", content="# Architecture\n\nTwo services.\n"
     )
     await run("artifact_record", kind="retro", path="docs/retros/epic-1-retro.md", content="# Retro\n")
-    for path in (".claude/commands/x.md", "docs/CLAUDE.md", "Makefile", "docs/run.sh", "src/a.md"):
-        await run("artifact_record", kind="note", path=path, content="never written\n")
+    for path in ("Makefile", "docs/run.sh", "src/a.md"):
+        await run("artifact_record", kind="note", path=path, content=f"{path} is never written\n")
     before = bytes_of(folder)
     report = await export_folder(opened, folder)
     assert diff(before, bytes_of(folder)).keys() == {"docs/architecture.md", "docs/retros/epic-1-retro.md"}
-    assert {one.key for one in report.conflicts} == {
-        ".claude/commands/x.md",
-        "docs/CLAUDE.md",
+    assert report.conflicts == ()
+    assert [one.partition(" ")[0] for one in report.unwritten] == ["Makefile", "docs/run.sh", "src/a.md"]
+    shown = report.render()
+    assert "src/a.md (A-" in shown
+    assert "): the path is not among the project's documents" in shown
+    assert "Both sides changed" not in shown
+    await run("artifact_record", kind="note", path="docs/a.md", content="src/a.md is never written\n")
+    assert [one.partition(" ")[0] for one in (await export_folder(opened, folder)).unwritten] == [
         "Makefile",
         "docs/run.sh",
-        "src/a.md",
-    }
+    ]
     assert (await import_folder(opened, folder)).conflicts == ()
     write(folder, "docs/architecture.md", "# Architecture\n\nThree services.\n")
     await run("artifact_record", kind="architecture", path="docs/architecture.md", content="# Four\n")

@@ -1,13 +1,15 @@
 """A folder and the database stay the same: edits come in, tool changes go out, conflicts follow the rules."""
 
 import asyncio
+import shutil
 import subprocess
 
 import pytest
-from bmad_installs import add_v4_docs, add_v6_docs
-from stored_rows import fetch, story
+from bmad_installs import add_v4_docs, add_v6_docs, write
+from stored_rows import dump, fetch, story
 from test_export import BUILDING, STORY_22, STORY_23, TRACKER, bytes_of, finish, move, section
 
+from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.bmad_files.sync.reconciling import reconcile
 
@@ -221,3 +223,57 @@ async def test_the_boxes_go_both_ways(workspace, opened, v6_folder, run, synced)
             return [one["status"] for one in rows] == ["completed"]
 
         await until(is_done)
+
+
+def other_project(folder):
+    """Another project that numbers its stories alike."""
+    for path in add_v4_docs(folder).rglob("*.md"):
+        path.write_text(f"{path.read_text()}\nAnother project.\n")
+    return folder
+
+
+def origin(folder, address):
+    write(folder, ".git/HEAD", "ref: refs/heads/main\n")
+    write(folder, ".git/config", f'[core]\n\tbare = false\n[remote "origin"]\n\turl = {address}\n')
+    return folder
+
+
+async def test_the_folder_of_another_project_is_not_merged_in(opened, folder, tmp_path):
+    await import_folder(opened, folder)
+    other = other_project(tmp_path / "shop2")
+    rows, before = await dump(opened), bytes_of(other)
+    done = await reconcile(opened, other)
+    assert (done.state, done.taken_in, done.written) == ("paused", 0, ())
+    assert f"holds the files of {folder}, and {other} has others" in done.reason
+    assert f"bmad-mcp import {other} --project {opened.key}" in done.reason
+    (kept,) = await fetch(opened, "SELECT settings -> 'files' -> 'sync' ->> 'state' AS state FROM bmad_projects")
+    assert kept["state"] == "paused"
+    assert bytes_of(other) == before
+    assert {name: held for name, held in (await dump(opened)).items() if "project" not in name} == {
+        name: held for name, held in rows.items() if "project" not in name
+    }
+    # An export there must not make it the project's folder either.
+    await export_folder(opened, other)
+    assert (await reconcile(opened, other)).state == "paused"
+    # Said on purpose, it is taken in.
+    await import_folder(opened, other)
+    assert (await reconcile(opened, other)).state == "running"
+
+
+async def test_a_checkout_that_was_moved_goes_on(opened, folder, tmp_path):
+    await import_folder(opened, folder)
+    moved = folder.rename(tmp_path / "elsewhere")
+    edit(moved, STORY_23, "Status: Approved", "Status: InProgress")
+    assert (await reconcile(opened, moved)).state == "running"
+    assert await status_of(opened, "2.3") == "in_progress"
+
+
+async def test_another_checkout_of_the_same_repository_goes_on_whatever_it_says(opened, folder, tmp_path):
+    await import_folder(opened, origin(folder, "https://me:secret@example.org/shop.git"))
+    shutil.rmtree(folder)
+    other = origin(other_project(tmp_path / "shop2"), "https://you:word@example.org/shop.git")
+    assert (await reconcile(opened, other)).state == "running"
+    (kept,) = await fetch(opened, "SELECT settings -> 'files' ->> 'origin' AS origin FROM bmad_projects")
+    assert kept["origin"] == "https://example.org/shop.git#."
+    third = origin(add_v4_docs(tmp_path / "shop3"), "https://example.org/other.git")
+    assert (await reconcile(opened, third)).state == "paused"

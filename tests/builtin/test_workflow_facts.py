@@ -1,5 +1,6 @@
 """The six built-in workflows, field by field; only the wording of notes is free."""
 
+import re
 from typing import Any
 
 import pytest
@@ -321,3 +322,29 @@ def test_the_diagram_draws_every_stage_and_the_ways_back(name: str) -> None:
     assert (place("action", "address_qa_feedback"), place("action", "review_implementation")) in pairs
     assert (place("step", "repeat_development_cycle"), place("action", "create_story")) in pairs
     assert (place("step", "repeat_development_cycle"), place("action", "epic_retrospective")) in pairs
+
+
+def words_in(value: Any) -> list[str]:
+    """All texts of a workflow."""
+    if isinstance(value, dict):
+        return [text for one in value.values() for text in words_in(one)]
+    if isinstance(value, list):
+        return [text for one in value for text in words_in(one)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("name", sorted(LENGTHS))
+def test_every_name_in_a_note_is_whole_and_leads_somewhere(name: str) -> None:
+    texts = words_in(workflow(name))
+    # A folded line that ends in a hyphen gets a blank behind it.
+    assert not [text for text in texts if re.search(r"\w- \w", text)]
+    told = " ".join(texts)
+    named = {kind: set(re.findall(rf"[\w-]+-{kind}\b", told)) for kind in ("tmpl", "checklist")}
+    assert named["tmpl"] <= {path.stem for path in (CORE / "templates").iterdir()}
+    assert named["checklist"] <= {path.stem for path in (CORE / "checklists").iterdir()}
+    assert named["tmpl"]
+    assert named["checklist"]
+    stages = [stage for known in LENGTHS for stage in workflow(known)["sequence"]]
+    made = {one for stage in stages for one in re.findall(r"[\w-]+\.md", str(stage.get("creates")))}
+    saved = re.findall(r"[\w-]+\.md", (FOLDER / "README.md").read_text())
+    assert set(re.findall(r"[\w-]+\.md\b", told)) <= made | set(saved)

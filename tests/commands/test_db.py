@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def bare(server):
     sql(admin, f"CREATE DATABASE {name}")
     yield replace(server, database=name)
     sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
-    for role in ("keeper", "plain", "pooled", "loose", "guest"):
+    for role in ("keeper", "plain", "pooled", "loose", "guest", "holder", "bmad_backup"):
         sql(admin, f"DROP ROLE IF EXISTS {role}")
 
 
@@ -222,6 +223,20 @@ def test_the_address_works_with_psql_and_shows_the_project(embedded, owner):
         assert done.stdout.strip() == f"{OWNER_ROLE if owner else APP_ROLE}|{count}", done.stderr
 
 
+def test_an_address_without_a_project_says_so_and_which_there_are(embedded):
+    env, _ = embedded
+    done = bmad(env, "db", "url", "--project", "nobody-made-this")
+    assert "There is no project 'nobody-made-this'" in done.stderr
+    assert "There are: two, one. Choose one with --project." in done.stderr
+    assert "There is no project" not in bmad(env, "db", "url", "--project", "one").stderr
+
+
+def test_only_who_starts_postgresql_says_so(embedded, data_dir):
+    env, _ = embedded
+    assert "starting PostgreSQL" not in bmad(env, "db", "url", "--project", "one").stderr
+    assert "starting PostgreSQL …" in bmad({"BMAD_DATA_DIR": str(data_dir)}, "db", "url").stderr
+
+
 def told_of(endpoints, tell) -> dict[str, str]:
     """What `tell` says of the database, on a connection of its own."""
 
@@ -364,6 +379,36 @@ def test_a_role_that_sees_one_project_only_writes_no_empty_backup(bare, tmp_path
     succeeds(env, "db", "upgrade")
     assert "BYPASSRLS" in fails(env, "db", "backup", str(tmp_path / "x.dump"))
     assert os.listdir(tmp_path) == []
+
+
+def as_role(endpoints, role: str) -> str:
+    """An address that pg_dump understands too, of who becomes the role."""
+    return f"{endpoints.libpq_url(ADMIN_ROLE)}&options=-c%20role%3D{role}"
+
+
+def test_the_role_for_backups_that_the_docs_make_saves_all_projects_and_the_owner_restores_them(bare, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/how-to/use-your-own-postgresql.md").read_text()
+    made = re.search(r"```sql\n(CREATE ROLE bmad_backup [^;]*;)\n(GRANT [^;]*;)\n```", page)
+    assert made
+    admin = bare.connect_args(ADMIN_ROLE)
+    for statement in (
+        "CREATE ROLE holder LOGIN CREATEROLE",
+        "GRANT CREATE, USAGE ON SCHEMA public TO holder",
+        *made.groups(),
+    ):
+        sql(admin, statement)
+    owner = {"BMAD_DATABASE_URL": as_role(bare, "holder")}
+    succeeds(owner, "db", "upgrade")
+    for key in ("one", "two"):
+        succeeds(owner, "import", str(sample.FOLDER), "--project", key)
+    assert "Use a role with BYPASSRLS" in fails(owner, "db", "backup", str(tmp_path / "not.dump"))
+    saved = tmp_path / "before.dump"
+    succeeds({"BMAD_DATABASE_URL": as_role(bare, "bmad_backup")}, "db", "backup", str(saved))
+    sql(admin, "CREATE DATABASE again OWNER holder")
+    again = {"BMAD_DATABASE_URL": as_role(replace(bare, database="again"), "holder")}
+    assert "Restored 2 projects" in succeeds(again, "db", "restore", str(saved), "--yes")
+    assert "stories       12" in succeeds(again, "status", "--project", "two")
+    sql(admin, "DROP DATABASE again WITH (FORCE)")
 
 
 def test_a_password_goes_into_the_environment_and_not_onto_the_command_line():

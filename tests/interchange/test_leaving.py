@@ -314,10 +314,6 @@ async def test_only_this_project_goes_out(shop, pool, tmp_path):
     text = (tmp_path / "other.json").read_text()
     assert str(shop.id) not in text
     assert "Guests order" not in text
-    assert Path(tmp_path / "other.json").stat().st_mode & 0o777 == 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    assert Path(tmp_path / "other.json").stat().st_mode & 0o777 == 0o600
+    await export_as(other, "csv", tmp_path / "other")
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o700

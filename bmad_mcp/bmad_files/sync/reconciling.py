@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files.belonging import other_folder
 from bmad_mcp.bmad_files.exporting import export_read
 from bmad_mcp.bmad_files.git_state import git_state, switched_in_place
 from bmad_mcp.bmad_files.importing import import_read
@@ -46,13 +47,16 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
     """Bring folder and database together; raises as import and export do.
 
     Waits while git is in the middle of something. After a switch to a branch that says something else, nothing is
-    changed on either side until the branch is imported, or the folder is back on the one that the database holds.
+    changed on either side until the branch is imported, or the folder is back on the one that the database holds. The same
+    where the project's files are those of another folder.
     """
     state = await asyncio.to_thread(git_state, folder)
     if state.busy is not None:
         return await _told(opened, Round("waiting", state.busy))
     kept = await _kept(opened)
     project = await asyncio.to_thread(read_project, folder)
+    if (other := await other_folder(opened, folder, project)) is not None:
+        return await _told(opened, Round("paused", _of_another(opened.key, folder, other)))
     known = kept.get("head")
     if known is not None and state.head is not None and known != state.head and not switched_in_place(folder, known):
         planned = await _import(opened, folder, project, dry_run=True)
@@ -150,6 +154,14 @@ def _what_differs(planned: ImportReport) -> str:
     if planned.conflicts:
         told.append("1 conflict" if len(planned.conflicts) == 1 else f"{len(planned.conflicts)} conflicts")
     return ", ".join(told)
+
+
+def _of_another(key: str, folder: Path, other: str) -> str:
+    return (
+        f"Project {key} holds the files of {other}, and {folder} has others: two projects would become one. Nothing is"
+        f" changed on either side. Name a project of its own with --project, or take this folder in:"
+        f" bmad-mcp import {folder} --project {key}"
+    )
 
 
 def _switched(folder: Path, known: str, head: str, differing: str) -> str:

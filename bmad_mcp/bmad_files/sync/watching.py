@@ -14,8 +14,9 @@ from uuid import UUID
 import asyncpg
 from watchfiles import awatch
 
+from bmad_mcp.artifacts.places import SKIPPED
 from bmad_mcp.bmad_files import queries
-from bmad_mcp.bmad_files.folder import BYTE_LIMIT, SKIPPED
+from bmad_mcp.bmad_files.folder import BYTE_LIMIT
 from bmad_mcp.bmad_files.git_state import git_state
 from bmad_mcp.bmad_files.places import OUTPUT
 

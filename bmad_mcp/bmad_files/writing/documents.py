@@ -12,6 +12,12 @@ _ELSEWHERE = "Record the document under a path among the project's documents, su
 
 def export_documents(draft: Draft) -> None:
     """Write the documents that tools recorded or changed."""
+    # What was recorded once more, under a path that is written, is told no longer.
+    elsewhere = {
+        held["content_hash"]
+        for path, held in draft.held.artifacts.items()
+        if refused_place(path, draft.targets, draft.files) is None
+    }
     for path, held in draft.held.artifacts.items():
         file = draft.files.get(path)
         ours, before = held["content_hash"], held["file_hash"]
@@ -20,8 +26,11 @@ def export_documents(draft: Draft) -> None:
             continue
         if held["source"] == "import" and (before or ours) == ours:
             continue
-        if reason := refused_place(path, draft.targets, draft.files):
+        if (reason := refused_place(path, draft.targets, draft.files)) and file is not None:
             draft.refuse("file", path, "content", reason, f"recorded as A-{held['number']}", path, _ELSEWHERE)
+        elif reason:
+            if ours not in elsewhere:
+                draft.plan.unwritten.append(f"{path} (A-{held['number']}): {reason}")
         elif theirs is None and before:
             draft.plan.gone.append(f"file {path}")
         elif theirs is not None and theirs != before:

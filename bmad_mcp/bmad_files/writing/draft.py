@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from bmad_mcp.bmad_files.merging import shown
 from bmad_mcp.bmad_files.rows import Wanted
 from bmad_mcp.bmad_files.steps import Conflict, Kind
 from bmad_mcp.bmad_files.values import BmadProject, SourceFile, TrackerValue
 from bmad_mcp.bmad_files.writing.targets import Targets, Vocabulary, targets_of
 
 Record = Mapping[str, Any]
-SHOWN = 300
 # In place of a hash: a field that a heading or a sentence may not hold whole stays as the database has it.
 NOT_TOLD = ""
 
@@ -40,12 +40,20 @@ class FileChange:
 
 @dataclass(slots=True)
 class Told:
-    """What of a story or epic the files will tell after the writing: hashes of the database's values by name."""
+    """What of a story or epic the files will tell after the writing: hashes of the database's values by name.
+
+    `wholly` are the sections whose texts are written, the others of `sections` only get check boxes. `tasks` are by the
+    number that their check boxes will have; `marks` and `words` say of which boxes those are written.
+    """
 
     fields: dict[str, str] = field(default_factory=dict)
     sections: dict[str, str] = field(default_factory=dict)
     status: str | None = None
     paths: set[str] = field(default_factory=set)
+    wholly: set[str] = field(default_factory=set)
+    tasks: dict[int, UUID] = field(default_factory=dict)
+    marks: set[int] = field(default_factory=set)
+    words: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -56,6 +64,7 @@ class ExportPlan:
     conflicts: list[Conflict] = field(default_factory=list)
     newer: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
     stories: dict[str, Told] = field(default_factory=dict)
     epics: dict[str, Told] = field(default_factory=dict)
     documents: set[str] = field(default_factory=set)
@@ -93,8 +102,7 @@ class Draft:
 
     def refuse(self, kind: Kind, key: str, name: str, file: Any, database: Any, path: str, mend: str) -> None:
         """Keep a conflict; both sides are shown, cut to what fits a terminal."""
-        sides = [" ".join(str(one if one is not None else "").split())[:SHOWN] for one in (file, database)]
-        self.plan.conflicts.append(Conflict(kind, key, name, sides[0], sides[1], path, mend))
+        self.plan.conflicts.append(Conflict(kind, key, name, shown(file), shown(database), path, mend))
 
     def newer(self, what: str) -> None:
         """Something was changed in a file, and not imported yet."""

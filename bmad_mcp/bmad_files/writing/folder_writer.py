@@ -8,14 +8,12 @@ import re
 import secrets
 import stat
 import time
-import unicodedata
 from pathlib import Path
 
+from bmad_mcp.artifacts.places import is_plain
 from bmad_mcp.bmad_files.folder import BYTE_LIMIT, MIB
 from bmad_mcp.errors import Invalid, NotFound
 
-PATH_LIMIT = 1_000
-NAME_LIMIT = 255
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -186,19 +184,6 @@ def _parts(path: str) -> list[str]:
     if not is_plain(path):
         raise NotWritten("The path does not lead to a plain place inside the folder.", "Give it a plain name.")
     return path.split("/")
-
-
-def is_plain(path: str) -> bool:
-    """Whether a path leads to a place inside the folder on every system, and shows as what it is."""
-    parts = path.split("/")
-    return (
-        len(path) <= PATH_LIMIT
-        and "\\" not in path
-        and path.isprintable()
-        and all(part not in ("", ".", "..") and len(part.encode()) <= NAME_LIMIT for part in parts)
-        and not any(unicodedata.normalize("NFKC", part).casefold() in (".git", ".hg", ".svn") for part in parts)
-        and not (len(parts[0]) == 2 and parts[0][1] == ":")
-    )
 
 
 def _hash_of(descriptor: int) -> str:

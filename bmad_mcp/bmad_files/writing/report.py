@@ -42,6 +42,7 @@ class ExportReport:
     """The outcome of an export.
 
     `newer` is what was changed in the files and not imported yet, `gone` what was imported and has no file any more.
+    `unwritten` are recorded documents whose paths are never written, each with the reason.
     """
 
     project: str
@@ -52,6 +53,7 @@ class ExportReport:
     conflicts: tuple[Conflict, ...]
     newer: tuple[str, ...]
     gone: tuple[str, ...]
+    unwritten: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -78,6 +80,7 @@ class ExportReport:
             conflicts=tuple(plan.conflicts),
             newer=tuple(plan.newer),
             gone=tuple(plan.gone),
+            unwritten=tuple(plan.unwritten),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -116,6 +119,7 @@ def _lines(report: ExportReport) -> Iterator[str]:
     yield from conflict_lines(report.conflicts, "neither was changed here.")
     yield from _listed("Newer in the files, not imported yet", report.newer, f"Run: bmad-mcp import {report.folder}")
     yield from _listed("Not in the files any more, so not written", report.gone, "Nothing to do if that is right.")
+    yield from _unwritten(report.unwritten)
     yield ""
     yield _summary(report)
 
@@ -145,6 +149,17 @@ def _refused(refused: Sequence[Refused]) -> Iterator[str]:
         yield from wrapped(f"{one.path}: {one.message} {one.mend}", "  ", "    ")
 
 
+def _unwritten(unwritten: Sequence[str]) -> Iterator[str]:
+    if unwritten:
+        yield ""
+        yield f"Only in the database: {len(unwritten)}. artifact_get shows each; to have it as a file, record its text"
+        yield "under a path among the project's documents, such as docs/notes.md."
+    for one in unwritten[:SHOWN]:
+        yield from wrapped(one, "  ", "    ")
+    if len(unwritten) > SHOWN:
+        yield f"  and {len(unwritten) - SHOWN} more; --json has them all."
+
+
 def _listed(heading: str, what: Sequence[str], mend: str) -> Iterator[str]:
     if what:
         yield ""
@@ -156,11 +171,8 @@ def _listed(heading: str, what: Sequence[str], mend: str) -> Iterator[str]:
 def _summary(report: ExportReport) -> str:
     count = len(report.files)
     if not count:
-        return (
-            "The files say what the database says."
-            if not (report.conflicts or report.refused)
-            else "Nothing was written."
-        )
+        differs = report.conflicts or report.refused or report.newer or report.gone
+        return "Nothing was written." if differs else "The files say what the database says."
     files = "1 file" if count == 1 else f"{count} files"
     if report.dry_run:
         return f"{files} would be written. Nothing was written: this was a dry run."

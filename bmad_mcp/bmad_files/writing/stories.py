@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from bmad_mcp.bmad_files import markdown
-from bmad_mcp.bmad_files.boxes import is_of_file, pair_boxes
 from bmad_mcp.bmad_files.merging import group_hash, grouped, is_further, section_winner
 from bmad_mcp.bmad_files.statuses import RANK, story_status
 from bmad_mcp.bmad_files.stories import story_name
@@ -14,6 +13,7 @@ from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record
 from bmad_mcp.bmad_files.writing.epics import into_epics
 from bmad_mcp.bmad_files.writing.gates import export_gate
 from bmad_mcp.bmad_files.writing.new_files import story_text
+from bmad_mcp.bmad_files.writing.story_boxes import Boxes, boxes_of_new, boxes_to_write, tell_boxes, with_own_boxes
 from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited
 from bmad_mcp.bmad_files.writing.targets import tracker_key
 from bmad_mcp.bmad_files.writing.trackers import differs, to_tracker
@@ -21,7 +21,6 @@ from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
 from bmad_mcp.lifecycles import STORY, StoryStatus, TaskStatus
 from bmad_mcp.stories.sections import canonical
 
-TITLE_LINE = 200
 Mend = Literal["none", "behind", "all"]
 # Columns that a section's text tells as well.
 FIELDS = {"Story": ("role", "want", "benefit"), "Acceptance Criteria": ("acceptance",)}
@@ -57,10 +56,10 @@ def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: Sto
     was = held["imported"] or {}
     sections = _sections_to_write(draft, key, held, row, was)
     status = _status_to_write(draft, key, held, row, was)
-    ticks, titles, boxes, tasks_told = _boxes_to_write(draft, key, held, row)
+    boxes = boxes_to_write(draft, key, held, with_own_boxes(draft, row, story, held, sections), row)
     word = _own_word(draft, story, status)
     export_gate(draft, key, held, row, was)
-    is_in_file = bool(sections or ticks or titles or boxes)
+    is_in_file = bool(sections or boxes.ticks or boxes.titles or boxes.added)
     if story.path is None:
         # Told by an epics document or a tracker only; what is more than a status needs a file.
         if is_in_file or (status is not None and story.tracker_key is None):
@@ -72,12 +71,12 @@ def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: Sto
         edit = StoryEdit(
             stored=held["row"]["sections"],
             sections=sections,
-            ticks=ticks,
-            titles=titles,
-            boxes=tuple(boxes),
+            ticks=boxes.ticks,
+            titles=boxes.titles,
+            boxes=boxes.texts(),
             status=word,
         )
-        if not _edit_file(draft, key, story, edit, held, status, tasks_told):
+        if not _edit_file(draft, key, story, edit, held, status, boxes):
             return
     if status is not None:
         to_tracker(draft, key, story, status)
@@ -149,39 +148,6 @@ def _status_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: R
     return None
 
 
-def _boxes_to_write(
-    draft: Draft, key: str, held: Record, row: StoryRow
-) -> tuple[dict[int, bool], dict[int, str], list[tuple[str, bool]], list[Record]]:
-    tasks = draft.held.tasks.get(held["id"], ())
-    ticks: dict[int, bool] = {}
-    titles: dict[int, str] = {}
-    pairs = pair_boxes(row, tasks)
-    for box in row.boxes:
-        task = pairs.get(box.ordinal)
-        if task is None:
-            draft.newer(f"story {key}, check box {box.title[:60]!r}")
-            continue
-        raw, is_done = task["raw_status"] or "", task["status"] == TaskStatus.COMPLETED
-        if box.done != is_done and box.done != raw.startswith("[x]"):
-            draft.newer(f"story {key}, check box {box.title[:60]!r}")
-        elif box.done != is_done and task["status"] != TaskStatus.CANCELLED:
-            ticks[box.ordinal] = is_done
-        before = " ".join(raw[4:].split())
-        if raw[4:] == box.raw[4:] and before and task["title"] != before and len(before) < TITLE_LINE:
-            titles[box.ordinal] = " ".join(str(task["title"]).split())
-    paired = {task["id"] for task in pairs.values()}
-    added = [
-        task
-        for task in tasks
-        if not is_of_file(task) and task["id"] not in paired and task["status"] != TaskStatus.CANCELLED
-    ]
-    boxes = [
-        (" ".join(str(task["title"]).split()), task["status"] == TaskStatus.COMPLETED)
-        for task in sorted(added, key=lambda one: one["number"])
-    ]
-    return ticks, titles, boxes, added
-
-
 def _edit_file(
     draft: Draft,
     key: str,
@@ -189,7 +155,7 @@ def _edit_file(
     edit: StoryEdit,
     held: Record,
     status: StoryStatus | None,
-    added: list[Record],
+    boxes: Boxes,
 ) -> bool:
     path = story.path or ""
     text, name = draft.text(path), story_name(path)
@@ -216,12 +182,14 @@ def _edit_file(
     told.paths.add(path)
     groups = grouped(held["row"]["sections"])
     told.sections |= {one: group_hash(groups.get(one)) or NOT_TOLD for one in edit.sections}
+    told.wholly |= edit.sections
     written = {known.name for one in edit.sections if (known := canonical(one)) is not None}
     told.fields |= {field: NOT_TOLD for one, fields in FIELDS.items() if one in written for field in fields}
     if edit.ticks or edit.titles or edit.boxes:
         told.sections |= {
             one: group_hash(groups.get(one)) or NOT_TOLD for one in _task_sections(file.read(text)) if one in groups
         }
+    tell_boxes(told, boxes, len(file.read(after).tasks))
     if status is not None:
         told.status = status.value
     return True
@@ -310,16 +278,18 @@ def _write_story(
         for one in draft.held.tasks.get(held["id"], ())
         if one["status"] != TaskStatus.CANCELLED and not str(one["source_ref"] or "").endswith("#implement")
     ]
-    boxes = [(" ".join(str(one["title"]).split()), one["status"] == TaskStatus.COMPLETED) for one in tasks]
     if name is None:
         return
-    if boxes:
-        text = edited(StoryFile(path, name, "v6" if is_v6 else "v4"), text, StoryEdit(boxes=tuple(boxes)))
+    file = StoryFile(path, name, "v6" if is_v6 else "v4")
+    boxes = boxes_of_new(file, text, tasks)
+    if boxes.ticks or boxes.added:
+        text = edited(file, text, StoryEdit(ticks=boxes.ticks, boxes=boxes.texts()))
     draft.change(path, text, reason)
     told = draft.told(key)
     told.paths.add(path)
     told.status = status.value
-    again = StoryFile(path, name, "v6" if is_v6 else "v4").read(text)
+    again = file.read(text)
+    tell_boxes(told, boxes, len(again.tasks))
     told.sections = {
         one: (group_hash(group) if one in _task_sections(again) or _is_read(again, group) else None) or NOT_TOLD
         for one, group in grouped(held["row"]["sections"]).items()

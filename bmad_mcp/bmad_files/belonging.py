@@ -1,0 +1,47 @@
+"""Whether a folder is the one that a project was imported from, moved or not: two projects must not become one."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bmad_mcp.bmad_files import queries
+from bmad_mcp.bmad_files.git_state import git_origin
+from bmad_mcp.bmad_files.values import BmadProject
+from bmad_mcp.bmad_files.writing.places import DEFINING
+from bmad_mcp.call import OpenProject
+from bmad_mcp.db import Transaction
+
+# What BMad ships is the same in every project.
+SHIPPED = (".", "_bmad/", "bmad/")
+
+
+async def other_folder(opened: OpenProject, folder: Path, project: BmadProject) -> str | None:
+    """The folder whose files the project holds, when this is another project's; None where it may go on.
+
+    A folder is the same one elsewhere when it has the same git origin, or most of its files are the same.
+    """
+    db = Transaction(opened.pool, opened.id)
+    try:
+        kept: Mapping[str, Any] = await db.fetchval(queries.FILES) or {}
+        known = str(kept.get("folder") or "")
+        if not known or known == str(folder):
+            return None
+        held = {
+            row["path"]: row["hash"] for row in await db.fetch(queries.OWN_FILES) if _is_own(row["path"], row["kind"])
+        }
+    finally:
+        await db.end("ROLLBACK")
+    origin = await asyncio.to_thread(git_origin, folder)
+    was = kept.get("origin") or await asyncio.to_thread(git_origin, Path(known))
+    if origin is not None and origin == was:
+        return None
+    files = {file.path: file.sha256 for file in project.files if _is_own(file.path, file.kind)}
+    same = sum(files.get(path) == content for path, content in held.items())
+    if not held or (same and same * 2 >= min(len(held), len(files))):
+        return None
+    return known
+
+
+def _is_own(path: str, kind: str) -> bool:
+    return kind not in DEFINING and not path.startswith(SHIPPED)
