@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.call import Call
 
 # For the CTEs of hot paths: $-parameters are the caller's to number.
@@ -9,7 +10,7 @@ COLUMNS = "(project_id, operation, subject, agent, principal, call_id, detail)"
 
 RECORD = f"""
 INSERT INTO bmad_agent_activity {COLUMNS}
-VALUES (bmad_project(), $1, $2, $3, $4, $5, $6)
+VALUES (bmad_project(), $1, $2, coalesce($3::text, {ACTING_AGENT.format(caller="$7")}), $4, $5, $6)
 """
 
 # The lowest id of a row that was written at a moment or after it: ids begin with the milliseconds of their making.
@@ -25,6 +26,10 @@ def noted(call: Call, text: str) -> str:
 
 
 async def record(call: Call, subject: str, *, agent: str | None = None, **detail: Any) -> None:
-    """Add a row: the subject is a key with its noun, such as `task T-41`; the detail is small JSON, no long texts."""
+    """Add a row: the subject is a key with its noun, such as `task T-41`; the detail is small JSON, no long texts.
+
+    Without `agent` it is the one in session of the caller, if any is.
+    """
     kept = {name: value for name, value in detail.items() if value is not None}
-    await call.db.execute(RECORD, call.operation, subject, agent, call.caller.principal, call.id, kept)
+    caller = call.caller
+    await call.db.execute(RECORD, call.operation, subject, agent, caller.principal, call.id, kept, caller.connection)

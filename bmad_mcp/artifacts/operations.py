@@ -67,7 +67,7 @@ async def artifact_record(
     if kept is None:
         raise await _has_a_home(call, label or "")
     row = await call.db.fetchrow(queries.GET, kept, 0, 0)
-    await record(call, f"artifact {row['key']}", agent=row["agent"], title=row["title"], kind=row["kind"], path=label)
+    await record(call, f"artifact {row['key']}", title=row["title"], kind=row["kind"], path=label)
     return ArtifactAnswer(artifact=ArtifactBrief.of(row))
 
 

@@ -163,7 +163,7 @@ async def workflow_advance(
     await record(
         call,
         f"workflow {workflow}",
-        agent=stage["agent"],
+        role=stage["agent"],
         stage=stage["position"],
         outcome=counted,
         status=brief.status if following is None else None,

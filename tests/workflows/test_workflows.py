@@ -362,9 +362,10 @@ async def test_an_artifact_of_a_stage_is_recorded_for_the_run_and_its_story(run)
     started = await run("workflow_start", type="greenfield-service")
     await run("workflow_advance", workflow="W-1", outcome="done", artifact="./docs//brief.md")
     stage = await to_stage(run, "W-1", started.stage, "implement_story")
+    await run("agent_activate", agent="dev")
     await run("workflow_advance", workflow="W-1", outcome="done", artifact="src/app.py")
     code, brief = [await run("artifact_get", artifact=one.key) for one in (await run("artifact_list")).items]
-    assert (brief.path, brief.workflow, brief.agent, brief.story) == ("docs/brief.md", "W-1", "analyst", None)
+    assert (brief.path, brief.workflow, brief.agent, brief.story) == ("docs/brief.md", "W-1", None, None)
     assert (code.path, code.workflow, code.agent, code.story) == ("src/app.py", "W-1", "dev", "1.1")
     shown = (await run("workflow_get", workflow="W-1")).stages
     assert shown[0].artifact == "docs/brief.md"
