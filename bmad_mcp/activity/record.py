@@ -16,6 +16,10 @@ VALUES (bmad_project(), $1, $2, coalesce($3::text, {ACTING_AGENT.format(caller="
 # The lowest id of a row that was written at a moment or after it: ids begin with the milliseconds of their making.
 FIRST_ID = "(lpad(to_hex(floor(extract(epoch FROM {moment}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid"
 
+# `Caller.mark` of a connection as sessions keep it, for a row of this principal; the row's call ends with it.
+MARK = """left(encode(sha256(convert_to(CASE WHEN starts_with({caller}, 'http:' || {principal})
+    THEN substr({caller}, length('http:' || {principal}) + 1) ELSE {caller} END, 'UTF8')), 'hex'), 8)"""
+
 # Longer notes belong into what the trail tells of.
 LONGEST_NOTE = 300
 

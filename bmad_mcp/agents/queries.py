@@ -1,6 +1,6 @@
 """SQL of agents, their sessions and their work; tasks, stories, stages and handoffs are read to show what waits."""
 
-from bmad_mcp.activity.record import COLUMNS, FIRST_ID
+from bmad_mcp.activity.record import COLUMNS, FIRST_ID, MARK
 from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import AGENT, AgentStatus
 
@@ -131,6 +131,11 @@ WITH earlier AS (
 SELECT date_trunc('second', started_at) AS started_at FROM session
 """
 
+# By the session's own caller: others may be in session as the same agent.
+_DONE_IN_SESSION = f"""FROM bmad_agent_activity y
+        WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
+          AND y.id >= {FIRST_ID.format(moment="session.started_at")}
+          AND right(y.call_id, 8) = {MARK.format(caller="session.caller", principal="y.principal")}"""
 # The caller's own session of the agent; without one, the latest that anybody opened.
 DEACTIVATE = f"""
 WITH agent AS (
@@ -143,7 +148,7 @@ WITH agent AS (
         SELECT o.id FROM bmad_agent_sessions o JOIN agent ON o.agent_id = agent.id
         WHERE o.project_id = bmad_project() AND o.ended_at IS NULL
         ORDER BY o.caller = $2::text DESC, o.started_at DESC, o.id DESC LIMIT 1)
-    RETURNING s.id, s.agent_id, s.started_at, s.ended_at
+    RETURNING s.id, s.agent_id, s.caller, s.started_at, s.ended_at
 ), others AS (
     SELECT count(*) AS sessions FROM bmad_agent_sessions o, session
     WHERE o.project_id = bmad_project() AND o.agent_id = session.agent_id AND o.ended_at IS NULL AND o.id <> session.id
@@ -164,14 +169,9 @@ SELECT session.id, date_trunc('second', session.started_at) AS started_at,
     date_trunc('second', session.ended_at) AS ended_at, others.sessions, a.name AS agent, a.display_name AS name,
     a.title, coalesce((SELECT status FROM settled), a.status::text) AS status,
     (SELECT jsonb_object_agg(d.operation, d.times) FROM (
-        SELECT y.operation, count(DISTINCT y.call_id) AS times FROM bmad_agent_activity y
-        WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
-          AND y.id >= {FIRST_ID.format(moment="session.started_at")}
+        SELECT y.operation, count(DISTINCT y.call_id) AS times {_DONE_IN_SESSION}
           AND y.operation NOT IN ('agent_activate', 'agent_deactivate') GROUP BY y.operation) d) AS done,
-    (SELECT array_agg(DISTINCT substr(y.subject, 6)) FROM bmad_agent_activity y
-     WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
-       AND y.id >= {FIRST_ID.format(moment="session.started_at")}
-       AND y.operation = 'task_complete') AS completed,
+    (SELECT array_agg(DISTINCT substr(y.subject, 6)) {_DONE_IN_SESSION} AND y.operation = 'task_complete') AS completed,
     {_HELD_TASKS}
 FROM session JOIN bmad_agents a ON a.project_id = bmad_project() AND a.id = session.agent_id, others
 """
