@@ -119,11 +119,14 @@ BRIEF_FIELDS = """
     w.reason, w.started_at, w.completed_at, w.story_id,
     (SELECT t.key FROM bmad_stories t WHERE t.project_id = w.project_id AND t.id = w.story_id) AS story, p.*
 """
-PROGRESS = """
+# What a cancellation cut off is no progress; a stage that the run left out is.
+CUT_OFF = "the run was cancelled"
+IS_LEFT_OUT = f"(s.status = 'skipped' AND s.outcome IS DISTINCT FROM '{CUT_OFF}')"
+PROGRESS = f"""
 LATERAL (
-    SELECT count(*)::int AS total, (count(*) FILTER (WHERE s.status IN ('done', 'skipped')))::int AS done,
+    SELECT count(*)::int AS total, (count(*) FILTER (WHERE s.status = 'done' OR {IS_LEFT_OUT}))::int AS done,
         (CASE WHEN count(*) = 0 THEN 0
-            ELSE 100 * count(*) FILTER (WHERE s.status IN ('done', 'skipped')) / count(*) END)::int AS percent,
+            ELSE 100 * count(*) FILTER (WHERE s.status = 'done' OR {IS_LEFT_OUT}) / count(*) END)::int AS percent,
         min(coalesce(s.agent || ': ', '') || coalesce(s.action, s.creates, s.updates, s.validates, s.step, ''))
             FILTER (WHERE s.status = 'active') AS stage
     FROM bmad_workflow_stages s WHERE s.project_id = w.project_id AND s.workflow_id = w.id
@@ -173,10 +176,10 @@ UPDATE bmad_workflows SET {WORKFLOW.set_sql(WorkflowStatus.COMPLETED)}, complete
 WHERE project_id = bmad_project() AND id = $1 AND {WORKFLOW.may_sql(WorkflowStatus.COMPLETED)}
 """
 # How a run went, for whoever runs the like of it; of its notes the last ten, in the order they were written.
-OUTCOME = """
+OUTCOME = f"""
 SELECT round((extract(epoch FROM coalesce(w.completed_at, now()) - w.started_at) / 3600)::numeric, 1)::float8 AS hours,
     count(*) FILTER (WHERE s.status = 'done' AND s.kind <> 'end')::int AS done,
-    count(*) FILTER (WHERE s.status = 'skipped' AND s.started_at IS NOT NULL)::int AS skipped,
+    count(*) FILTER (WHERE {IS_LEFT_OUT} AND s.started_at IS NOT NULL)::int AS skipped,
     count(*) FILTER (WHERE s.status = 'done' AND s.iteration > 1)::int AS again,
     (SELECT array_agg(n.told ORDER BY n.completed_at) FROM (
         SELECT concat_ws(' ', o.agent, coalesce(o.creates, o.updates, o.validates, o.action, o.step)) || ': '
