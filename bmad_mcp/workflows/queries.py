@@ -195,12 +195,15 @@ TOUCH = (
     "UPDATE bmad_workflows SET updated_at = now(), version = version + 1 WHERE project_id = bmad_project() AND id = $1"
 )
 
-# What the project has of the names a stage asks for: a file, a title or a kind of document, or what an earlier stage
-# of the run brought forth. The templates and guides that an import keeps are no documents.
+# The name of a file, for PostgreSQL and for Python.
+FILE = r"\.[A-Za-z0-9]{1,5}$"
+# What the project has of the names a stage asks for: a file, a title or a kind of document that is recorded, or what an
+# earlier stage of the run brought forth; a stage that is done without an artifact made no file. The templates and guides
+# that an import keeps are no documents.
 HAVE = f"""
 SELECT asked.name FROM unnest($2::text[]) AS asked(name)
 WHERE EXISTS (SELECT FROM bmad_workflow_stages s WHERE s.project_id = bmad_project() AND s.workflow_id = $1
-        AND s.status = 'done' AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
+        AND s.status = 'done' AND (s.artifact IS NOT NULL OR asked.name !~ '{FILE}') AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
             s.validates, s.step, s.artifact, regexp_replace(s.artifact, '^.*/', '')))
    OR EXISTS (SELECT FROM bmad_artifacts a WHERE a.project_id = bmad_project()
         AND (a.path IN (asked.name, 'docs/' || asked.name) OR lower(a.title) = lower(asked.name) OR a.kind = asked.name)
