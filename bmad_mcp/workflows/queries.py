@@ -203,7 +203,8 @@ FILE = r"\.[A-Za-z0-9]{1,5}$"
 HAVE = f"""
 SELECT asked.name FROM unnest($2::text[]) AS asked(name)
 WHERE EXISTS (SELECT FROM bmad_workflow_stages s WHERE s.project_id = bmad_project() AND s.workflow_id = $1
-        AND s.status = 'done' AND (s.artifact IS NOT NULL OR asked.name !~ '{FILE}') AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
+        AND s.status = 'done' AND (s.artifact IS NOT NULL OR asked.name !~ '{FILE}')
+        AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
             s.validates, s.step, s.artifact, regexp_replace(s.artifact, '^.*/', '')))
    OR EXISTS (SELECT FROM bmad_artifacts a WHERE a.project_id = bmad_project()
         AND (a.path IN (asked.name, 'docs/' || asked.name) OR lower(a.title) = lower(asked.name) OR a.kind = asked.name)
