@@ -98,6 +98,14 @@ class ProjectWorkspace:
         # A caller that goes away must not take the opening with it.
         return await asyncio.shield(self._opening)
 
+    @property
+    def ready(self) -> OpenProject | None:
+        """The project when it is open already; None before, and when it cannot be opened."""
+        opening = self._opening
+        if opening is None or not opening.done() or opening.cancelled() or opening.exception() is not None:
+            return None
+        return opening.result()
+
     async def _find_services(self) -> None:
         # In a thread: a fifth of a second of imports, which the opening of the database hides.
         self._services = self._services or await asyncio.to_thread(memory_services, self.settings)

@@ -11,7 +11,8 @@ BmadError
 ├─ RateLimited      429  this caller, or its project, called too often
 └─ Unavailable      503  a part this needs does not answer
    ├─ Overloaded         this server has as much to do as it can
-   └─ NoRoom             the database's disk is full
+   ├─ NoRoom             the database's disk is full
+   └─ KeyMissing         the project is encrypted with a key that this server has not
 """
 
 
@@ -91,7 +92,7 @@ class Unavailable(BmadError):
 
     code = "unavailable"
     http_status = 503
-    retry_after = 2
+    retry_after: int | None = 2
 
 
 class Overloaded(Unavailable):
@@ -104,3 +105,17 @@ class NoRoom(Unavailable):
     """The database's disk is full; people have to free some of it."""
 
     code = "disk_full"
+
+
+class KeyMissing(Unavailable):
+    """The project is encrypted with a key that this server has not; only who runs it can help, and no waiting."""
+
+    code = "key_missing"
+    retry_after = None
+
+    def __init__(self, what: str, mend: str) -> None:
+        """`mend` goes on after "whoever runs this server has to"."""
+        super().__init__(
+            f"{what} Calling again does not help: whoever runs this server has to {mend}, and start it again. Nothing was"
+            " changed."
+        )

@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from bmad_mcp.encryption.master_keys import MasterKeys, parse_keys, read_keys_file
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import KeyMissing
 from bmad_mcp.operation import TOOLSETS
 
 # What browsers send in the Origin header; `*` would let every page read the project.
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
         return found
 
     def read_master_keys(self) -> MasterKeys | None:
-        """The encryption keys, a file read anew each time; None when there are none. Raises Unavailable."""
+        """The encryption keys, a file read anew each time; None when there are none. Raises KeyMissing."""
         if self.encryption_keys is not None:
             return parse_keys(self.encryption_keys.get_secret_value())
         if self.encryption_keys_file is None:
@@ -240,7 +240,7 @@ class Settings(BaseSettings):
         try:
             return read_keys_file(self.encryption_keys_file)
         except ValueError as error:
-            raise Unavailable(f"BMAD_ENCRYPTION_KEYS_FILE {error}.") from None
+            raise KeyMissing(f"BMAD_ENCRYPTION_KEYS_FILE {error}.", "mend that") from None
 
     @field_validator("encryption_keys")
     @classmethod

@@ -60,7 +60,7 @@ def test_the_reference_names_the_code_of_every_error():
     for kind in kinds:
         kinds += [one for one in kind.__subclasses__() if one.__module__ == BmadError.__module__]
         assert f"| `{kind.code}` | {kind.http_status} |" in told
-    assert len(kinds) == 12
+    assert len(kinds) == 13
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -57,6 +57,12 @@ WITH t AS (
 ), g AS (
     SELECT unnest($6::text[]) AS name UNION SELECT agent FROM n UNION SELECT lease_agent FROM t
     UNION SELECT to_agent FROM h UNION SELECT from_agent FROM h
+    UNION SELECT b.name FROM bmad_workflows w
+        JOIN bmad_workflow_stages s ON s.project_id = w.project_id AND s.workflow_id = w.id
+            AND (s.status = 'active' OR s.completed_at >= w.updated_at)
+        JOIN bmad_agents b ON b.project_id = w.project_id
+            AND string_to_array(lower(replace(s.agent, ' ', '')), '/') && (b.aliases || b.name)
+        WHERE w.project_id = bmad_project() AND w.number = ANY($3::int[])
 )
 SELECT 'task' AS noun, 'T-' || n.number AS key FROM n
 UNION SELECT 'workflow', 'W-' || w.number FROM bmad_workflows w WHERE w.project_id = bmad_project()

@@ -44,7 +44,8 @@ class Refusals:
             project = await workspace.project()
             async with project_transaction(project.pool, project.id) as db:
                 subject = f"{SUBJECT}{operation.name}"
-                await db.execute(RECORD, REFUSED, subject, None, caller.principal, uuid7().hex, detail)
+                # No agent's work, as nothing was done.
+                await db.execute(RECORD, REFUSED, subject, None, caller.principal, uuid7().hex, detail, None)
         except (BmadError, *DATABASE_FAILURES) as failure:
             logger.warning("A refusal of %s is not in the trail: %s", operation.name, type(failure).__name__)
 

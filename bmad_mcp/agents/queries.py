@@ -1,6 +1,6 @@
 """SQL of agents, their sessions and their work; tasks, stories, stages and handoffs are read to show what waits."""
 
-from bmad_mcp.activity.record import COLUMNS, FIRST_ID
+from bmad_mcp.activity.record import COLUMNS, FIRST_ID, MARK
 from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import AGENT, TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, AgentStatus
 
@@ -126,19 +126,50 @@ KEEP_SUMMARY = """
 UPDATE bmad_agent_sessions SET summary = $2 WHERE project_id = bmad_project() AND id = $1::uuid
 """
 
-ACTIVATE = f"""
-WITH earlier AS (
+
+def _ended(which: str, besides: str = "") -> str:
+    """CTEs that end sessions `s`; agents without another one are idle then, but those that `besides` leaves out."""
+    return f"""earlier AS (
     UPDATE bmad_agent_sessions AS s SET ended_at = clock_timestamp()
-    WHERE s.project_id = bmad_project() AND s.caller = $3::text AND s.ended_at IS NULL
+    WHERE s.project_id = bmad_project() AND {which} AND s.ended_at IS NULL
     RETURNING s.id, s.agent_id
 ), settled AS (
     UPDATE bmad_agents AS a SET {AGENT.set_sql(AgentStatus.IDLE)}, updated_at = now(), version = a.version + 1
-    WHERE a.project_id = bmad_project() AND a.id <> $1::uuid AND a.id IN (SELECT agent_id FROM earlier)
+    WHERE a.project_id = bmad_project() {besides} AND a.id IN (SELECT agent_id FROM earlier)
       AND {AGENT.may_sql(AgentStatus.IDLE, "a.status")}
       AND NOT EXISTS (SELECT FROM bmad_agent_sessions o
         WHERE o.project_id = a.project_id AND o.agent_id = a.id AND o.ended_at IS NULL
           AND o.id NOT IN (SELECT id FROM earlier))
-), activated AS (
+)"""
+
+
+OPEN_SESSIONS = """
+SELECT id FROM bmad_agent_sessions WHERE project_id = bmad_project() AND caller = $1::text AND ended_at IS NULL
+"""
+# Life is a row of the trail by the session's caller, or a task whose lease its heartbeats keep up.
+SILENT_SESSIONS = f"""
+SELECT s.id FROM bmad_agent_sessions s JOIN bmad_agents a ON a.project_id = s.project_id AND a.id = s.agent_id
+WHERE s.project_id = bmad_project() AND s.ended_at IS NULL AND s.started_at < now() - $1::interval
+  AND NOT EXISTS (SELECT FROM bmad_tasks t
+    WHERE t.project_id = bmad_project() AND t.lease_agent = a.name AND {TASK_HELD})
+  AND NOT EXISTS (SELECT FROM bmad_agent_activity y
+    WHERE y.project_id = bmad_project() AND y.agent = ANY(ARRAY[a.name]) AND y.at >= now() - $1::interval
+      AND y.id >= {FIRST_ID.format(moment="now() - $1::interval")}
+      AND right(y.call_id, 8) = {MARK.format(caller="s.caller", principal="y.principal")})
+"""
+# No agent did this, so none was seen by it.
+END_SESSIONS = f"""
+WITH {_ended("s.id = ANY($1::uuid[])")}, audit AS (
+    INSERT INTO bmad_agent_activity {COLUMNS}
+    SELECT bmad_project(), 'agent_deactivate', 'agent ' || a.name, NULL, $2::text, $3::text,
+        jsonb_build_object('note', $4::text)
+    FROM earlier JOIN bmad_agents a ON a.project_id = bmad_project() AND a.id = earlier.agent_id
+)
+SELECT count(*) FROM earlier
+"""
+
+ACTIVATE = f"""
+WITH {_ended("s.caller = $3::text", "AND a.id <> $1::uuid")}, activated AS (
     UPDATE bmad_agents AS a SET {AGENT.set_sql(AgentStatus.ACTIVE)}, last_seen_at = clock_timestamp(),
         updated_at = now(), version = a.version + 1
     WHERE a.project_id = bmad_project() AND a.id = $1::uuid AND {AGENT.may_sql(AgentStatus.ACTIVE, "a.status")}
@@ -156,6 +187,11 @@ WITH earlier AS (
 SELECT date_trunc('second', started_at) AS started_at FROM session
 """
 
+# By the session's own caller: others may be in session as the same agent.
+_DONE_IN_SESSION = f"""FROM bmad_agent_activity y
+        WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
+          AND y.id >= {FIRST_ID.format(moment="session.started_at")}
+          AND right(y.call_id, 8) = {MARK.format(caller="session.caller", principal="y.principal")}"""
 # The caller's own session of the agent; without one, the latest that anybody opened.
 DEACTIVATE = f"""
 WITH agent AS (
@@ -168,7 +204,7 @@ WITH agent AS (
         SELECT o.id FROM bmad_agent_sessions o JOIN agent ON o.agent_id = agent.id
         WHERE o.project_id = bmad_project() AND o.ended_at IS NULL
         ORDER BY o.caller = $2::text DESC, o.started_at DESC, o.id DESC LIMIT 1)
-    RETURNING s.id, s.agent_id, s.started_at, s.ended_at
+    RETURNING s.id, s.agent_id, s.caller, s.started_at, s.ended_at
 ), others AS (
     SELECT count(*) AS sessions FROM bmad_agent_sessions o, session
     WHERE o.project_id = bmad_project() AND o.agent_id = session.agent_id AND o.ended_at IS NULL AND o.id <> session.id
@@ -189,14 +225,9 @@ SELECT session.id, date_trunc('second', session.started_at) AS started_at,
     date_trunc('second', session.ended_at) AS ended_at, others.sessions, a.name AS agent, a.display_name AS name,
     a.title, coalesce((SELECT status FROM settled), a.status::text) AS status,
     (SELECT jsonb_object_agg(d.operation, d.times) FROM (
-        SELECT y.operation, count(DISTINCT y.call_id) AS times FROM bmad_agent_activity y
-        WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
-          AND y.id >= {FIRST_ID.format(moment="session.started_at")}
+        SELECT y.operation, count(DISTINCT y.call_id) AS times {_DONE_IN_SESSION}
           AND y.operation NOT IN ('agent_activate', 'agent_deactivate') GROUP BY y.operation) d) AS done,
-    (SELECT array_agg(DISTINCT substr(y.subject, 6)) FROM bmad_agent_activity y
-     WHERE y.project_id = bmad_project() AND y.agent = a.name AND y.at >= session.started_at
-       AND y.id >= {FIRST_ID.format(moment="session.started_at")}
-       AND y.operation = 'task_complete') AS completed,
+    (SELECT array_agg(DISTINCT substr(y.subject, 6)) {_DONE_IN_SESSION} AND y.operation = 'task_complete') AS completed,
     {_HELD_TASKS}
 FROM session JOIN bmad_agents a ON a.project_id = bmad_project() AND a.id = session.agent_id, others
 """

@@ -4,6 +4,7 @@ $1 and $2 are the window's begin and end, $3 is now. A stage is a place in a def
 """
 
 from bmad_mcp.analytics.flow_queries import seconds, three
+from bmad_mcp.workflows.queries import IS_LEFT_OUT
 
 TYPES_SHOWN = 6
 STAGES_SHOWN = 8
@@ -28,7 +29,8 @@ _COUNTS = f"""
 # Closed stages by the index of closed ones; an open stage counts while its run is active, up to now.
 STAGES = f"""
 spans AS MATERIALIZED (
-    SELECT s.workflow_id, s.position, s.status, s.started_at, s.completed_at AS ended
+    SELECT s.workflow_id, s.position, CASE WHEN s.status = 'done' OR {IS_LEFT_OUT} THEN s.status END AS status,
+        s.started_at, s.completed_at AS ended
     FROM bmad_workflow_stages s
     WHERE s.project_id = bmad_project() AND s.completed_at >= $1 AND s.completed_at < $2 AND s.started_at IS NOT NULL
     UNION ALL

@@ -89,7 +89,7 @@ async def artifact_record(
             field="path",
         )
     row = await call.db.fetchrow(queries.GET, kept, 0, 0)
-    await record(call, f"artifact {row['key']}", agent=row["agent"], title=row["title"], kind=row["kind"], path=label)
+    await record(call, f"artifact {row['key']}", title=row["title"], kind=row["kind"], path=label)
     return ArtifactAnswer(artifact=ArtifactBrief.of(row))
 
 

@@ -1,16 +1,14 @@
 """SQL of artifacts."""
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.artifacts.kinds import is_kept_sql
 
 # What a file that was imported says stands until a text replaces it; a file with a home of its own is not replaced.
-# The agent is the one that the caller activated last: sessions lie above artifacts and are only read here.
 RECORD = f"""
 INSERT INTO bmad_artifacts AS a (project_id, number, kind, title, path, content, content_hash, story_id, task_id,
     workflow_id, agent)
 VALUES (bmad_project(), $1::int, $2::text, $3::text, $4::text, $5::text, $6::text, $7, $8, $9,
-    (SELECT g.name FROM bmad_agent_sessions n JOIN bmad_agents g ON g.project_id = n.project_id AND g.id = n.agent_id
-     WHERE n.project_id = bmad_project() AND n.caller = $10::text AND n.ended_at IS NULL
-     ORDER BY n.started_at DESC LIMIT 1))
+    {ACTING_AGENT.format(caller="$10")})
 ON CONFLICT (project_id, path) DO UPDATE SET
     kind = CASE WHEN a.source = 'import' AND excluded.content = '' THEN a.kind ELSE excluded.kind END,
     title = CASE WHEN a.source = 'import' AND excluded.content = '' THEN a.title ELSE excluded.title END,

@@ -1,5 +1,6 @@
 """SQL of checklists."""
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
 
 RUNS_KEPT = 100
@@ -28,16 +29,13 @@ NAMES = "SELECT array_agg(name ORDER BY name) FROM bmad_checklists WHERE project
 
 # The lock keeps the items as they are until the run of them is stored.
 LOCK = f"SELECT c.id, c.name, c.items, left(c.content_hash, 12) AS hash {NAMED} FOR NO KEY UPDATE"
-# The version stays: a run changes nothing that an import reads. Sessions lie above checklists and are only read here.
+# The version stays: a run changes nothing that an import reads.
 RUN = f"""
 WITH n AS (
     SELECT $2::jsonb || jsonb_strip_nulls(jsonb_build_object(
         'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
         'principal', $4::text,
-        'agent', (SELECT a.name FROM bmad_agent_sessions x
-            JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
-            WHERE x.project_id = bmad_project() AND x.caller = $3::text AND x.ended_at IS NULL
-            ORDER BY x.started_at DESC, x.id DESC LIMIT 1))) AS run
+        'agent', {ACTING_AGENT.format(caller="$3")})) AS run
 ), c AS (
     UPDATE bmad_checklists AS c SET updated_at = now(),
         runs = (CASE WHEN jsonb_array_length(c.runs) >= {RUNS_KEPT} THEN c.runs - 0 ELSE c.runs END) || n.run

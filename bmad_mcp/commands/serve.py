@@ -12,6 +12,7 @@ import click
 from bmad_mcp.app import open_workspace
 from bmad_mcp.call import Caller
 from bmad_mcp.commands.background import in_background
+from bmad_mcp.commands.leaving import leave
 from bmad_mcp.commands.options import CHOSEN, with_settings
 from bmad_mcp.commands.stopping import on_signal
 from bmad_mcp.commands.syncing import checked
@@ -96,3 +97,4 @@ async def _serve_stdio(settings: Settings) -> None:
             async with in_background(workspace, telling(settings)):
                 with serving:
                     await serve_stdio(face.server)
+            await leave(workspace, caller)

@@ -16,7 +16,7 @@ from bmad_mcp.encryption.master_keys import KEY_BYTES, MasterKeys
 from bmad_mcp.encryption.people import is_person, new_pseudonym, parts_of
 from bmad_mcp.encryption.sealing import SealingKey, key_of, prefix_of
 from bmad_mcp.encryption.vaults import Unreadable, Vaults
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import KeyMissing, Unavailable
 
 logger = logging.getLogger("bmad_mcp.encryption")
 
@@ -72,7 +72,7 @@ class Vault:
         self._looked_at = 0.0
 
     async def look_again(self, db: Reads) -> None:
-        """Read the keys; raises Unavailable naming the one that is missing or wrong."""
+        """Read the keys; raises KeyMissing naming the one that is missing or wrong."""
         self.take(await db.fetch(queries.KEYS))
 
     def take(self, rows: Sequence[Any]) -> None:
@@ -205,21 +205,23 @@ class Vault:
     def _masters(self) -> MasterKeys:
         masters = self._vaults.read_keys()
         if masters is None:
-            raise Unavailable("No encryption key is set any more. Set BMAD_ENCRYPTION_KEYS again.")
+            raise KeyMissing("No encryption key is set any more.", "set BMAD_ENCRYPTION_KEYS again")
         return masters
 
     def _unwrapped(self, name: str, master: str, wrapped: str) -> SealingKey:
         masters = self._masters()
         if master not in masters:
-            raise Unavailable(
+            raise KeyMissing(
                 f"This project is encrypted with the key {master}, which is not among the keys of this process"
-                f" ({', '.join(masters)}). Add it to BMAD_ENCRYPTION_KEYS. Nothing was changed."
+                f" ({', '.join(masters)}).",
+                "add it to BMAD_ENCRYPTION_KEYS",
             )
         try:
             key = SealingKey(master, masters[master], self._project).open(WRAPPED, name, wrapped)
         except Unreadable:
-            raise Unavailable(
-                f"The key {master} of BMAD_ENCRYPTION_KEYS is not the one that this project was encrypted with. Set the"
-                " right one; the id alone does not make it. Nothing was changed."
+            raise KeyMissing(
+                f"The key {master} of BMAD_ENCRYPTION_KEYS is not the one that this project was encrypted with; the id"
+                " alone does not make it.",
+                "set the right one",
             ) from None
         return SealingKey(name, key, self._project)

@@ -13,7 +13,7 @@ import asyncpg
 from bmad_mcp.db import Transaction, project_transaction
 from bmad_mcp.encryption import queries
 from bmad_mcp.encryption.master_keys import MasterKeys
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import KeyMissing
 
 if TYPE_CHECKING:
     from bmad_mcp.encryption.vault import Vault
@@ -34,7 +34,7 @@ class Vaults:
     async def of_project(self, pool: asyncpg.Pool, project_id: UUID) -> Vault | None:
         """The vault of a project, or None when nothing is encrypted; makes the first key of a project.
 
-        Raises Unavailable when a key is missing or wrong.
+        Raises KeyMissing when a key is missing or wrong.
         """
         if project_id not in self._open:
             async with project_transaction(pool, project_id) as db:
@@ -45,9 +45,9 @@ class Vaults:
     async def _find(self, db: Transaction) -> Vault | None:
         if self.read_keys() is None:
             if await db.fetchval(queries.HAS_KEYS):
-                raise Unavailable(
-                    "This project is encrypted and no key is set. Set BMAD_ENCRYPTION_KEYS or"
-                    " BMAD_ENCRYPTION_KEYS_FILE to the keys that it was encrypted with. Nothing was changed."
+                raise KeyMissing(
+                    "This project is encrypted and no key is set.",
+                    "set BMAD_ENCRYPTION_KEYS or BMAD_ENCRYPTION_KEYS_FILE to the keys that it was encrypted with",
                 )
             return None
         # The ciphers cost a start thirty milliseconds, which only those pay who have keys.

@@ -77,6 +77,7 @@ async def handoff_offer(
         call.caller.principal,
         call.id,
         noted(call, note),
+        row["in_session"],
     )
     await note_recall(call, found, category=question.category, agent=made["from_agent"])
     return Offer(

@@ -1,5 +1,6 @@
 """SQL of handoffs."""
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import HANDOFF, HandoffStatus
@@ -12,15 +13,12 @@ FIELDS = """
 """
 
 # Who hands over: the agent in session of this caller, else whoever holds the task, else the user.
-OFFERED = """
+OFFERED = f"""
 SELECT (SELECT a.name FROM bmad_agents a
         WHERE a.project_id = bmad_project() AND (a.name = $1::text OR $1::text = ANY(a.aliases))
         ORDER BY a.name <> $1::text, a.name LIMIT 1) AS to_agent,
     (SELECT string_agg(a.name, ', ' ORDER BY a.name) FROM bmad_agents a WHERE a.project_id = bmad_project()) AS known,
-    (SELECT a.name FROM bmad_agent_sessions x
-     JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
-     WHERE x.project_id = bmad_project() AND x.caller = $2::text AND x.ended_at IS NULL
-     ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS in_session,
+    {ACTING_AGENT.format(caller="$2")} AS in_session,
     t.id AS task_id, t.status::text AS task_status, t.story_id AS task_story_id,
     (SELECT y.key FROM bmad_stories y WHERE y.project_id = t.project_id AND y.id = t.story_id) AS task_story,
     CASE WHEN t.lease_until > clock_timestamp() THEN t.lease_agent END AS holder, s.id AS story_id
@@ -40,8 +38,9 @@ WITH counter AS (
     RETURNING *
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
-    SELECT h.project_id, 'handoff_offer', 'handoff H-' || h.number, h.from_agent, $7::text, $8::text,
-        jsonb_strip_nulls(jsonb_build_object('note', nullif($9::text, ''), 'to', h.to_agent))
+    SELECT h.project_id, 'handoff_offer', 'handoff H-' || h.number, $10::text, $7::text, $8::text,
+        jsonb_strip_nulls(jsonb_build_object('note', nullif($9::text, ''), 'to', h.to_agent,
+            'from', nullif(h.from_agent, $10::text)))
     FROM h
 )
 SELECT {FIELDS}, h.note FROM h
@@ -50,11 +49,7 @@ SELECT {FIELDS}, h.note FROM h
 # Who accepts: the agent that is named, else the one in session, else the one it is offered to.
 ACCEPT = f"""
 WITH accepter AS (
-    SELECT coalesce($2::text, (
-        SELECT a.name FROM bmad_agent_sessions x
-        JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
-        WHERE x.project_id = bmad_project() AND x.caller = $3::text AND x.ended_at IS NULL
-        ORDER BY x.started_at DESC, x.id DESC LIMIT 1)) AS name
+    SELECT coalesce($2::text, {ACTING_AGENT.format(caller="$3")}) AS name
 ), h AS (
     UPDATE bmad_agent_collaborations AS h SET {HANDOFF.set_sql(HandoffStatus.ACCEPTED)},
         accepted_by = coalesce(accepter.name, h.to_agent), accepted_at = now(), updated_at = now(),
@@ -76,11 +71,7 @@ SELECT {FIELDS}, h.id, h.note, h.task_id, extract(epoch FROM h.accepted_at - h.c
 FROM h
 """
 STATE = f"""
-SELECT {FIELDS}, (
-    SELECT a.name FROM bmad_agent_sessions x
-    JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
-    WHERE x.project_id = bmad_project() AND x.caller = $2::text AND x.ended_at IS NULL
-    ORDER BY x.started_at DESC, x.id DESC LIMIT 1) AS in_session
+SELECT {FIELDS}, {ACTING_AGENT.format(caller="$2")} AS in_session
 FROM bmad_agent_collaborations h WHERE h.project_id = bmad_project() AND h.number = $1::int
 """
 

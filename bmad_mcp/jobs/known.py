@@ -10,6 +10,7 @@ from bmad_mcp.jobs.counts import recount
 from bmad_mcp.jobs.job import Job, JobContext, Need, Outcome
 from bmad_mcp.jobs.partitions import make_partitions
 from bmad_mcp.jobs.retention import keep_to_limits
+from bmad_mcp.jobs.sessions import end_sessions
 from bmad_mcp.memory.embedder import OFF
 
 DAILY = timedelta(days=1)
@@ -24,6 +25,7 @@ async def add_to_metrics(opened: OpenProject, _: JobContext) -> Outcome:
 
 JOBS = (
     Job("roll_up", "Adds what happened to the daily metrics.", HOURLY / 2, add_to_metrics),
+    Job("sessions", "Ends sessions of agents in which nothing was done for eight hours.", HOURLY, end_sessions),
     Job("recount", "Compares the kept counts of tasks, stories, epics and workflows with the rows.", DAILY, recount),
     Job("retention", "Archives and deletes what is older than its limit.", DAILY, keep_to_limits),
     Job("expired", "Deletes remembered results and answers that are too old.", DAILY, delete_expired),

@@ -1,5 +1,6 @@
 """Puts memories on their way to the service: a job in the caller's transaction asks for an agent's queue to be sent."""
 
+import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -10,10 +11,23 @@ from bmad_mcp.memory import service_queries
 ENTRYPOINT = "memory_delivery"
 
 
-def is_delivering(call: Call) -> bool:
-    """Whether what is kept now goes to a service too; before the first probe it is not known, and a job tells."""
-    known = call.services.known if call.services is not None else None
-    return call.services is not None and (known is None or known.provider != "builtin")
+async def is_delivering(call: Call) -> bool:
+    """Whether what is kept now goes to a service too.
+
+    The first time in a process that waits for the probe, within the budget of a look-up. A service that says nothing
+    until then is none: what is kept stays here.
+    """
+    services = call.services
+    if services is None:
+        return False
+    choice = services.known
+    if choice is None:
+        try:
+            async with asyncio.timeout(services.read_seconds):
+                choice = await services.ready_choice()
+        except TimeoutError:
+            return False
+    return choice.provider != "builtin"
 
 
 async def enqueue(db: Transaction, agents: Iterable[str | None]) -> None:

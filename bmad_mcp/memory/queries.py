@@ -1,5 +1,6 @@
 """SQL of the built-in memory: rankings by what matched, fused by rank, in one statement."""
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.encryption.people import told
 
 # Reciprocal rank fusion: an item counts weight * strength / (60 + its place in a ranking), where strength is its own
@@ -80,10 +81,7 @@ NAMED = """(SELECT a.name FROM bmad_agents a
     ORDER BY a.name <> $1::text, a.name LIMIT 1)"""
 AUTHOR = f"""
 SELECT {NAMED} AS named,
-    (SELECT a.name FROM bmad_agent_sessions s
-     JOIN bmad_agents a ON a.project_id = s.project_id AND a.id = s.agent_id
-     WHERE s.project_id = bmad_project() AND s.caller = $2::text AND s.ended_at IS NULL
-     ORDER BY s.started_at DESC, s.id DESC LIMIT 1) AS in_session,
+    {ACTING_AGENT.format(caller="$2")} AS in_session,
     (SELECT string_agg(a.name, ', ' ORDER BY a.name) FROM bmad_agents a
      WHERE a.project_id = bmad_project()) AS known
 """

@@ -17,7 +17,7 @@ async def remember(
     call: Call, text: str, category: str, *, agent: str | None = None, confidence: float = 0.7
 ) -> Receipt:
     """Keep a text as this caller's; the receipt says `stored`, or `queued` when a service gets it too."""
-    (receipt,) = await _memory(call).remember([_new(call, text, category, agent, confidence)])
+    (receipt,) = await (await _memory(call)).remember([_new(call, text, category, agent, confidence)])
     return receipt
 
 
@@ -38,12 +38,12 @@ async def work_to_remember(
     One of the two texts must not be blank.
     """
     new = _new(call, _text(said, facts), category, agent, FROM_WORK)
-    receipt, values = await _memory(call).as_values(new)
+    receipt, values = await (await _memory(call)).as_values(new)
     return MemoryReceipt(id=receipt.ref, category=category, delivery=receipt.status), values
 
 
-def _memory(call: Call) -> BuiltinMemory:
-    return BuiltinMemory(call.db, is_queued=outbox.is_delivering(call), operation=call.operation)
+async def _memory(call: Call) -> BuiltinMemory:
+    return BuiltinMemory(call.db, is_queued=await outbox.is_delivering(call), operation=call.operation)
 
 
 def _new(call: Call, text: str, category: str, agent: str | None, confidence: float) -> NewMemory:

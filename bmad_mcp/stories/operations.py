@@ -145,7 +145,9 @@ async def story_update(
     story: StoryKey,
     expected_version: Annotated[int, Field(description="The version you read.")],
     status: Literal[tuple(StoryStatus)] | None = None,  # type: ignore[valid-type]
-    section: Annotated[str | None, Field(max_length=1000, description="Heading, such as Dev Notes.")] = None,
+    section: Annotated[
+        str | None, Field(max_length=1000, description="Heading, such as Dev Notes; `## Name` adds one.")
+    ] = None,
     text: Annotated[LongText | None, Field(description="The section's whole new text.")] = None,
     agent: Annotated[AgentName | None, Field(description="Default: the one you activated last.")] = None,
 ) -> StoryChange:

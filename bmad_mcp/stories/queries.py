@@ -1,5 +1,6 @@
 """SQL of epics and stories; tasks and sessions are read where a story shows them."""
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.agents.queries import held_by
 from bmad_mcp.encryption.people import told
@@ -10,12 +11,7 @@ GATE_HISTORY = 20
 OPEN_TOLD = 20
 GATE_NOTE = 200
 
-AGENT_IN_SESSION = """
-SELECT a.name FROM bmad_agent_sessions x
-JOIN bmad_agents a ON a.project_id = x.project_id AND a.id = x.agent_id
-WHERE x.project_id = bmad_project() AND x.caller = $1 AND x.ended_at IS NULL
-ORDER BY x.started_at DESC, x.id DESC LIMIT 1
-"""
+AGENT_IN_SESSION = f"SELECT {ACTING_AGENT.format(caller='$1')} AS agent"
 HAS_SESSION = """
 SELECT EXISTS (
     SELECT FROM bmad_agents a
@@ -229,7 +225,7 @@ SELECT (SELECT count(*) FROM bmad_epics WHERE project_id = bmad_project()) AS ep
 """
 # In one round trip: who asks on this connection, the story that comes first for them, and what they need of it.
 NEXT = f"""
-WITH who AS MATERIALIZED (SELECT ({AGENT_IN_SESSION}) AS agent),
+WITH who AS MATERIALIZED ({AGENT_IN_SESSION}),
 chosen AS MATERIALIZED (SELECT key, rank FROM ({_RANKED}) AS one LIMIT 1)
 SELECT who.agent AS asks, chosen.rank, story.* FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
 SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.title AS epic,

@@ -15,6 +15,9 @@ Section = dict[str, Any]
 
 TOP_LEVEL = 2
 NAME_LIMIT = 200
+# How alike two names are that mean the same, and how much is told of the names there are.
+NEAR = 0.82
+NAME_TOLD, NAMES_TOLD = 60, 30
 HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t](.*))?")
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
@@ -127,7 +130,8 @@ def whole_text(sections: Sequence[Section], index: int) -> str:
 def name_for(sections: Sequence[Section], name: str) -> tuple[str, str | None]:
     """The heading that an edit of `name` writes and the canonical section that governs it; raises Invalid.
 
-    A name that is nearly a canonical one is refused: it would make a second section that nobody looks for.
+    A name that is nearly a canonical one is refused: it would make a second section that nobody looks for. Any other that
+    the story has not is a slip as well, unless it is written as the heading of a new section: `## Name`.
     """
     wanted = " ".join(name.strip().lstrip("#").split())
     if not wanted or len(wanted) > NAME_LIMIT:
@@ -140,11 +144,18 @@ def name_for(sections: Sequence[Section], name: str) -> tuple[str, str | None]:
     meant = canonical(wanted)
     if meant is not None:
         return meant.name, meant.name
-    if close := difflib.get_close_matches(plain(wanted), _BY_PLAIN_NAME, n=1, cutoff=0.82):
-        raise Invalid(
-            f"There is no section {wanted!r}. Did you mean {_BY_PLAIN_NAME[close[0]].name!r}?", field="section"
-        )
-    return wanted, None
+    there = {plain(one["name"]) or one["name"]: one["name"] for one in sections}
+    known = {**there, **{word: one.name for word, one in _BY_PLAIN_NAME.items()}}
+    adds = name.lstrip().startswith("#")
+    close = difflib.get_close_matches(plain(wanted), _BY_PLAIN_NAME if adds else known, n=1, cutoff=NEAR)
+    if not close and adds:
+        return wanted, None
+    mend = f" Did you mean {known[close[0]]!r}?" if close else ""
+    if not adds:
+        names = [one.name for one in CANONICAL] + [own for own in there.values() if canonical(own) is None]
+        told = ", ".join(one[:NAME_TOLD] for one in names[:NAMES_TOLD]) + (" and more" if names[NAMES_TOLD:] else "")
+        mend += f" There are: {told}. `## {wanted}` adds it."
+    raise Invalid(f"There is no section {wanted!r}.{mend}", field="section")
 
 
 def with_text(sections: Sequence[Section], name: str, text: str, governs: str | None) -> list[Section]:

@@ -3,9 +3,10 @@
 Only a test uses this: the migration that creates the functions holds their frozen text, and must agree.
 """
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS, LONGEST_NOTE
 from bmad_mcp.lifecycles import STORY, TASK_READY, StoryStatus
-from bmad_mcp.tasks.queries import ACTING_AGENT, CHANGE, FINISH, GET, HELD_STILL, OPEN
+from bmad_mcp.tasks.queries import CHANGE, FINISH, GET, HELD_STILL, OPEN
 
 # Each statement of a function has a snapshot of its own: one that begins after a lock sees what others committed before.
 # First every row that a count depends on is locked: of two changes at once the second counts what the first has made.

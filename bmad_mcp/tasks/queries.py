@@ -1,5 +1,6 @@
 """SQL of tasks: the hot paths change, audit and return in one statement."""
 
+from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.agents.lookup import FIND as FIND_AGENT
 from bmad_mcp.lifecycles import (
@@ -26,12 +27,6 @@ _FIELDS = """
     (SELECT s.key FROM bmad_stories s WHERE s.project_id = t.project_id AND s.id = t.story_id) AS story
 """
 TASK_FIELDS = _FIELDS.format(lease="t.lease, t.lease_until, t.lease_agent AS held_by")
-
-# Who made it is the agent in session of the caller, not the role that should do it.
-ACTING_AGENT = """(SELECT a.name FROM bmad_agent_sessions n JOIN bmad_agents a
-        ON a.project_id = n.project_id AND a.id = n.agent_id
-     WHERE n.project_id = bmad_project() AND n.caller = {caller}::text AND n.ended_at IS NULL
-     ORDER BY n.started_at DESC LIMIT 1)"""
 
 CREATE = f"""
 WITH counter AS (

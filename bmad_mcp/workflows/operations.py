@@ -163,7 +163,7 @@ async def workflow_advance(
     await record(
         call,
         f"workflow {workflow}",
-        agent=stage["agent"],
+        role=stage["agent"],
         stage=stage["position"],
         outcome=counted,
         status=brief.status if following is None else None,
@@ -194,7 +194,7 @@ async def _move(call: Call, workflow: str, target: WorkflowStatus, reason: str |
     row = await _row(call, number)
     await move(call.db, WORKFLOW, row["id"], target, key=workflow, reason=reason)
     if target is WorkflowStatus.CANCELLED:
-        await call.db.execute(queries.SKIP_ACTIVE, row["id"], "the run was cancelled")
+        await call.db.execute(queries.SKIP_ACTIVE, row["id"], queries.CUT_OFF)
     await record(call, f"workflow {workflow}", status=target.value, note=reason)
     brief = await _brief(call, number)
     if target is not WorkflowStatus.CANCELLED:

@@ -119,11 +119,14 @@ BRIEF_FIELDS = """
     w.reason, w.started_at, w.completed_at, w.story_id,
     (SELECT t.key FROM bmad_stories t WHERE t.project_id = w.project_id AND t.id = w.story_id) AS story, p.*
 """
-PROGRESS = """
+# What a cancellation cut off is no progress; a stage that the run left out is.
+CUT_OFF = "the run was cancelled"
+IS_LEFT_OUT = f"(s.status = 'skipped' AND s.outcome IS DISTINCT FROM '{CUT_OFF}')"
+PROGRESS = f"""
 LATERAL (
-    SELECT count(*)::int AS total, (count(*) FILTER (WHERE s.status IN ('done', 'skipped')))::int AS done,
+    SELECT count(*)::int AS total, (count(*) FILTER (WHERE s.status = 'done' OR {IS_LEFT_OUT}))::int AS done,
         (CASE WHEN count(*) = 0 THEN 0
-            ELSE 100 * count(*) FILTER (WHERE s.status IN ('done', 'skipped')) / count(*) END)::int AS percent,
+            ELSE 100 * count(*) FILTER (WHERE s.status = 'done' OR {IS_LEFT_OUT}) / count(*) END)::int AS percent,
         min(coalesce(s.agent || ': ', '') || coalesce(s.action, s.creates, s.updates, s.validates, s.step, ''))
             FILTER (WHERE s.status = 'active') AS stage
     FROM bmad_workflow_stages s WHERE s.project_id = w.project_id AND s.workflow_id = w.id
@@ -173,10 +176,10 @@ UPDATE bmad_workflows SET {WORKFLOW.set_sql(WorkflowStatus.COMPLETED)}, complete
 WHERE project_id = bmad_project() AND id = $1 AND {WORKFLOW.may_sql(WorkflowStatus.COMPLETED)}
 """
 # How a run went, for whoever runs the like of it; of its notes the last ten, in the order they were written.
-OUTCOME = """
+OUTCOME = f"""
 SELECT round((extract(epoch FROM coalesce(w.completed_at, now()) - w.started_at) / 3600)::numeric, 1)::float8 AS hours,
     count(*) FILTER (WHERE s.status = 'done' AND s.kind <> 'end')::int AS done,
-    count(*) FILTER (WHERE s.status = 'skipped' AND s.started_at IS NOT NULL)::int AS skipped,
+    count(*) FILTER (WHERE {IS_LEFT_OUT} AND s.started_at IS NOT NULL)::int AS skipped,
     count(*) FILTER (WHERE s.status = 'done' AND s.iteration > 1)::int AS again,
     (SELECT array_agg(n.told ORDER BY n.completed_at) FROM (
         SELECT concat_ws(' ', o.agent, coalesce(o.creates, o.updates, o.validates, o.action, o.step)) || ': '
@@ -192,12 +195,16 @@ TOUCH = (
     "UPDATE bmad_workflows SET updated_at = now(), version = version + 1 WHERE project_id = bmad_project() AND id = $1"
 )
 
-# What the project has of the names a stage asks for: a file, a title or a kind of document, or what an earlier stage
-# of the run brought forth. The templates and guides that an import keeps are no documents.
+# The name of a file, for PostgreSQL and for Python.
+FILE = r"\.[A-Za-z0-9]{1,5}$"
+# What the project has of the names a stage asks for: a file, a title or a kind of document that is recorded, or what an
+# earlier stage of the run brought forth; a stage that is done without an artifact made no file. The templates and guides
+# that an import keeps are no documents.
 HAVE = f"""
 SELECT asked.name FROM unnest($2::text[]) AS asked(name)
 WHERE EXISTS (SELECT FROM bmad_workflow_stages s WHERE s.project_id = bmad_project() AND s.workflow_id = $1
-        AND s.status = 'done' AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
+        AND s.status = 'done' AND (s.artifact IS NOT NULL OR asked.name !~ '{FILE}')
+        AND asked.name IN (split_part(s.creates, ' (', 1), split_part(s.updates, ' (', 1),
             s.validates, s.step, s.artifact, regexp_replace(s.artifact, '^.*/', '')))
    OR EXISTS (SELECT FROM bmad_artifacts a WHERE a.project_id = bmad_project()
         AND (a.path IN (asked.name, 'docs/' || asked.name) OR lower(a.title) = lower(asked.name) OR a.kind = asked.name)

@@ -1,5 +1,6 @@
 """What a stage builds on, and whether the project has it; told, never enforced."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,4 +49,18 @@ async def requirements_of(call: Call, run_id: Any, stage: Mapping[str, Any]) -> 
     have = {row["name"] for row in await call.db.fetch(queries.HAVE, run_id, every)}
     if stage["story_key"]:
         have.add(STORY)
-    return [Requirement(name=name, have=not have.isdisjoint(names)) for name, names in asked.items()]
+    return [_told(name, not have.isdisjoint(names)) for name, names in asked.items()]
+
+
+def _told(name: str, have: bool) -> Requirement:
+    bare = name.split(" (")[0].strip()
+    if have or not re.search(queries.FILE, bare):
+        return Requirement(name=name, have=have)
+    if bare == STORY:
+        return Requirement(name=name, have=False, record="story_create adds a story.")
+    path = bare if "/" in bare else f"docs/{bare}"
+    return Requirement(
+        name=name,
+        have=False,
+        record=f"artifact_record with path={path!r} (toolset planning) once it is there, or `bmad-mcp import`.",
+    )

@@ -15,10 +15,11 @@ class Progress(Out):
 
 
 class Requirement(Out):
-    """Something a stage builds on, and whether the project has it."""
+    """Something a stage builds on, and whether the project has it; `record` is how a document that is missing gets in."""
 
     name: str
     have: bool
+    record: str | None = None
 
 
 class StageBrief(Out):

@@ -27,9 +27,7 @@ async def close(call: Call, run: Run, stage: Any, outcome: str, artifact: str | 
     await call.db.fetchval(queries.CLOSE_STAGE, stage["id"], status.value, counted, note, artifact)
     if artifact:
         story_id = await call.db.fetchval(queries.STORY_ID, stage["story_key"]) if stage["story_key"] else None
-        await add_outputs(
-            call, [artifact], agent=stage["agent"], workflow_id=run["id"], story_id=story_id or run["story_id"]
-        )
+        await add_outputs(call, [artifact], workflow_id=run["id"], story_id=story_id or run["story_id"])
     if name is not None:
         await _take(call, run, stage, name, note)
     return counted

@@ -223,7 +223,7 @@ INSERT INTO bmad_agent_activity (project_id, operation, subject, agent, principa
 VALUES (bmad_project(), 'task_update', 'task T-' || $1, coalesce(before.holder, (SELECT a.name FROM bmad_agent_sessions n JOIN bmad_agents a
         ON a.project_id = n.project_id AND a.id = n.agent_id
      WHERE n.project_id = bmad_project() AND n.caller = $10::text AND n.ended_at IS NULL
-     ORDER BY n.started_at DESC LIMIT 1)),
+     ORDER BY n.started_at DESC, n.id DESC LIMIT 1)),
     $8, $9, jsonb_strip_nulls(jsonb_build_object('status', $2, 'changed', nullif($11, '{}'),
         'note', nullif(left($3, 300), ''))));
 RETURN QUERY

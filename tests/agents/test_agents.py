@@ -257,6 +257,36 @@ async def test_a_session_ends_with_what_was_done_and_is_remembered(run, sql):
     assert row["summary"] == "Parser done, writer next"
 
 
+@pytest.mark.parametrize(
+    "callers",
+    [
+        (Caller("local", "4f2c"), Caller("local", "9ab0")),
+        (Caller("ann", "http:ann"), Caller("bob", "http:bob")),
+        (Caller("ann", "http:ann one"), Caller("ann", "http:ann two")),
+        (Caller("al", "http:al ice"), Caller("alice", "http:alice")),
+    ],
+)
+async def test_a_session_counts_what_its_own_caller_did(run, sql, callers):
+    working, idle = callers
+    await run("task_create", title="one")
+    for caller in callers:
+        await run("agent_activate", caller=caller, agent="dev")
+    claim = await run("task_claim", caller=working, agent="dev")
+    await run("task_complete", caller=working, task="T-1", lease=claim.lease)
+    nothing = await run("agent_deactivate", caller=idle, agent="dev")
+    assert (nothing.session.done, nothing.session.completed, nothing.session.memory) == ({}, None, None)
+    # Somebody else may end what is left open: it is counted by whose session it was.
+    ended = await run("agent_deactivate", caller=Caller(connection="third"), agent="dev")
+    assert (ended.session.done, ended.session.completed) == ({"task_claim": 1, "task_complete": 1}, ["T-1"])
+    ids = await sql("SELECT DISTINCT call_id FROM bmad_agent_activity WHERE project_id = bmad_project()")
+    assert {len(row["call_id"]) for row in ids} == {32}
+
+
+def test_the_mark_of_a_caller_has_no_name_in_it():
+    assert Caller("ann", "http:ann desk").mark == Caller("~9d2f", "http:~9d2f desk").mark
+    assert len({Caller().new_call_id() for _ in range(10_000)}) == 10_000
+
+
 async def test_an_idle_session_without_a_summary_leaves_no_memory(run, sql):
     await run("agent_activate", agent="dev")
     ended = await run("agent_deactivate", agent="dev")

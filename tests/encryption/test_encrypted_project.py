@@ -18,7 +18,7 @@ from bmad_mcp.db import Transaction, open_pool
 from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.encryption.sealing import key_of
 from bmad_mcp.encryption.vault import UNREADABLE
-from bmad_mcp.errors import Unavailable
+from bmad_mcp.errors import KeyMissing, Unavailable
 from bmad_mcp.interchange.exporting import export_as
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.exporting import export_memories
@@ -211,8 +211,10 @@ async def test_without_its_key_a_project_is_not_opened(sealed):
         ((new_key("other"),), "with the key k1, which is not among the keys of this process .other."),
         ((new_key("k1"),), "k1 of BMAD_ENCRYPTION_KEYS is not the one"),
     ):
-        with pytest.raises(Unavailable, match=why):
+        with pytest.raises(KeyMissing, match=why) as refused:
             await vaults_of(*keys).of_project(opened.pool, opened.id)
+        assert refused.value.retry_after is None
+        assert "Calling again does not help: whoever runs this server has to" in refused.value.message
     # Nobody made a second key on the way.
     assert len(await fetch(opened, "SELECT id FROM mcp_data_keys WHERE project_id = bmad_project()")) == 1
 

@@ -70,7 +70,7 @@ async def fill(workspace: TestWorkspace, count: int, who: Callable[[int], str] =
             for at, ref, one in zip(numbers, texts, kept, strict=True)
         ]
         await db.executemany(PUT, rows)
-        trail = [("memory_store", "memory", None, who(at), uuid7().hex, {}) for at in numbers]
+        trail = [("memory_store", "memory", None, who(at), uuid7().hex, {}, None) for at in numbers]
         await db.executemany(RECORD, trail)
     await db.end("COMMIT")
 

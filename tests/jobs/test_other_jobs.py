@@ -9,11 +9,14 @@ from jobs.old_rows import add_activity, add_memory, count
 from memory.services.fake_service import FakeOpenMemory
 from stored_rows import change, fetch
 
+from bmad_mcp.call import Caller, OneProject
+from bmad_mcp.catalog import BY_NAME as BY_TOOL
 from bmad_mcp.jobs import meaning
 from bmad_mcp.jobs.known import BY_NAME
 from bmad_mcp.memory.embedder import find_embedder
 from bmad_mcp.memory.outbox import ENTRYPOINT, payload_of
 from bmad_mcp.memory.services.choosing import MemoryServices
+from bmad_mcp.operation import perform
 
 ADD_JOB = """
 INSERT INTO mcp_pgqueuer (priority, entrypoint, payload, status, updated)
@@ -23,6 +26,11 @@ RETURNING id
 ADD_LOG = """
 INSERT INTO mcp_pgqueuer_log (job_id, status, priority, entrypoint, created)
 VALUES ($1, 'successful', 0, 'memory_delivery', now() - make_interval(days => $2))
+"""
+ADD_SESSION = """
+WITH a AS (UPDATE bmad_agents SET status = 'active' WHERE project_id = bmad_project() AND name = $2 RETURNING id)
+INSERT INTO bmad_agent_sessions (project_id, agent_id, caller, started_at)
+SELECT bmad_project(), a.id, $1, now() - make_interval(hours => $3) FROM a
 """
 SEARCHED = {"results": [{"id": "11111111-1111-4111-8111-111111111111", "memory": "x", "score": 0.9}]}
 
@@ -43,6 +51,47 @@ async def test_a_recount_mends_what_is_wrong_and_says_how_much(jobs, caplog):
     assert (await jobs.run("recount")).outcome == {"mended": 1}
     assert "differed from its rows; mended: 1" in caplog.text
     assert (await jobs.run("recount")).outcome == {}
+
+
+async def test_sessions_in_which_nothing_is_done_end_and_the_others_stay(jobs):
+    opened = jobs.opened
+
+    async def do(connection, tool, **arguments):
+        return await perform(BY_TOOL[tool], arguments, Caller(connection=connection), OneProject(opened))
+
+    async def begun(connection, agent, hours):
+        await change(opened, ADD_SESSION, connection, agent, hours)
+
+    async def left() -> list[str]:
+        rows = await fetch(
+            opened, "SELECT caller FROM bmad_agent_sessions WHERE project_id = bmad_project() AND ended_at IS NULL"
+        )
+        return sorted(row["caller"] for row in rows)
+
+    for connection, agent, hours in (
+        ("silent", "dev", 9), ("works", "dev", 9), ("holds", "qa", 9), ("young", "sm", 7), ("none", "pm", 9),
+    ):  # fmt: skip
+        await begun(connection, agent, hours)
+    await do("works", "task_create", title="one", agent="qa")
+    # Only the lease tells that somebody works as qa: heartbeats leave no row.
+    await do("else", "task_claim", agent="qa")
+    assert (await jobs.run("sessions")).outcome == {"ended": 2}
+    assert await left() == ["holds", "works", "young"]
+    status = {one.agent: one.status for one in (await do("works", "agent_list")).items}
+    assert (status["dev"], status["qa"], status["sm"], status["pm"]) == ("active", "busy", "active", "idle")
+    assert (await jobs.run("sessions")).outcome == {}
+    rows = await fetch(
+        opened,
+        "SELECT subject, agent, principal, detail FROM bmad_agent_activity"
+        " WHERE project_id = bmad_project() AND operation = 'agent_deactivate' ORDER BY subject",
+    )
+    told = {"note": "ended by the server: nothing was done in it for 8 hours"}
+    assert [tuple(row.values()) for row in rows] == [
+        (f"agent {agent}", None, "scheduled job", told) for agent in ("dev", "pm")
+    ]
+    await change(opened, "UPDATE bmad_tasks SET lease_until = now() WHERE project_id = bmad_project()")
+    assert (await jobs.run("sessions")).outcome == {"ended": 1}
+    assert await left() == ["works", "young"]
 
 
 async def test_expired_results_and_answers_go_and_the_others_stay(jobs):

@@ -113,7 +113,7 @@ async def test_a_cancelled_run_says_why(do, beside_service):
     await do("workflow_start", type="brownfield-service", title="Harbour")
     cancelled = await do("workflow_cancel", workflow="W-1", reason="the harbour closed")
     text = (await kept(beside_service))[-1]["text"]
-    assert "was cancelled after 0 hours: 0 stages done, 1 skipped. Reason: the harbour closed." in text
+    assert "was cancelled after 0 hours: 0 stages done. Reason: the harbour closed." in text
     assert cancelled.remembered.delivery == "queued"
     assert (await do("workflow_start", type="brownfield-service")).workflow.key == "W-2"
     assert (await do("workflow_pause", workflow="W-2")).remembered is None

@@ -427,7 +427,8 @@ class Board:
         run = self.runs[number - 1]
         need(status in RUN_MOVES[run.status].split(), "invalid_move")
         run.status = status
-        return {"workflow": {"key": f"W-{number}", "status": status}}
+        # Only what was done is progress: a pause, a cancellation and their like change none.
+        return {"workflow": {"key": f"W-{number}", "status": status, "progress": run.progress}}
 
     # Telling
 

@@ -348,9 +348,7 @@ class BoardMachine(RuleBasedStateMachine):
     def run_is_moved(self, place, status, is_keyed):
         number = self.number(place, self.board.runs)
         tool = {"paused": "workflow_pause", "active": "workflow_resume", "cancelled": "workflow_cancel"}[status]
-        told = self.write(tool, is_keyed, lambda: self.board.move_run(number, status), workflow=f"W-{number}")
-        if told is not None:
-            self.board.runs[number - 1].progress = told["workflow"]["progress"]
+        self.write(tool, is_keyed, lambda: self.board.move_run(number, status), workflow=f"W-{number}")
 
     @rule(agent=st.none() | AGENTS, is_keyed=IS_KEYED)
     def remember(self, agent, is_keyed):

@@ -222,6 +222,31 @@ def test_when_the_host_dies_in_the_middle_of_an_answer_the_server_ends_quietly(s
     assert "Traceback" not in child.errors()
 
 
+@pytest.mark.parametrize("end", [WireChild.close, WireChild.stop])
+def test_a_clients_sessions_end_with_its_server_and_its_tasks_stay_held(server_env, start, end):
+    key = fresh_key("left")
+    child, beside = (start(server_env, "--project", key, "--toolsets", "core,analytics") for _ in range(2))
+    for one in (child, beside):
+        one.hello()
+    child.call("task_create", title="one")
+    child.call("task_create", title="two")
+    child.call("agent_activate", agent="dev")
+    beside.call("agent_activate", agent="qa")
+    claim = child.call("task_claim", agent="dev")["structuredContent"]
+    end(child)
+    assert "Traceback" not in child.errors()
+    status = {one["agent"]: one["status"] for one in beside.call("agent_list")["structuredContent"]["items"]}
+    assert (status["dev"], status["qa"]) == ("busy", "active")
+    freed = beside.call("task_update", task="T-1", lease=claim["lease"], status="pending")
+    assert not freed.get("isError")
+    dev = next(one for one in beside.call("agent_list")["structuredContent"]["items"] if one["agent"] == "dev")
+    assert dev["status"] == "idle"
+    (ended, begun) = beside.call("activity_list", subject="dev")["structuredContent"]["items"]
+    assert (ended["operation"], ended.get("agent")) == ("agent_deactivate", None)
+    assert ended["note"] == "ended by the server: its client is gone"
+    assert begun["operation"] == "agent_activate"
+
+
 def test_what_was_asked_before_stdin_closed_is_still_answered(server_env, start):
     warm = start(server_env)
     warm.hello()

@@ -94,7 +94,30 @@ def test_a_missing_section_goes_next_to_its_neighbours_and_moves_nothing_else():
 
 
 def test_a_custom_section_goes_to_the_end():
-    assert outline(set_text([section("Story")], "Open questions", "?")) == [("Story", 2), ("Open questions", 2)]
+    grown = set_text([section("Story")], "## Open questions", "?")
+    assert outline(grown) == [("Story", 2), ("Open questions", 2)]
+    assert outline(set_text(grown, "open questions", "None left.")) == outline(grown)
+    assert outline(set_text(grown, "## Open question", "?"))[2:] == [("Open question", 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "No such",
+            ["There is no section 'No such'. There are: Story, ", ", QA Results, Open questions. `## No such` adds"],
+        ),
+        ("Open question", ["Did you mean 'Open questions'?", "`## Open question` adds it."]),
+        ("Dev Note", ["Did you mean 'Dev Notes'?"]),
+        ("## Dev Note", ["Did you mean 'Dev Notes'?"]),
+    ],
+)
+def test_a_slip_makes_no_section_and_is_told_the_names_there_are(name, told):
+    with pytest.raises(Invalid) as refused:
+        name_for([section("Story"), section("Open questions")], name)
+    assert refused.value.field == "section"
+    for words in told:
+        assert words in refused.value.message
 
 
 def test_a_part_of_a_section_belongs_to_the_section_around_it():

@@ -97,21 +97,29 @@ async def test_sections_are_edited_by_an_agent_in_session_only(run, story):
     assert (await run("story_get", story="1.1")).version == 1
 
 
-@pytest.mark.parametrize("section", [*SECTION_EDITORS, "Open questions"])
+async def test_a_slip_in_a_sections_name_changes_nothing(run, story, session):
+    sm = await session("sm")
+    with pytest.raises(Invalid, match="There is no section 'No such'"):
+        await run("story_update", caller=sm, story="1.1", expected_version=1, section="No such", text="x")
+    found = await run("story_get", story="1.1")
+    assert (found.version, "No such" in [one.name for one in found.sections]) == (1, False)
+
+
+@pytest.mark.parametrize("section", [*SECTION_EDITORS, "## Open questions"])
 async def test_each_section_is_edited_by_its_editors_and_nobody_else(run, story, session, section):
     may = SECTION_EDITORS.get(section, {"sm", "po", "pm"})
-    version = 1
+    version, name = 1, section.removeprefix("## ")
     for agent in AGENTS:
         caller = await session(agent, f"connection of {agent}")
-        text = f"{section} by {agent}"
+        text = f"{name} by {agent}"
         edit = run("story_update", caller=caller, story="1.1", expected_version=version, section=section, text=text)
         if agent in may:
             changed = await edit
             version += 1
-            assert (changed.section, changed.story.version) == (section, version)
+            assert (changed.section, changed.story.version) == (name, version)
             assert text in [one.text for one in (await run("story_get", story="1.1")).sections]
         else:
-            with pytest.raises(Forbidden, match=f"{agent} may not edit {section}") as refused:
+            with pytest.raises(Forbidden, match=f"{agent} may not edit {name}") as refused:
                 await edit
             assert all(editor in refused.value.message for editor in may)
     assert version == 1 + len(may)

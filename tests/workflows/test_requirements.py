@@ -36,9 +36,13 @@ async def test_what_an_earlier_stage_made_is_there_and_what_was_skipped_is_not(r
         {"position": 2, "kind": "agent", "agent": "b", "requires": ["notes.md", "prd.md"]},
     ]
     await change(workspace.opened, ADD_DEFINITION, "two", "Two", {"stages": stages})
-    for key, outcome, there in (("W-1", "done", True), ("W-2", "skip", False)):
+    for key, outcome, artifact, there in (
+        ("W-1", "done", "docs/what-we-know.md", True),
+        ("W-2", "skip", None, False),
+        ("W-3", "done", None, False),
+    ):
         await run("workflow_start", type="two")
-        stage = (await run("workflow_advance", workflow=key, outcome=outcome)).stage
+        stage = (await run("workflow_advance", workflow=key, outcome=outcome, artifact=artifact)).stage
         assert have(stage) == {"notes.md": there, "prd.md": False}
         assert (await run("workflow_advance", workflow=key, outcome="done")).workflow.status == "completed"
 
@@ -77,24 +81,39 @@ async def test_two_requirements_may_be_met_by_one_document(run, workspace):
     assert set(have(stage).values()) == {True}
 
 
-async def test_the_documents_and_stages_of_a_whole_run_meet_what_it_asks_for(run):
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_the_documents_and_stages_of_a_whole_run_meet_what_it_asks_for(run, is_recorded):
     await stories(run, "A")
     started = await run("workflow_start", type="greenfield-fullstack")
     stage, asked = started.stage, {}
     while stage is not None:
         asked |= have(stage) if stage.requires else {}
-        stage = (await run("workflow_advance", workflow="W-1", outcome="done")).stage
-    assert asked
-    assert set(asked.values()) == {True}
+        made = f"docs/{stage.creates}" if is_recorded and (stage.creates or "").endswith(".md") else None
+        stage = (await run("workflow_advance", workflow="W-1", outcome="done", artifact=made)).stage
+    documents = {"project-brief.md", "prd.md", "front-end-spec.md", "fullstack-architecture.md"}
+    assert documents < set(asked)
+    assert {name for name, there in asked.items() if not there} == (set() if is_recorded else documents)
+
+
+async def test_what_is_missing_says_how_it_is_recorded_and_then_it_is_there(run, workspace):
+    missing = (await asks_for(run, workspace, "project-brief.md", "story.md", "service_analysis")).requires
+    assert [one.record for one in missing] == [
+        "artifact_record with path='docs/project-brief.md' (toolset planning) once it is there, or `bmad-mcp import`.",
+        "story_create adds a story.",
+        None,
+    ]
+    await run("artifact_record", kind="brief", path="docs/project-brief.md")
+    there = (await run("workflow_start", type="asking")).stage.requires[0]
+    assert there.model_dump(exclude_unset=True) == {"name": "project-brief.md", "have": True}
 
 
 async def test_another_runs_stages_do_not_count_but_the_turns_own_story_does(run):
     await stories(run, "A")
     await run("workflow_start", type="greenfield-service")
-    await run("workflow_advance", workflow="W-1", outcome="done")
+    await run("workflow_advance", workflow="W-1", outcome="done", artifact="docs/what-we-know.md")
     other = await run("workflow_start", type="greenfield-service")
     assert other.stage.requires is None
     stage = (await run("workflow_advance", workflow="W-2", outcome="done")).stage
-    assert have(stage) == {"project-brief.md": True}
+    assert have(stage) == {"project-brief.md": False}
     story = await to_stage(run, "W-2", stage, "implement_story")
     assert have(story) == {"story.md": True}

@@ -83,15 +83,19 @@ class MemoryServices:
         return self._named or self._choice
 
     async def ready_choice(self) -> Choice:
-        """The last choice at once, looked after in the background when it is old; only the first one is waited for."""
+        """The last choice at once, looked after in the background when it is old; only the first one is waited for.
+
+        Who waits no longer leaves the probe running, so that the next one waits for less.
+        """
         known = self.known
-        if known is None:
-            return await self.choice()
         is_old = self._named is None and self._clock() >= self._until
         if is_old and (self._asking is None or self._asking.done()):
             self._asking = asyncio.create_task(self.choice())
             self._asking.add_done_callback(_unheard)
-        return known
+        if known is not None:
+            return known
+        assert self._asking is not None
+        return await asyncio.shield(self._asking)
 
     def of_project(
         self, provider: Provider, project: str, *, read_seconds: float | None = None

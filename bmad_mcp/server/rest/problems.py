@@ -34,6 +34,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "error": (500, "The server failed; its log tells why."),
     "unavailable": (503, "A part that this needs does not answer. Call again after `Retry-After` seconds."),
     "disk_full": (503, "The disk of the database is full. Free space on it, then call again."),
+    "key_missing": (503, "The project is encrypted, and this server has not the key. Who runs it has to set it."),
     "overloaded": (503, "The server has as much to do as it can. Call again after `Retry-After` seconds."),
 }
 
