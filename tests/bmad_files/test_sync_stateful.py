@@ -422,9 +422,20 @@ class Play:
                 return "edited again"
             if kind == "fields" and later.place == ("section", key, "Story"):
                 return "edited again"
-        if kind == "status" and any(
-            one.place == entry.place and one.side != entry.side and one.round == entry.round and is_further(one, entry)
-            for one in self.ledger
+        if (
+            kind == "status"
+            and any(
+                one.place == entry.place
+                and one.side != entry.side
+                and is_further(one, entry)
+                # In the same round, or in conflict ever since.
+                and all(
+                    any(is_of(told, key) and told.field in ("status", "statuses") for told in done.conflicts)
+                    for done in self.rounds[one.round : entry.round]
+                )
+                and one.round <= entry.round
+                for one in self.ledger
+            )
         ):
             return "the other side went further"
         if (entry.side, entry.place, entry.round) in earlier and (
