@@ -415,9 +415,10 @@ class Load:
                 await call("workflow_resume", workflow=key, reason="after lunch")
                 await call("workflow_cancel", workflow=key, reason="enough")
             async with self.tally.call("handoff"):
-                offered = await call("handoff_offer", to="qa", note="Please look", story=self._one(self._stories))
+                to = "dev" if agent == "qa" else "qa"
+                offered = await call("handoff_offer", to=to, note="Please look", story=self._one(self._stories))
                 await self._rest()
-                await call("handoff_accept", handoff=offered["handoff"]["key"], agent="qa")
+                await call("handoff_accept", handoff=offered["handoff"]["key"], agent=to)
             async with self.tally.call("agent_deactivate"):
                 await call("agent_deactivate", agent=agent, summary="Looked at the tide table")
             await self._rest(4)
