@@ -63,7 +63,6 @@ FREE: dict[str, tuple[str, dict[str, str]] | None] = {
     "story_create.want": ("story_get", {"story": "story.key"}),
     "story_create.benefit": ("story_get", {"story": "story.key"}),
     "story_create.acceptance.0": ("story_get", {"story": "story.key"}),
-    "story_update.section": ("story_get", {"story": "story.key"}),
     "story_update.text": ("story_get", {"story": "story.key"}),
     "gate_record.reason": ("gate_get", {"story": "story.key"}),
     "gate_record.issues.0.finding": ("gate_get", {"story": "story.key"}),
@@ -300,12 +299,14 @@ async def test_a_text_that_names_something_is_refused_by_its_field(project, are_
     taken = set()
     given_to: dict[str, dict[str, Any]] = {}
     for number, (operation, path) in enumerate(fields("name")):
-        if operation.name not in given_to or field_name(operation, path) in BESIDE:
-            given_to[operation.name] = await project.arguments(operation, path)
+        # What stands beside one field is in the way of the next.
+        of = field_name(operation, path) if field_name(operation, path) in BESIDE else operation.name
+        if of not in given_to:
+            given_to[of] = await project.arguments(operation, path)
         async with project.caller.watching() as written:
             # The last has the form of a name.
             for payload in (*PAYLOADS, PLANES) if are_all else (in_turn(number, are_all)[0], OTHERS[-1]):
-                told = await project.caller.call(operation, placed(given_to[operation.name], path, payload))
+                told = await project.caller.call(operation, placed(given_to[of], path, payload))
                 if operation.scope == "read" and told.result is not None:
                     # Of a name that nothing has, a list is empty.
                     taken.add(field_name(operation, path))

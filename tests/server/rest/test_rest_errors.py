@@ -17,12 +17,16 @@ STATUS = {
     "VersionConflict": 409,
     "Invalid": 422,
     "Forbidden": 403,
+    "KeyMissing": 503,
     "NoRoom": 503,
     "Overloaded": 503,
     "RateLimited": 429,
     "Unavailable": 503,
 }
 WAITING_HELPS = {"NoRoom", "Overloaded", "RateLimited", "Unavailable"}
+
+# What these take in the place of a field.
+GIVEN = {"RateLimited": {"retry_after": 7}, "KeyMissing": {"mend": "set it"}}
 
 
 def kinds(error=BmadError):
@@ -33,11 +37,11 @@ def kinds(error=BmadError):
 
 @pytest.mark.parametrize("name", sorted(STATUS))
 def test_an_error_has_its_status_and_its_kind_is_told_in_the_docs(name):
-    error, given = getattr(errors, name), {"retry_after": 7} if name == "RateLimited" else {"field": "task"}
+    error, given = getattr(errors, name), GIVEN.get(name, {"field": "task"})
     answer = problem_of(error("What, why, and what next.", **given))
     assert answer.status_code == STATUS[name] == KINDS[error.code][0]
     assert answer.media_type == "application/problem+json"
-    assert b'"detail":"What, why, and what next."' in answer.body
+    assert b'"detail":"What, why, and what next.' in answer.body
     assert (b'"field":"task"' in answer.body) == ("field" in given)
     assert ("retry-after" in answer.headers) == (b'"retry_after":' in answer.body) == (name in WAITING_HELPS)
     assert answer.headers.get("retry-after") in (None, "2", "7")
