@@ -129,6 +129,7 @@ def test_the_next_start_moves_it_over_and_keeps_the_old_folder(old: tuple[Path, 
         assert facts(endpoints) == before
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("spoils", "told_of"),
     [

@@ -51,7 +51,8 @@ async def until_ready(client: httpx.AsyncClient, status: int) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("waits", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("waits", [False, True])
 async def test_a_frozen_postgresql_is_told_within_five_seconds_and_come_back_to(data_dir, waits):
     env = {**CLEAN, "BMAD_DATA_DIR": str(data_dir), "BMAD_MEMORY_PROVIDER": "builtin", "BMAD_LOG_LEVEL": "error"}
     server = HttpServer(env, "--project", fresh_key("frozen"), "--port", "0")
