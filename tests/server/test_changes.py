@@ -195,7 +195,7 @@ async def test_who_leaves_in_the_moment_of_a_change_leaves_no_connection_behind(
     feed = ChangeFeed(follower.connect, look_seconds=NEVER)
     notifying = await asyncpg.connect(**database.admin)
     try:
-        for moment in range(60):
+        for moment in range(24):
             async with feed.following(workspace.opened.id, follower.hear):
                 # Past what the feed waits after each look.
                 await asyncio.sleep(0.12)
