@@ -11,7 +11,7 @@ HOLDERS_SHOWN = 6
 LEASE_SOON_SECONDS = 120
 BOARD_COLUMN = 50
 # Of more that were left behind no more are counted.
-LEFT_COUNTED = 1000
+LEFT_COUNTED = 100
 
 PROJECT = "project_id = bmad_project()"
 # The lowest key of a group in one pass; a suffix is one letter at most.
