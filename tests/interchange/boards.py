@@ -1,4 +1,4 @@
-"""Boards of other tools: made once by the real tools and cached, or written here in their documented form."""
+"""Boards of other tools: made by the real tools and kept, or written here in their documented form."""
 
 import fcntl
 import json
@@ -17,21 +17,32 @@ TASK_MASTER = "0.43.1"
 BACKLOG = "1.52.0"
 BEADS = "1.3.0"
 DAY = 86_400
+# Installing these tools takes minutes, so what they make is kept here.
+KEPT = Path(__file__).parents[1] / "data/boards"
 
 
 def real_taskmaster(folder: Path) -> Path:
-    """A copy of a project that the real Task Master made; skips the test where npm is missing."""
-    return _copied("taskmaster", f"task-master-ai@{TASK_MASTER}", _make_taskmaster, folder)
+    """A copy of a project that the real Task Master made."""
+    return shutil.copytree(KEPT / "taskmaster", folder, dirs_exist_ok=True)
 
 
 def real_backlog(folder: Path) -> Path:
-    """A copy of a project that the real Backlog.md made; skips the test where npm is missing."""
-    return _copied("backlog", f"backlog.md@{BACKLOG}", _make_backlog, folder)
+    """A copy of a project that the real Backlog.md made."""
+    return shutil.copytree(KEPT / "backlog", folder, dirs_exist_ok=True)
 
 
 def real_beads(folder: Path) -> Path:
     """A copy of a project that the real bd made; its package downloads a program, which may not be possible."""
     return _copied("beads", f"@beads/bd@{BEADS}", _make_beads, folder)
+
+
+def made_anew(name: str, folder: Path) -> Path:
+    """What the real tool makes of the calls that the kept board was made by; skips the test where npm is missing."""
+    package, make = {
+        "taskmaster": (f"task-master-ai@{TASK_MASTER}", _make_taskmaster),
+        "backlog": (f"backlog.md@{BACKLOG}", _make_backlog),
+    }[name]
+    return _copied(name, package, make, folder)
 
 
 Call = Callable[..., None]

@@ -1,11 +1,13 @@
 """Boards of other tools come in whole, a second time without a change, and never undo what tools did here."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bmad_installs import add_v6_docs
-from boards import SHOP, beads, issue, real_backlog, real_beads, real_taskmaster, task, taskmaster
+from boards import KEPT, SHOP, beads, issue, made_anew, real_backlog, real_beads, real_taskmaster, task, taskmaster
 from stored_rows import change, dump, fetch
 
 from bmad_mcp.bmad_files.exporting import export_folder
@@ -45,6 +47,24 @@ async def stories_of(opened) -> dict[str, dict[str, Any]]:
 
 def sections(story) -> dict[str, str]:
     return {one["name"]: one["text"].strip() for one in story["sections"]}
+
+
+# When each was made.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+Z)?")
+
+
+def files_of(root: Path) -> dict[str, str]:
+    return {
+        path.relative_to(root).as_posix(): MOMENT.sub("then", path.read_text())
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["taskmaster", "backlog"])
+def test_the_kept_boards_are_what_the_tools_make(tmp_path, name):
+    assert files_of(made_anew(name, tmp_path)) == files_of(KEPT / name)
 
 
 async def test_a_board_that_task_master_made(workspace, tmp_path):
