@@ -7,11 +7,17 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-import click
-
 from bmad_mcp import __version__
-from bmad_mcp.commands.failures import told_briefly
-from bmad_mcp.commands.options import global_options
+from bmad_mcp.undisturbed import undisturbed
+
+with undisturbed():
+    import click
+
+    from bmad_mcp.commands.failures import told_briefly
+    from bmad_mcp.commands.options import global_options
+
+    # What was imported stays, and is never looked at again.
+    gc.freeze()
 
 # name → (module, what it does); `serve` must not pay for what the others need.
 COMMANDS = {
@@ -41,13 +47,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        # Importing makes a million objects and no garbage; looking for some costs a tenth of a start.
-        gc.disable()
-        try:
+        with undisturbed():
             command: click.Command = import_module(COMMANDS[cmd_name][0]).command
-        finally:
             gc.freeze()
-            gc.enable()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,7 +14,7 @@ from bmad_mcp.bmad_files import steps as planned
 from bmad_mcp.bmad_files.apply import Overtaken, apply, is_write
 from bmad_mcp.bmad_files.git_state import git_origin, git_state
 from bmad_mcp.bmad_files.plan import Stored, plan
-from bmad_mcp.bmad_files.reader import read_project, undisturbed
+from bmad_mcp.bmad_files.reader import read_project
 from bmad_mcp.bmad_files.report import ImportReport
 from bmad_mcp.bmad_files.rows import Wanted, wanted_rows
 from bmad_mcp.bmad_files.steps import Create, Step
@@ -24,6 +24,7 @@ from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.db import DATABASE_FAILURES, Transaction, uuid7
 from bmad_mcp.errors import BmadError, Conflict, NotFound, Unavailable
 from bmad_mcp.progress import Progress, untold
+from bmad_mcp.undisturbed import undisturbed
 
 ATTEMPTS = 8
 IMPORT = "project_import"

@@ -1,9 +1,6 @@
 """Turns a folder into a BmadProject: finds the generations, reads each, and puts what belongs together together."""
 
-import gc
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,7 @@ from bmad_mcp.bmad_files.stories import StoryName, read_story, story_name
 from bmad_mcp.bmad_files.values import BmadProject, Generation, SourceFile, TemplateDefinition
 from bmad_mcp.bmad_files.yaml_guard import read_mapping
 from bmad_mcp.progress import Progress, untold
+from bmad_mcp.undisturbed import undisturbed
 
 NESTED_DEPTH = 4
 NESTED_FOLDERS = 3_000
@@ -38,21 +36,6 @@ def read_project(root: Path, *, progress: Progress | None = None) -> BmadProject
             return _read(Collected(folder, tell))
     finally:
         folder.close()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let nothing be collected meanwhile: reading makes a million values and no garbage.
-
-    Looking for some takes a sixth of the time. Two at once are no harm: whoever turned it off turns it on again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _read(found: Collected) -> BmadProject:
