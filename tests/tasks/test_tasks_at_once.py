@@ -145,6 +145,13 @@ async def test_a_stale_holder_that_waited_for_the_new_one_is_refused(alone, work
     assert (await alone("task_get", task=key)).task.status == "in_progress"
 
 
+async def test_a_claim_of_the_best_task_does_not_wait_for_one_that_is_being_taken(alone, workspace):
+    await alone("task_create", title="Best", priority="high")
+    await alone("task_create", title="Next")
+    async with unfinished(workspace, "task_claim", agent="dev"), asyncio.timeout(5):
+        assert (await alone("task_claim", agent="qa")).task.title == "Next"
+
+
 async def test_an_edit_that_waited_for_another_one_has_an_old_version(alone, workspace, waits):
     key = (await alone("task_create", title="First")).task.key
     async with unfinished(workspace, "task_update", task=key, note="mine"):
