@@ -8,7 +8,7 @@ import pytest
 from faulty_wire import FaultyWire
 from harness import EXTERNAL, TestWorkspace, new_project
 
-from bmad_mcp.call import Call, Caller, OpenProject
+from bmad_mcp.call import Call, Caller, OpenProject, open_call
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import open_pool
 from bmad_mcp.errors import Unavailable
@@ -122,6 +122,28 @@ async def test_a_commit_that_nobody_answers_is_told_as_unknown(far, wire):
     with pytest.raises(Unavailable, match="the outcome is not known"):
         async with asyncio.timeout(DEADLINE):
             await perform(operation, {}, Caller(), far)
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_run_again_on_a_mended_connection(far, wire):
+    class Mended(TestWorkspace):
+        async def mend(self) -> bool:
+            return True
+
+    async def lose_the_answer(call: Call) -> Out:
+        await call.db.execute(
+            "INSERT INTO mcp_counters (project_id, kind) VALUES (bmad_project(), gen_random_uuid()::text)"
+        )
+        # The first time only: whoever ran it again would be answered.
+        wire.cut_after = 0 if lost.pop() else None
+        return Out()
+
+    lost = [False, True]
+    with pytest.raises(Unavailable, match="the outcome is not known"):
+        await perform(Operation(lose_the_answer, "POST /lost"), {}, Caller(), Mended(far.opened))
+    wire.cut_after = None
+    await healed(far)
+    async with open_call(far, Caller(), "look") as call:
+        assert await call.db.fetchval("SELECT count(*) FROM mcp_counters WHERE length(kind) = 36") == 1
 
 
 async def test_frozen_backends_end_the_call_and_are_left_to_themselves(far, pool):
