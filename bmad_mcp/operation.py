@@ -269,6 +269,9 @@ async def _once(call: Call, operation: Operation, values: dict[str, Any], key: s
                 field=IDEMPOTENCY_FIELD,
             )
         return await _first_result(call, operation, earlier["result"], key)
+    if call.similar_seconds is not None:
+        # Made whatever is there, and found by the next call that has no key.
+        call.similar_seconds = 0
     result = await operation.run(call, **values)
     kept: Any = result.model_dump(mode="json", exclude_unset=True)
     if call.db.vault is not None:
