@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bmad_mcp.bmad_files import queries
-from bmad_mcp.bmad_files.belonging import other_folder
+from bmad_mcp.bmad_files.belonging import other_folder, told_apart
 from bmad_mcp.bmad_files.exporting import export_read
 from bmad_mcp.bmad_files.git_state import git_state, switched_in_place
 from bmad_mcp.bmad_files.importing import import_read
@@ -158,7 +158,7 @@ def _what_differs(planned: ImportReport) -> str:
 
 def _of_another(key: str, folder: Path, other: str) -> str:
     return (
-        f"Project {key} holds the files of {other}, and {folder} has others: two projects would become one. Nothing is"
+        f"{told_apart(key, folder, other)}: two projects would become one. Nothing is"
         f" changed on either side. Name a project of its own with --project, or take this folder in:"
         f" bmad-mcp import {folder} --project {key}"
     )
