@@ -27,6 +27,7 @@ from bmad_mcp.bmad_files.writing.plan import plan_export
 from bmad_mcp.bmad_files.writing.report import ExportReport, Refused
 from bmad_mcp.bmad_files.writing.stories import Mend
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.progress import Progress, untold
@@ -54,7 +55,7 @@ async def export_folder(
     """
     tell = progress or untold
     project = await asyncio.to_thread(read_project, folder, progress=tell)
-    tell(f"{len(project.files)} files read")
+    tell(f"{counted(len(project.files), 'file')} read")
     return await export_read(
         opened, folder, project, dry_run=dry_run, mend=mend, progress=tell, caller=caller or Caller(), now=now
     )
@@ -85,7 +86,7 @@ async def export_read(
     plan.conflicts += [one for one in unsettled if (one.kind, one.key, one.field) not in known]
     refused: dict[str, Refused] = {}
     if not dry_run and plan.changes:
-        progress(f"writing {len(plan.changes)} files")
+        progress(f"writing {counted(len(plan.changes), 'file')}")
         refused = await asyncio.to_thread(_write, folder, plan)
     if not dry_run:
         if plan.stories or plan.epics or plan.documents:

@@ -20,6 +20,7 @@ from bmad_mcp.bmad_files.sync.settling import Settled, decided, settle
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.report import Refused, WrittenFile
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.db import Transaction
 from bmad_mcp.progress import untold
 
@@ -147,12 +148,11 @@ def _what_differs(planned: ImportReport) -> str:
     }
     if not counts and not planned.conflicts and not planned.gone:
         return ""
-    words = {"story": "stories", "epic": "epics", "task": "tasks", "file": "files"}
-    told = [f"{count} {words[kind]}" for kind, count in counts.items()]
+    told = [counted(count, kind, "stories" if kind == "story" else "") for kind, count in counts.items()]
     if planned.gone:
         told.append(f"{len(planned.gone)} gone")
     if planned.conflicts:
-        told.append("1 conflict" if len(planned.conflicts) == 1 else f"{len(planned.conflicts)} conflicts")
+        told.append(counted(len(planned.conflicts), "conflict"))
     return ", ".join(told)
 
 
