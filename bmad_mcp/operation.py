@@ -227,7 +227,10 @@ def _translate(error: Exception, operation: Operation) -> BmadError:
         case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError():
             return Unavailable("The database is not ready. Nothing was written; call again in a few seconds.")
         case asyncpg.DiskFullError():
-            return NoRoom("The database has no room left. Nothing was written; free disk space, then call again.")
+            return NoRoom(
+                "The database has no room left. Nothing was written. Stop writing and tell whoever runs this server: calling"
+                " again helps once they have freed space on its disk."
+            )
         case asyncpg.OutOfMemoryError():
             return Unavailable("The database has no memory left. Nothing was written; call again in a few seconds.")
         case asyncpg.UniqueViolationError():

@@ -6,8 +6,11 @@ import anyio
 import asyncpg
 import pytest
 
-from bmad_mcp.call import Caller, open_call
+from bmad_mcp.call import Call, Caller, open_call
 from bmad_mcp.db import POOL_SIZE, Transaction, uuid7
+from bmad_mcp.errors import NoRoom
+from bmad_mcp.operation import Operation, perform
+from bmad_mcp.shapes import Out
 
 
 async def test_a_call_without_sql_takes_no_connection(workspace):
@@ -43,6 +46,17 @@ async def test_callers_that_go_away_in_the_middle_leave_no_transaction_and_no_lo
         assert open_ones == 0
     assert pool.get_size() <= POOL_SIZE
     await asyncio.wait_for(asyncio.gather(*(_count(workspace) for _ in range(POOL_SIZE * 2))), 10)
+
+
+async def write_too_much(call: Call) -> Out:
+    await call.db.execute("DO $$ BEGIN RAISE disk_full; END $$")
+    return Out()
+
+
+async def test_a_full_disk_is_told_with_who_can_mend_it(workspace):
+    with pytest.raises(NoRoom, match=r"Nothing was written.*tell whoever runs this server") as caught:
+        await perform(Operation(write_too_much, "POST /much"), {}, Caller(), workspace)
+    assert caught.value.retry_after == 60
 
 
 async def _count(workspace) -> int:
