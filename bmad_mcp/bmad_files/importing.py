@@ -150,6 +150,7 @@ async def _once(
     agreed: Callable[[Stored], Stored],
     operation: str,
 ) -> list[Step]:
+    await db.may_pause()
     if not dry_run:
         await db.execute(queries.LOCK)
     stored = agreed(await read_stored(db, wanted))

@@ -112,6 +112,7 @@ def _check(board: Board) -> None:
 
 async def _once(call: Call, board: Board, dry_run: bool, tell: Progress) -> tuple[Wanted, Plan]:
     db, project_id = call.db, call.project_id
+    await db.may_pause()
     if not dry_run:
         # One import at a time; nobody else numbers an epic or closes half of a circle meanwhile.
         for lock in (LOCK, LOCK_EPICS, LOCK_DEPENDENCIES):
