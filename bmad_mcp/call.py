@@ -90,6 +90,8 @@ class OpenProject:
     vaults: Vaults | None = None
     # None: nothing of this project is encrypted.
     vault: Vault | None = None
+    # How long a thing of the same title is refused without a key; None: it is not.
+    similar_seconds: int | None = None
 
     async def beside(self, project_id: UUID, key: str) -> OpenProject:
         """Another project of the same database; raises Unavailable when its encryption key is missing."""
@@ -134,6 +136,8 @@ class Call:
     age: Age | None = None
     # None: memories are not searched by meaning.
     embedder: Embedder | None = None
+    # How long a thing of the same title is refused; None: it is not.
+    similar_seconds: int | None = None
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
@@ -175,6 +179,7 @@ async def open_call(
                     project.services,
                     age,
                     project.embedder,
+                    project.similar_seconds,
                 )
             except BaseException:
                 await transaction.end("ROLLBACK")

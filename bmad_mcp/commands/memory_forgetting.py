@@ -11,6 +11,7 @@ from bmad_mcp.commands.memory_project import CATEGORY, Moment, confirm, memory_p
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.counts import counted
 from bmad_mcp.jobs.archive import archived_memories, forget_archived
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.forget_plan import Plan, memories, plan_to_forget
@@ -203,7 +204,7 @@ def _show_retention(table: Sequence[Retained]) -> None:
     rows = [
         (
             one.category,
-            f"{one.days:,} days" if one.days else "for ever",
+            counted(one.days, "day") if one.days else "for ever",
             f"{one.memories:,}",
             one.oldest.strftime("%Y-%m-%d") if one.oldest else "",
             f"{one.over_age:,}" if one.days else "",

@@ -12,6 +12,7 @@ from test_export import BUILDING, STORY_22, STORY_23, TRACKER, bytes_of, finish,
 from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.bmad_files.sync.reconciling import reconcile
+from bmad_mcp.errors import Conflict
 
 
 @pytest.fixture
@@ -253,7 +254,8 @@ async def test_the_folder_of_another_project_is_not_merged_in(opened, folder, tm
         name: held for name, held in rows.items() if "project" not in name
     }
     # An export there must not make it the project's folder either.
-    await export_folder(opened, other)
+    with pytest.raises(Conflict):
+        await export_folder(opened, other)
     assert (await reconcile(opened, other)).state == "paused"
     # Said on purpose, it is taken in.
     await import_folder(opened, other)
