@@ -176,8 +176,8 @@ async def open_call(
                     age,
                     project.embedder,
                 )
-            except BaseException:
-                await transaction.end("ROLLBACK")
+            except BaseException as error:
+                await transaction.undo(error)
                 raise
             await transaction.end("COMMIT")
         except DATABASE_FAILURES as error:
