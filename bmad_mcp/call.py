@@ -42,8 +42,11 @@ class Caller:
         return hashlib.sha256(own.encode()).hexdigest()[:8]
 
     def new_call_id(self) -> str:
-        """32 hexadecimal digits: the milliseconds, then random ones, then the caller's mark."""
-        return f"{uuid7().hex[:16]}{os.urandom(4).hex()}{self.mark}"
+        """32 hexadecimal digits: the milliseconds, then random ones, then the caller's mark.
+
+        As many random ones whatever the clock does: where it went back, ids differ in their last digits only.
+        """
+        return f"{uuid7().hex[:12]}{os.urandom(6).hex()}{self.mark}"
 
 
 @dataclass(slots=True)
@@ -181,8 +184,8 @@ async def open_call(
                     project.embedder,
                     project.similar_seconds,
                 )
-            except BaseException:
-                await transaction.end("ROLLBACK")
+            except BaseException as error:
+                await transaction.undo(error)
                 raise
             await transaction.end("COMMIT")
         except DATABASE_FAILURES as error:

@@ -241,6 +241,16 @@ class Transaction:
                     await self.pool.release(connection)
         return tag
 
+    async def undo(self, error: BaseException) -> None:
+        """Roll back what failed with this error.
+
+        A database that did not answer in time is not asked again: with the connection gone it rolls back by itself.
+        """
+        if isinstance(error, TimeoutError):
+            await self.abandon()
+        else:
+            await self.end("ROLLBACK")
+
     async def abandon(self) -> None:
         """Drop the connection without a word to its end, which may not answer; nothing was written."""
         connection, self._connection = self._connection, None
@@ -266,8 +276,8 @@ async def project_transaction(
     transaction = Transaction(pool, project_id, vault, wait_seconds)
     try:
         yield transaction
-    except BaseException:
-        await transaction.end("ROLLBACK")
+    except BaseException as error:
+        await transaction.undo(error)
         raise
     await transaction.end("COMMIT")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
@@ -176,8 +176,8 @@ async def _retention(
     settings: Settings, days: dict[str, int], clear: frozenset[str], is_applied: bool, dry_run: bool, only_here: bool
 ) -> None:
     async with memory_project(settings) as opened:
-        # One moment for the table and for what goes.
-        now = datetime.now(UTC)
+        # One moment for the table and for what goes, by the clock that made the rows.
+        now = await opened.pool.fetchval("SELECT now()")
         if dry_run:
             limits = changed(await read_retention(opened, CALLER), days, clear)
         else:

@@ -4,8 +4,7 @@ import asyncio
 import shutil
 import subprocess
 
-import pytest
-from bmad_installs import add_v4_docs, add_v6_docs, write
+from bmad_installs import add_v4_docs, write
 from stored_rows import dump, fetch, story
 from test_export import BUILDING, STORY_22, STORY_23, TRACKER, bytes_of, finish, move, section
 
@@ -13,21 +12,6 @@ from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.bmad_files.sync.reconciling import reconcile
 from bmad_mcp.errors import Conflict
-
-
-@pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return add_v4_docs(tmp_path / "shop")
-
-
-@pytest.fixture
-def v6_folder(tmp_path):
-    return add_v6_docs(tmp_path / "shop6")
 
 
 async def until(what, seconds=10.0):
