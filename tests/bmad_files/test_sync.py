@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import subprocess
 
+import pytest
 from bmad_installs import add_v4_docs, write
 from stored_rows import dump, fetch, story
 from test_export import BUILDING, STORY_22, STORY_23, TRACKER, bytes_of, finish, move, section
