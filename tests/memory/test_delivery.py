@@ -17,7 +17,7 @@ from bench.fake_server import Reply
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction
-from bmad_mcp.memory import outbox, service_queries
+from bmad_mcp.memory import keeping_queries, outbox, service_queries
 from bmad_mcp.memory.builtin import BuiltinMemory
 from bmad_mcp.memory.delivery import MOST_TRIES, Deliveries, Later
 from bmad_mcp.memory.delivery_worker import DeliveryWorker, queries_on
@@ -266,6 +266,25 @@ async def test_an_open_breaker_counts_no_try(do, service, beside_service, delive
         deliveries._until.clear()
     ((_, state, attempts),) = await states(beside_service)
     assert (state, attempts) == ("queued", 3)
+
+
+async def test_what_is_being_forgotten_when_its_try_begins_is_not_sent(
+    do, service, beside_service, deliveries, pool, monkeypatch
+):
+    choice = MemoryServices.choice
+
+    async def held(services):
+        # Between the look and the try, somebody begins to forget it.
+        db = Transaction(pool, beside_service.opened.id)
+        await db.execute(keeping_queries.HOLD, [row["id"] for row in await fetch(beside_service.opened, MEMORIES)])
+        await db.end("COMMIT")
+        return await choice(services)
+
+    await do("memory_store", text="The door code is 4711", agent="dev")
+    monkeypatch.setattr(MemoryServices, "choice", held)
+    await deliveries.send(beside_service.opened.id, "dev")
+    assert stored(service) == []
+    assert await states(beside_service) == [("The door code is 4711", "stored", 0)]
 
 
 async def test_a_delivery_ages_what_was_recalled_before(do, service, beside_service, deliveries):
