@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -13,7 +14,7 @@ from bmad_mcp import sample
 from bmad_mcp.bmad_files import importing
 from bmad_mcp.call import Call, Caller, OneProject, open_call
 from bmad_mcp.db import POOL_SIZE, Transaction, open_pool, uuid7
-from bmad_mcp.errors import NoRoom
+from bmad_mcp.errors import NoRoom, Unavailable
 from bmad_mcp.interchange import importing as boards_importing
 from bmad_mcp.interchange.snapshot import snapshot
 from bmad_mcp.operation import Operation, perform
@@ -34,6 +35,13 @@ async def test_a_failed_call_leaves_nothing_behind(workspace):
             raise ZeroDivisionError
     async with open_call(workspace, Caller(), "look") as call:
         assert await call.db.fetchval("SELECT count(*) FROM bmad_epics") == 0
+
+
+async def test_a_commit_that_the_database_answers_with_a_rollback_is_no_success(workspace):
+    with pytest.raises(Unavailable, match="rolled the change back"):  # noqa: PT012 - the error must come out of the call
+        async with open_call(workspace, Caller(), "fail") as call:
+            with suppress(asyncpg.DivisionByZeroError):
+                await call.db.execute("SELECT 1 / 0")
 
 
 async def test_callers_that_go_away_in_the_middle_leave_no_transaction_and_no_lost_connection(workspace):
