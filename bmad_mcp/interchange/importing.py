@@ -15,7 +15,15 @@ import asyncpg
 from pydantic_core import from_json, to_json
 
 from bmad_mcp.activity.record import record
-from bmad_mcp.bmad_files.queries import ADD_WAITING, COUNT_WAITING, LOCK, NEXT_NUMBERS, TASKS_FOLLOW, Bulk
+from bmad_mcp.bmad_files.queries import (
+    ADD_WAITING,
+    COUNT_WAITING,
+    LOCK,
+    NEXT_NUMBERS,
+    SET_FILES,
+    TASKS_FOLLOW,
+    Bulk,
+)
 from bmad_mcp.bmad_files.steps import Create, Keep, Kind, Step, Update
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.db import DATABASE_FAILURES, Transaction
@@ -78,16 +86,19 @@ async def import_board(
     progress: Progress | None = None,
     caller: Caller | None = None,
 ) -> BoardReport:
-    """The same for a board that some reader gave; `place` names for the report where it came from."""
+    """The same for a board that some reader gave; `place` names where it came from: in the report, and for a sync later."""
     tell = progress or untold
     _check(board)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             async with open_call(OneProject(opened), caller or Caller(), "project_import") as call:
                 wanted, planned = await _once(call, board, dry_run, tell)
+                report = BoardReport.of(wanted, planned.steps, project=opened.key, place=place, dry_run=dry_run)
                 if dry_run:
                     await call.db.end("ROLLBACK")
-            return BoardReport.of(wanted, planned.steps, project=opened.key, place=place, dry_run=dry_run)
+                elif place and report.changes:
+                    await call.db.execute(SET_FILES, {"board": place})
+            return report
         except (_Overtaken, *_RETRIED) as error:
             if attempt == ATTEMPTS:
                 raise _refusal(error) from error
