@@ -30,6 +30,7 @@ from bmad_mcp.jobs.policies import KINDS, change_policies, read_policies
 from bmad_mcp.jobs.schedule import Ran, Schedule, State, states
 from bmad_mcp.memory.elapsed import ago, in_words
 from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project
 
 ALL_PROJECTS = click.option("--all-projects", "all_projects", is_flag=True, help="Of every project of the database.")
 
@@ -159,7 +160,8 @@ async def _run(settings: Settings, name: str, all_projects: bool) -> list[Ran]:
             done = await schedule.run_now(one.unit)
             if done is None:
                 raise Failure(
-                    f"Another process runs {one.unit.name} just now. `bmad-mcp jobs list` says when it is done."
+                    f"Another process runs {one.unit.name} just now. `{in_project('jobs list', settings.project)}` says when"
+                    " it is done."
                 )
             ran.append(done)
         return ran

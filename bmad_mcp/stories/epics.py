@@ -10,6 +10,7 @@ from bmad_mcp.stories.acting import acting_agent
 from bmad_mcp.stories.context import brief
 from bmad_mcp.stories.schemas import EpicBrief, EpicCreated, EpicMade, EpicOut, EpicPage
 from bmad_mcp.stories.wording import one_line
+from bmad_mcp.told_commands import ANY_FOLDER, on_folder
 
 STORIES_SHOWN = 100
 EPICS_NAMED = 50
@@ -55,7 +56,7 @@ async def refuse_epic(call: Call, epic: str) -> NoReturn:
     if not known:
         raise NotFound(
             "This project has no epic yet. Make one with epic_create (toolset planning), or bring epics in with"
-            " `bmad-mcp import PATH`.",
+            f" `{on_folder('import', ANY_FOLDER, call.project_key)}`.",
             field="epic",
         )
     listed = ", ".join(known[:EPICS_NAMED]) + (" and more" if len(known) > EPICS_NAMED else "")

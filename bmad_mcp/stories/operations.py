@@ -228,7 +228,7 @@ async def story_next(call: Call) -> StoryNext:
     row = await call.db.fetchrow(queries.NEXT, call.caller.connection)
     agent = row["asks"]
     if row["key"] is None:
-        reason, then = advice.nothing_to_do(**await call.db.fetchrow(queries.HOW_MUCH))
+        reason, then = advice.nothing_to_do(call.project_key, **await call.db.fetchrow(queries.HOW_MUCH))
         return StoryNext(story=None, why=reason, next=then)
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(

@@ -122,8 +122,8 @@ async def test_drift_names_the_command_that_mends_it(opened, v6_folder, run):
     await move(run, "2.3", "in_progress")
     items = {one.between: one.mend for one in (await run("project_status")).drift.items}
     assert items == {
-        "file and tracker": f"bmad-mcp export {v6_folder} --mend",
-        "database and files": f"bmad-mcp export {v6_folder}",
+        "file and tracker": f"bmad-mcp export {v6_folder} --project {opened.key} --mend",
+        "database and files": f"bmad-mcp export {v6_folder} --project {opened.key}",
     }
 
 
