@@ -28,7 +28,7 @@ from bmad_mcp.bmad_files.steps import Create, Keep, Kind, Step, Update
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import BmadError, Conflict, Invalid, Unavailable
-from bmad_mcp.interchange import queries
+from bmad_mcp.interchange import backlog, beads, queries, taskmaster
 from bmad_mcp.interchange.backlog import BacklogMd
 from bmad_mcp.interchange.beads import Beads
 from bmad_mcp.interchange.planning import CLOSED, Plan, Stored, plan
@@ -43,6 +43,12 @@ from bmad_mcp.tasks.queries import LOCK_DEPENDENCIES
 
 Source = Literal["taskmaster", "backlog", "beads"]
 READERS: Mapping[str, Callable[[Path], BoardReader]] = {"taskmaster": TaskMaster, "backlog": BacklogMd, "beads": Beads}
+# The folders in a project that hold a tool's board.
+HOMES: Mapping[Source, Sequence[str]] = {
+    "taskmaster": taskmaster.HOMES,
+    "backlog": backlog.HOMES,
+    "beads": beads.HOMES,
+}
 SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ATTEMPTS = 8
@@ -53,6 +59,14 @@ _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.U
 
 class _Overtaken(Exception):
     """A tool changed a row between the reading and the writing; plan again."""
+
+
+def boards_in(folder: Path) -> Iterator[tuple[Source, str]]:
+    """The tools that keep a board in the folder, and where."""
+    for source, homes in HOMES.items():
+        home = next((one for one in homes if (folder / one).is_dir()), None)
+        if home is not None:
+            yield source, home
 
 
 async def import_from(

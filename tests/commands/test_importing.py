@@ -78,6 +78,10 @@ def test_a_folder_without_bmad_is_refused_and_leaves_no_project(server_env, tmp_
     assert "There is no project" in fails(server_env, "status", "--project", key_of(root))
     (root / "apps/shop/_bmad").mkdir(parents=True)
     assert "One is in apps/shop: import that folder." in fails(server_env, "import", str(root))
+    for home, source in ((".taskmaster", "taskmaster"), ("backlog/tasks", "backlog"), (".beads", "beads")):
+        (root / home).mkdir(parents=True)
+        told = fails(server_env, "import", str(root), "--project", "other")
+        assert f"It has a board in {home}: bmad-mcp import {root} --project other --from {source}" in told
 
 
 def test_two_folders_of_one_name_do_not_become_one_project(server_env, folder, tmp_path):

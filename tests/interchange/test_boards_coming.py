@@ -100,7 +100,7 @@ async def test_a_board_that_backlog_md_made(workspace, tmp_path):
     opened = workspace.opened
     root = real_backlog(tmp_path / "shop")
     report = await import_from(opened, "backlog", root)
-    assert report.deviations == ()
+    assert [one.code for one in report.deviations] == ["in-progress"]
     tasks, stories = await tasks_of(opened), await stories_of(opened)
     told = {ref: (row["title"], row["status"]) for ref, row in tasks.items()}
     assert told == {
@@ -376,6 +376,29 @@ async def test_a_board_beside_bmad_files_becomes_bmad_files(workspace, tmp_path)
     assert await dump(opened) == settled
     after = await stories_of(opened)
     assert {name: row["status"] for name, row in after.items()} == {name: row["status"] for name, row in before.items()}
+
+
+async def test_what_a_board_does_not_say_or_says_otherwise_is_told(workspace, tmp_path):
+    issues = (issue("bd-1", "Sign up", status="in_progress"), issue("bd-2", ""))
+    report = await import_from(workspace.opened, "beads", beads(tmp_path, *issues))
+    told = {one.code: one.message for one in report.deviations}
+    assert told == {
+        "in-progress": "'bd-1' is in progress there; here it is pending, for nobody holds it.",
+        "no-title": "'bd-2' has no title; here it is called 'beads bd-2'.",
+    }
+
+
+async def test_a_task_that_cannot_be_read_is_told_once_and_what_waits_for_it_is_not_called_wrong(workspace, tmp_path):
+    write(tmp_path, "backlog/tasks/task-1 - One.md", "---\nid: task-1\ntitle: [One\n---\n\nText.\n")
+    write(tmp_path, "backlog/tasks/task-2 - Two.md", "---\nid: task-2\ntitle: Two\ndependencies: [task-1]\n---\n")
+    report = await import_from(workspace.opened, "backlog", tmp_path)
+    assert [(one.path.rpartition("/")[2], one.code) for one in report.deviations] == [
+        ("task-1 - One.md", "yaml"),
+        ("task-2 - Two.md", "dependency"),
+    ]
+    waits = report.deviations[1]
+    assert "is not among what could be read" in waits.message
+    assert waits.mend.startswith("Mend what could not be read")
 
 
 async def test_a_sync_with_another_folder_than_the_boards_changes_nothing(workspace, tmp_path):
