@@ -201,13 +201,12 @@ class Authentication:
         found = await find_role(self._workspace, named[0] if named else None, principal) if len(named) < 2 else None
         if found is None:
             name = await name_of(self._workspace, principal)
-            key = shlex.quote(named[0]) if len(named) == 1 else "KEY"
             raise Refusal(
                 403,
                 "forbidden",
                 f"You are {name}, and no member of the project you ask for. An admin of it runs"
                 # Quoted, because people paste it into a shell, and a provider lets its users choose their names.
-                f" `bmad-mcp member add {shlex.quote(name)} --role member --project {key}`, and your token has to be"
+                f" `bmad-mcp member add {shlex.quote(name)} --role member --project KEY`, and your token has to be"
                 " for it.",
             )
         project, member = found.project, found.member

@@ -117,6 +117,9 @@ def test_without_a_project_the_working_folder_names_it(tmp_path):
         ([], {"BMAD_TOOLSETS": "nope"}, "BMAD_TOOLSETS has no toolset 'nope'"),
         ([], {"BMAD_LOG_LEVEL": "loud"}, "BMAD_LOG_LEVEL must be 'debug'"),
         ([], {"BMAD_READ_ONLY": "perhaps"}, "BMAD_READ_ONLY must be true or false"),
+        (["--project", "!!"], {}, "--project has no letter and no digit"),
+        (["--project", ""], {}, "--project has no letter and no digit"),
+        ([], {"BMAD_PROJECT": "--"}, "BMAD_PROJECT has no letter and no digit"),
         ([], {"BMAD_MEMORY_PROVIDER": "none"}, "BMAD_MEMORY_PROVIDER must be 'openmemory'"),
     ],
 )
@@ -144,6 +147,17 @@ def test_nested_and_unforeseen_errors_are_told_briefly_too():
     with pytest.raises(Failure) as found, told_briefly():
         Path("/nonexistent/folder/file").read_text()
     assert found.value.message == "/nonexistent/folder/file: No such file or directory."
+
+
+def test_a_working_folder_that_was_removed_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("BMAD_PROJECT", raising=False)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments in (["status"], ["client-config", "cursor"], ["import", "/"]):
+        with pytest.raises(Failure, match="The working folder was removed"):
+            cli.main(arguments, standalone_mode=False)
 
 
 def test_a_secret_in_a_wrong_address_is_not_repeated():

@@ -111,7 +111,8 @@ def test_status_shows_counts_and_what_comes_next(server_env, folder):
 def test_status_of_a_project_that_nobody_made_says_how_to_make_it(server_env):
     told = fails(server_env, "status", "--project", "nobody-made-this")
     assert told.strip().startswith("bmad-mcp: There is no project 'nobody-made-this'.")
-    assert "bmad-mcp import PATH" in told
+    assert "`bmad-mcp import PATH --project nobody-made-this` makes it from a folder" in told
+    assert "`bmad-mcp serve --project nobody-made-this` an empty one" in told
 
 
 def test_an_audit_export_goes_to_stdout_or_into_a_file_of_ones_own(server_env, folder, tmp_path):
