@@ -127,6 +127,7 @@ class ProjectWorkspace:
                 embedder=memory_embedder(self.settings),
                 vaults=self._vaults,
                 vault=vault,
+                similar_seconds=self.settings.similar_seconds or None,
             )
             if is_new or not await _has_definitions(opened):
                 # Reading definitions needs YAML; only a new project pays for that.

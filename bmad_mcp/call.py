@@ -42,8 +42,11 @@ class Caller:
         return hashlib.sha256(own.encode()).hexdigest()[:8]
 
     def new_call_id(self) -> str:
-        """32 hexadecimal digits: the milliseconds, then random ones, then the caller's mark."""
-        return f"{uuid7().hex[:16]}{os.urandom(4).hex()}{self.mark}"
+        """32 hexadecimal digits: the milliseconds, then random ones, then the caller's mark.
+
+        As many random ones whatever the clock does: where it went back, ids differ in their last digits only.
+        """
+        return f"{uuid7().hex[:12]}{os.urandom(6).hex()}{self.mark}"
 
 
 @dataclass(slots=True)
@@ -90,6 +93,8 @@ class OpenProject:
     vaults: Vaults | None = None
     # None: nothing of this project is encrypted.
     vault: Vault | None = None
+    # How long a thing of the same title is refused without a key; None: it is not.
+    similar_seconds: int | None = None
 
     async def beside(self, project_id: UUID, key: str) -> OpenProject:
         """Another project of the same database; raises Unavailable when its encryption key is missing."""
@@ -134,6 +139,8 @@ class Call:
     age: Age | None = None
     # None: memories are not searched by meaning.
     embedder: Embedder | None = None
+    # How long a thing of the same title is refused; None: it is not.
+    similar_seconds: int | None = None
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[Transaction]:
@@ -175,9 +182,10 @@ async def open_call(
                     project.services,
                     age,
                     project.embedder,
+                    project.similar_seconds,
                 )
-            except BaseException:
-                await transaction.end("ROLLBACK")
+            except BaseException as error:
+                await transaction.undo(error)
                 raise
             await transaction.end("COMMIT")
         except DATABASE_FAILURES as error:

@@ -30,11 +30,17 @@ POOL_WAIT_SECONDS = 10.0
 STATEMENT_TIMEOUT_SECONDS = 30.0
 # The server ends a statement at its own limit; past this one nobody is there any more to end it.
 COMMAND_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
+# A process that stands still in the middle of a transaction keeps its row locks so long.
+IDLE_SECONDS = 10
+# Longer than that, so that who waits for those locks gets them.
+LOCK_SECONDS = IDLE_SECONDS + 3
 LIMITS = {
     "statement_timeout": str(int(STATEMENT_TIMEOUT_SECONDS * 1000)),
-    "lock_timeout": "10000",
-    "idle_in_transaction_session_timeout": "60000",
+    "lock_timeout": str(LOCK_SECONDS * 1000),
+    "idle_in_transaction_session_timeout": str(IDLE_SECONDS * 1000),
 }
+# Of a transaction that plans, or writes files, between its statements.
+MAY_PAUSE = "set_config('idle_in_transaction_session_timeout', '60000', true)"
 # What work that goes on by itself survives. The last comes when a connection ends in the middle of another statement.
 DATABASE_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -180,6 +186,10 @@ class Transaction:
         """One statement for many rows, in one batch."""
         await (self._connection or await self._open()).executemany(sql, rows)
 
+    async def may_pause(self) -> None:
+        """For a transaction whose process works for some time between two statements."""
+        await self.execute(f"SELECT {MAY_PAUSE}")
+
     def keep_together(self) -> None:
         """One transaction around all statements, also where they may be alone; then, before the first of them."""
         assert self._connection is None or not self.alone
@@ -231,6 +241,16 @@ class Transaction:
                     await self.pool.release(connection)
         return tag
 
+    async def undo(self, error: BaseException) -> None:
+        """Roll back what failed with this error.
+
+        A database that did not answer in time is not asked again: with the connection gone it rolls back by itself.
+        """
+        if isinstance(error, TimeoutError):
+            await self.abandon()
+        else:
+            await self.end("ROLLBACK")
+
     async def abandon(self) -> None:
         """Drop the connection without a word to its end, which may not answer; nothing was written."""
         connection, self._connection = self._connection, None
@@ -256,8 +276,8 @@ async def project_transaction(
     transaction = Transaction(pool, project_id, vault, wait_seconds)
     try:
         yield transaction
-    except BaseException:
-        await transaction.end("ROLLBACK")
+    except BaseException as error:
+        await transaction.undo(error)
         raise
     await transaction.end("COMMIT")
 

@@ -102,9 +102,10 @@ class Overloaded(Unavailable):
 
 
 class NoRoom(Unavailable):
-    """The database's disk is full; people have to free some of it."""
+    """The database's disk is full; people have to free some of it, and until then the same call goes no better."""
 
     code = "disk_full"
+    retry_after = 60
 
 
 class KeyMissing(Unavailable):

@@ -227,7 +227,10 @@ def _translate(error: Exception, operation: Operation) -> BmadError:
         case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError():
             return Unavailable("The database is not ready. Nothing was written; call again in a few seconds.")
         case asyncpg.DiskFullError():
-            return NoRoom("The database has no room left. Nothing was written; free disk space, then call again.")
+            return NoRoom(
+                "The database has no room left. Nothing was written. Stop writing and tell whoever runs this server: calling"
+                " again helps once they have freed space on its disk."
+            )
         case asyncpg.OutOfMemoryError():
             return Unavailable("The database has no memory left. Nothing was written; call again in a few seconds.")
         case asyncpg.UniqueViolationError():
@@ -269,6 +272,9 @@ async def _once(call: Call, operation: Operation, values: dict[str, Any], key: s
                 field=IDEMPOTENCY_FIELD,
             )
         return await _first_result(call, operation, earlier["result"], key)
+    if call.similar_seconds is not None:
+        # Made whatever is there, and found by the next call that has no key.
+        call.similar_seconds = 0
     result = await operation.run(call, **values)
     kept: Any = result.model_dump(mode="json", exclude_unset=True)
     if call.db.vault is not None:

@@ -104,6 +104,14 @@ class Settings(BaseSettings):
     encryption_keys_file: Annotated[
         Path | None, Field(description="The same keys in a file, which running servers read again.")
     ] = None
+    similar_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3600,
+            description="Seconds in which nothing is made again under its title without an idempotency_key; 0 = off.",
+        ),
+    ] = 0
     read_only: Annotated[
         bool, Field(description="Offer no tool that writes, and let PostgreSQL refuse every write of a call.")
     ] = False

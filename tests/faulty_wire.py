@@ -1,7 +1,9 @@
-"""A TCP proxy in front of a server that breaks as networks do: drops, goes silent, slows down, cuts in the middle."""
+"""A TCP proxy in front of a server that breaks as networks do: drops, goes silent, slows down, trickles, cuts in the middle."""
 
 import asyncio
 from contextlib import suppress
+
+PIECE_SECONDS = 0.05
 
 
 class FaultyWire:
@@ -14,6 +16,9 @@ class FaultyWire:
         self.delay = 0.0
         # Bytes of answers that still come through before the connection is cut; None for all.
         self.cut_after: int | None = None
+        # Bytes a second on each connection; None for as many as there are.
+        self.answers_rate: float | None = None
+        self.requests_rate: float | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -67,6 +72,15 @@ class FaultyWire:
                 writer.write(chunk[: self.cut_after])
                 await writer.drain()
                 raise ConnectionResetError
+            # The rate of now for each piece: a wire that is well again delivers the rest at once.
+            while rate := self.answers_rate if is_answer else self.requests_rate:
+                size = max(1, int(rate * PIECE_SECONDS))
+                if len(chunk) <= size:
+                    break
+                writer.write(chunk[:size])
+                await writer.drain()
+                chunk = chunk[size:]
+                await asyncio.sleep(size / rate)
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError

@@ -42,6 +42,7 @@ ELSEWHERE = {
         "tests/commands/test_db.py",
         "docs/how-to/use-your-own-postgresql.md",
     ),
+    "docs/how-to/connect-a-host.md text 1": ("tests/server/test_made_twice.py", "docs/how-to/connect-a-host.md"),
     "docs/how-to/keep-memories.md text 1": ("tests/memory/test_vectors.py", "How much does the cloud cost us?"),
 }
 

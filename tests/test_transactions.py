@@ -1,13 +1,23 @@
 """Transactions: they begin late, end always, and never leak a connection or another project's scope."""
 
 import asyncio
+import time
+from dataclasses import replace
 
 import anyio
 import asyncpg
 import pytest
+from interchange.boards import SHOP, beads
 
-from bmad_mcp.call import Caller, open_call
-from bmad_mcp.db import POOL_SIZE, Transaction, uuid7
+from bmad_mcp import sample
+from bmad_mcp.bmad_files import importing
+from bmad_mcp.call import Call, Caller, OneProject, open_call
+from bmad_mcp.db import POOL_SIZE, Transaction, open_pool, uuid7
+from bmad_mcp.errors import NoRoom
+from bmad_mcp.interchange import importing as boards_importing
+from bmad_mcp.interchange.snapshot import snapshot
+from bmad_mcp.operation import Operation, perform
+from bmad_mcp.shapes import Out
 
 
 async def test_a_call_without_sql_takes_no_connection(workspace):
@@ -43,6 +53,56 @@ async def test_callers_that_go_away_in_the_middle_leave_no_transaction_and_no_lo
         assert open_ones == 0
     assert pool.get_size() <= POOL_SIZE
     await asyncio.wait_for(asyncio.gather(*(_count(workspace) for _ in range(POOL_SIZE * 2))), 10)
+
+
+@pytest.fixture
+async def hasty(workspace, database):
+    """The project on connections that nobody may leave idle in a transaction for half a second."""
+    app = database.app
+    soon = app.get("server_settings", {}) | {"idle_in_transaction_session_timeout": "500"}
+    pool = await open_pool(**app | {"server_settings": soon})
+    yield replace(workspace.opened, pool=pool)
+    await pool.close()
+
+
+def slow(work):
+    def after_a_pause(*args):
+        time.sleep(0.8)
+        return work(*args)
+
+    return after_a_pause
+
+
+async def test_who_stands_still_in_a_transaction_loses_it(hasty):
+    with pytest.raises(asyncpg.InterfaceError):  # noqa: PT012 - the connection is lost between the two
+        async with open_call(OneProject(hasty), Caller(), "stand") as call:
+            await call.db.fetchval("SELECT 1")
+            await asyncio.sleep(0.8)
+            await call.db.fetchval("SELECT 1")
+    assert await _count(OneProject(hasty)) > 0
+
+
+async def test_who_plans_an_import_or_writes_an_export_may_take_its_time(hasty, tmp_path, monkeypatch):
+    monkeypatch.setattr(importing, "plan", slow(importing.plan))
+    report = await importing.import_folder(hasty, sample.FOLDER)
+    assert report.changes
+    monkeypatch.setattr(boards_importing, "plan", slow(boards_importing.plan))
+    assert (await boards_importing.import_from(hasty, "beads", beads(tmp_path, *SHOP))).changes
+    async with snapshot(hasty) as view:
+        assert await view.connection.fetchval("SELECT count(*) FROM bmad_stories")
+        await asyncio.sleep(0.8)
+        assert await view.connection.fetchval("SELECT count(*) FROM bmad_tasks")
+
+
+async def write_too_much(call: Call) -> Out:
+    await call.db.execute("DO $$ BEGIN RAISE disk_full; END $$")
+    return Out()
+
+
+async def test_a_full_disk_is_told_with_who_can_mend_it(workspace):
+    with pytest.raises(NoRoom, match=r"Nothing was written.*tell whoever runs this server") as caught:
+        await perform(Operation(write_too_much, "POST /much"), {}, Caller(), workspace)
+    assert caught.value.retry_after == 60
 
 
 async def _count(workspace) -> int:

@@ -9,7 +9,7 @@ from pydantic import Field
 from bmad_mcp.activity import queries
 from bmad_mcp.activity.record import FIRST_ID
 from bmad_mcp.activity.schemas import ActivityItem, ActivityPage
-from bmad_mcp.activity.since import Since, moment_of
+from bmad_mcp.activity.since import Since, moment_by
 from bmad_mcp.call import Call
 from bmad_mcp.errors import Invalid
 from bmad_mcp.operation import Operation
@@ -49,7 +49,7 @@ async def activity_list(
         values.append(subject_of(subject))
         sql += f" AND a.subject = ${len(values)}::text"
     if since is not None:
-        values.append(moment_of(since))
+        values.append(await moment_by(call.db, since))
         sql += f" AND a.at >= ${len(values)}::timestamptz"
         # Rows are read by their ids, so only a bound on those ends the search.
         sql += f" AND a.id >= {FIRST_ID.format(moment=f'${len(values)}::timestamptz')}"

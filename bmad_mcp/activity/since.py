@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from bmad_mcp.db import Transaction
+
 _AGO = re.compile(r"(\d{1,5})\s*([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -17,6 +19,12 @@ def moment_of(text: str, now: datetime | None = None) -> datetime:
         return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     moment = datetime.fromisoformat(text.strip())
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+async def moment_by(db: Transaction, text: str) -> datetime:
+    """The same by the database's clock, which also made what is looked for: hosts disagree."""
+    is_ago = _AGO.fullmatch(text.strip().lower()) is not None
+    return moment_of(text, await db.fetchval("SELECT now()") if is_ago else None)
 
 
 def _check(text: str) -> str:

@@ -1,7 +1,7 @@
 """epic_burnup: how many stories there were and how many were done, at the end of each day."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from bmad_mcp.analytics import burnup_queries
@@ -29,7 +29,7 @@ class Burnup(Aged):
 
 async def epic_burnup(call: Call, days: Days = DAYS) -> Burnup:
     """Read how the stories of all epics and of each epic grew and were done, day by day."""
-    window = Window(days, datetime.now(UTC))
+    window = Window(days, await call.db.fetchval("SELECT now()"))
     rows = await call.db.fetch(burnup_queries.BURNUP, window.first_day, window.last_day)
     listed = [window.first_day + timedelta(days=step) for step in range(days)]
     epics = list(dict.fromkeys(row["epic"] for row in rows))[:EPICS_SHOWN]

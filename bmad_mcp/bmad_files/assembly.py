@@ -19,6 +19,7 @@ from bmad_mcp.bmad_files.values import (
     TrackerEntry,
     TrackerValue,
 )
+from bmad_mcp.counts import counted
 
 LISTED = 8
 
@@ -63,9 +64,7 @@ def _part_nested(found: Collected) -> None:
         found.epics = [one for one in found.epics if f"/{name}/" not in f"/{one.path}"]
         for story in own:
             found.documents.append(DocumentValue("story", story.title, story.path or "", story.generation, {}))
-        message = (
-            f"Here is a project of its own, with a tracker and {len(own)} stories; they were not mixed with the others."
-        )
+        message = f"Here is a project of its own, with a tracker and {counted(len(own), 'story', 'stories')}, not mixed with the others."
         found.deviations.add(home, None, "nested-project", message, f"Import {home} on its own.")
 
 
@@ -186,7 +185,7 @@ def _add_trackers(found: Collected, trackers: list[TrackerValue], stories: dict[
             stories[key] = _tracked(found, tracker, entry, stories[key], name)
         if alone:
             listed = ", ".join(alone[:LISTED]) + (" …" if len(alone) > LISTED else "")
-            message = f"{len(alone)} stories stand in the tracker only: {listed}."
+            message = f"{counted(len(alone), 'story stands', 'stories stand')} in the tracker only: {listed}."
             found.deviations.add(tracker.path, None, "tracker-only", message, "Add them to the epics document.")
 
 

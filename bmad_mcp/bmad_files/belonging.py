@@ -11,6 +11,7 @@ from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.places import DEFINING
 from bmad_mcp.call import OpenProject
 from bmad_mcp.db import Transaction
+from bmad_mcp.errors import Conflict
 
 # What BMad ships is the same in every project.
 SHIPPED = (".", "_bmad/", "bmad/")
@@ -53,6 +54,21 @@ def _is_beside(folder: Path, board: Path) -> bool:
     return board.is_relative_to(folder) or (
         origin is not None and any(git_origin(one) == origin for one in (board, *board.parents))
     )
+
+
+def told_apart(key: str, folder: Path, other: str) -> str:
+    """The beginning of a sentence for one whose folder is another project's."""
+    return f"Project {key} holds the files of {other}, and {folder} has others"
+
+
+def refuse_to_mix(key: str, folder: Path, other: str, project: BmadProject) -> None:
+    """Raises Conflict where an export would go between another project's files; an empty folder takes any project."""
+    if any(_is_own(file.path, file.kind) for file in project.files):
+        raise Conflict(
+            f"{told_apart(key, folder, other)}: two projects would become one. Nothing was written. Name this folder's project"
+            f" with --project, or export {key} into {other}. To take this folder into {key}, import it first: bmad-mcp"
+            f" import {folder} --project {key}"
+        )
 
 
 def _is_own(path: str, kind: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from bmad_mcp.bmad_files import queries
-from bmad_mcp.bmad_files.belonging import other_folder
+from bmad_mcp.bmad_files.belonging import other_folder, refuse_to_mix
 from bmad_mcp.bmad_files.boxes import WrittenBoxes
 from bmad_mcp.bmad_files.importing import carry_out, keep_conflicts
 from bmad_mcp.bmad_files.merging import group_hash, grouped
@@ -27,6 +27,7 @@ from bmad_mcp.bmad_files.writing.plan import plan_export
 from bmad_mcp.bmad_files.writing.report import ExportReport, Refused
 from bmad_mcp.bmad_files.writing.stories import Mend
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.progress import Progress, untold
@@ -49,11 +50,12 @@ async def export_folder(
     Only the changed section or key of a file is touched. What was edited in a file meanwhile stays; what both sides
     changed is a conflict in the report, and stays too. `mend` also sets trackers that differ from their stories:
     `all`, or only those that are `behind`.
-    Raises NotFound when there is no such folder, Unavailable when the database does not answer.
+    Raises NotFound when there is no such folder, Conflict when it holds the files of another project, Unavailable when the
+    database does not answer.
     """
     tell = progress or untold
     project = await asyncio.to_thread(read_project, folder, progress=tell)
-    tell(f"{len(project.files)} files read")
+    tell(f"{counted(len(project.files), 'file')} read")
     return await export_read(
         opened, folder, project, dry_run=dry_run, mend=mend, progress=tell, caller=caller or Caller(), now=now
     )
@@ -74,20 +76,22 @@ async def export_read(
     """The same for a folder that was read just now; `unsettled` are the conflicts of an import just before."""
     wanted = await asyncio.to_thread(wanted_rows, project, opened.id, "import")
     held = await read_held(opened)
+    other = await other_folder(opened, folder, project)
+    if other is not None:
+        refuse_to_mix(opened.key, folder, other, project)
     plan = await asyncio.to_thread(plan_export, project, wanted, held, now(), mend=mend)
-    is_ours = await other_folder(opened, folder, project) is None
     unread = _unread(project, held, plan)
     # An export does not see all that an import cannot settle, such as a task that was done here and opened there.
     known = {(one.kind, one.key, one.field) for one in plan.conflicts}
     plan.conflicts += [one for one in unsettled if (one.kind, one.key, one.field) not in known]
     refused: dict[str, Refused] = {}
     if not dry_run and plan.changes:
-        progress(f"writing {len(plan.changes)} files")
+        progress(f"writing {counted(len(plan.changes), 'file')}")
         refused = await asyncio.to_thread(_write, folder, plan)
     if not dry_run:
         if plan.stories or plan.epics or plan.documents:
             await _remember(opened, folder, _Before(wanted, held), plan, refused, progress, caller)
-        await _keep_conflicts(opened, {"folder": str(folder)} if is_ours else {}, plan, unread | refused)
+        await _keep_conflicts(opened, {"folder": str(folder)} if other is None else {}, plan, unread | refused)
     return ExportReport.of(plan, unread | refused, project=opened.key, folder=str(folder), dry_run=dry_run)
 
 

@@ -12,6 +12,7 @@ from bmad_mcp.artifacts.places import SKIPPED
 from bmad_mcp.bmad_files import markdown
 from bmad_mcp.bmad_files.deviations import Deviations, shown
 from bmad_mcp.bmad_files.values import Generation, SourceFile
+from bmad_mcp.counts import counted
 from bmad_mcp.errors import Invalid, NotFound
 from bmad_mcp.progress import Progress, untold
 
@@ -206,7 +207,7 @@ class Folder:
         source = SourceFile(path, raw, digest, self._decoded(path, raw), generation, kind)
         self.files[path] = source
         if len(self.files) % TOLD_EACH == 0:
-            self._progress(f"{len(self.files)} files read")
+            self._progress(f"{counted(len(self.files), 'file')} read")
         return source
 
     def settle(self, path: str, kind: str, generation: Generation | None = None) -> None:

@@ -21,6 +21,7 @@ from bmad_mcp.bmad_files.steps import Create, Step
 from bmad_mcp.bmad_files.stored import read_stored
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.db import DATABASE_FAILURES, Transaction, uuid7
 from bmad_mcp.errors import BmadError, Conflict, NotFound, Unavailable
 from bmad_mcp.progress import Progress, untold
@@ -57,7 +58,7 @@ async def _import_folder(
     opened: OpenProject, folder: Path, dry_run: bool, progress: Progress, caller: Caller
 ) -> ImportReport:
     values = await asyncio.to_thread(read_project, folder, progress=progress)
-    progress(f"{len(values.files)} files read")
+    progress(f"{counted(len(values.files), 'file')} read")
     return await import_read(opened, folder, values, dry_run=dry_run, progress=progress, caller=caller)
 
 
@@ -150,6 +151,7 @@ async def _once(
     agreed: Callable[[Stored], Stored],
     operation: str,
 ) -> list[Step]:
+    await db.may_pause()
     if not dry_run:
         await db.execute(queries.LOCK)
     stored = agreed(await read_stored(db, wanted))
@@ -157,7 +159,7 @@ async def _once(
     writes = [step for step in steps if is_write(step)]
     if dry_run or not writes:
         return steps
-    progress(f"writing {len(writes)} rows")
+    progress(f"writing {counted(len(writes), 'row')}")
     await apply(db, writes, stored, progress)
     if wanted.source == "import":
         if operation == IMPORT or any(step.kind == "project" for step in writes):
@@ -185,13 +187,13 @@ async def keep_conflicts(
 
 def _detail(wanted: Wanted, steps: list[Step]) -> dict[str, object]:
     """The counts for the trail: {agent: {created: 3, …}}."""
-    counted: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for step in steps:
         verb = "created" if isinstance(step, Create) else "updated"
         if is_write(step) and step.kind != "project":
-            counted.setdefault(step.kind, {}).setdefault(verb, 0)
-            counted[step.kind][verb] += 1
-    return {"generations": list(wanted.generations), "counts": counted, "deviations": len(wanted.deviations)}
+            counts.setdefault(step.kind, {}).setdefault(verb, 0)
+            counts[step.kind][verb] += 1
+    return {"generations": list(wanted.generations), "counts": counts, "deviations": len(wanted.deviations)}
 
 
 async def _roll_back(db: Transaction) -> None:

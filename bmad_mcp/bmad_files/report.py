@@ -9,6 +9,7 @@ from typing import Any
 from bmad_mcp.bmad_files.rows import Wanted
 from bmad_mcp.bmad_files.steps import KINDS, PLURALS, Conflict, Create, Gone, Keep, Kind, Step, Update
 from bmad_mcp.bmad_files.values import Deviation
+from bmad_mcp.counts import counted
 
 WIDTH = 110
 KEYS_SHOWN = 400
@@ -117,8 +118,8 @@ def _facts(wanted: Wanted) -> dict[Kind, str]:
     gates = sum(row.merged["gate"] is not None for row in wanted.stories)
     done = sum(box.done for row in wanted.stories for box in row.boxes)
     told: dict[Kind, str] = {
-        "checklist": f"{items} items",
-        "workflow": f"{stages} stages",
+        "checklist": counted(items, "item"),
+        "workflow": counted(stages, "stage"),
         "story": f"{gates} with a gate",
         "task": f"{done} done",
     }
@@ -200,6 +201,5 @@ def _summary(report: ImportReport) -> str:
     changes, would = report.changes, "would be" if report.dry_run else "were"
     if not changes:
         return "Nothing to change." if report.dry_run else "Nothing changed."
-    rows = "1 row" if changes == 1 else f"{changes} rows"
     last = " Nothing was written: this was a dry run." if report.dry_run else ""
-    return f"{rows} {would if changes > 1 or report.dry_run else 'was'} written.{last}"
+    return f"{counted(changes, 'row')} {would if changes > 1 or report.dry_run else 'was'} written.{last}"

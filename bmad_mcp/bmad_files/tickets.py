@@ -17,6 +17,7 @@ from bmad_mcp.bmad_files.epics import GOAL_LIMIT, EpicText, slug
 from bmad_mcp.bmad_files.stories import TITLE_LIMIT, order_of, part, wish
 from bmad_mcp.bmad_files.trackers import story_of
 from bmad_mcp.bmad_files.values import DocumentValue, Section, StoryValue
+from bmad_mcp.counts import counted
 
 LISTED = 8
 _INITIATIVE = re.compile(r"(?:[^/]+/)*?initiative-[^/]+(?=/)")
@@ -117,13 +118,16 @@ def _tell(
 ) -> None:
     entries = sum(len(epic.tickets) for epic in told)
     message = (
-        f"{len(lists)} ticket files of the coming v7 were read, with {entries} tickets. Their form is a preview;"
+        f"{counted(len(lists), 'ticket file')} of the coming v7 with {counted(entries, 'ticket')}. Their form is a preview;"
         " they are never written."
     )
     found.deviations.add(next(iter(lists)), None, "v7-tickets", message, "Nothing to do; change tickets by hand.")
     for path, keys in known.items():
         listed = ", ".join(keys[:LISTED]) + (" …" if len(keys) > LISTED else "")
-        message = f"{len(keys)} tickets are stories that other files tell too: {listed}. Those files count."
+        message = (
+            f"{counted(len(keys), 'ticket is a story', 'tickets are stories')} that other files tell too: {listed}."
+            " Those files count."
+        )
         found.deviations.add(
             path, None, "ticket-known", message, "Nothing to do; drop the old files when you are done."
         )

@@ -9,6 +9,7 @@ import click
 
 from bmad_mcp.commands.memory_project import Moment, memory_project, tell
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.counts import counted
 from bmad_mcp.interchange.target import file_target
 from bmad_mcp.jobs.audit import Exported, Format, export_trail
 from bmad_mcp.settings import Settings
@@ -45,7 +46,7 @@ def export_command(
     """
     file = None if file == STDOUT else file
     done = asyncio.run(_export(settings, file, since, until, form, archived=archived, overwrite=overwrite))
-    click.echo(f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}, sha256 {done.sha256}", err=True)
+    click.echo(f"{counted(done.rows, 'row')}, sha256 {done.sha256}", err=True)
 
 
 async def _export(

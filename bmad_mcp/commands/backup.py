@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from bmad_mcp.commands.older_server import OlderServer, play_script
+from bmad_mcp.counts import counted
 from bmad_mcp.database import Database
 from bmad_mcp.db import DATABASE_FAILURES, uuid7
 from bmad_mcp.embedded.binaries import find_binaries
@@ -85,7 +86,7 @@ async def write_backup(settings: Settings, file: Path) -> str:
         projects = await _value(connect, PROJECTS)
     finally:
         await asyncio.shield(database.close())
-    return f"Saved {projects} project{'s' if projects != 1 else ''} in {file}, {_kibibytes(file)} KiB."
+    return f"Saved {counted(projects, 'project')} in {file}, {_kibibytes(file)} KiB."
 
 
 def _check_target(file: Path) -> None:
@@ -114,7 +115,7 @@ async def restore_backup(settings: Settings, file: Path, bring_up: BringUp, tell
                 projects = await _fill(database, file, toc, bring_up, tell)
     finally:
         await asyncio.shield(database.close())
-    return f"Restored {projects} project{'s' if projects != 1 else ''} from {file}."
+    return f"Restored {counted(projects, 'project')} from {file}."
 
 
 async def _exchange(database: Database, file: Path, toc: Path, bring_up: BringUp, tell: Progress) -> int:

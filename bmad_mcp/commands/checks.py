@@ -15,6 +15,7 @@ from bmad_mcp.commands.job_checks import check_jobs
 from bmad_mcp.commands.key_checks import check_keys
 from bmad_mcp.commands.memory_checks import check_deliveries, check_memory
 from bmad_mcp.commands.replica_checks import check_replica
+from bmad_mcp.counts import counted
 from bmad_mcp.database import Connections, Database
 from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.embedded.binaries import OLDEST_MAJOR, find_binaries
@@ -209,7 +210,7 @@ async def _check_role(connection: asyncpg.Connection) -> Finding:
             "fail", "Role", f"row-level security does not bind {row['name']}", "Run: bmad-mcp db upgrade as the owner."
         )
     if row["open_tables"]:
-        text = f"row-level security is not forced on {row['open_tables']} tables"
+        text = f"row-level security is not forced on {counted(row['open_tables'], 'table')}"
         return Finding(
             "fail", "Role", text, "Restore the schema from a backup, or ALTER TABLE … FORCE ROW LEVEL SECURITY."
         )

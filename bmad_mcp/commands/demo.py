@@ -10,6 +10,7 @@ from bmad_mcp import sample
 from bmad_mcp.app import find_project, open_workspace
 from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.counts import counted
 from bmad_mcp.demo.player import Player, Score, player
 from bmad_mcp.demo.screen import Screen
 from bmad_mcp.demo.sprint import Cast, play
@@ -45,7 +46,7 @@ async def _show(settings: Settings, pace: float) -> None:
     async with open_workspace(settings) as workspace:
         opened = await workspace.project()
         report = await import_folder(opened, sample.FOLDER)
-        screen.say(f"The sample project is imported as {opened.key}: {report.changes} rows.")
+        screen.say(f"The sample project is imported as {opened.key}: {counted(report.changes, 'row')}.")
         screen.say("Four assistants start a server each.")
         async with asyncio.TaskGroup() as tasks:
             over = asyncio.Event()

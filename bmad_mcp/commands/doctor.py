@@ -10,6 +10,7 @@ import click
 from bmad_mcp.commands.checks import findings
 from bmad_mcp.commands.finding import Finding
 from bmad_mcp.commands.options import with_settings
+from bmad_mcp.counts import counted
 from bmad_mcp.settings import Settings
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -29,9 +30,9 @@ def command(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
     elif failed:
-        click.echo(f"\n{failed} {'check' if failed == 1 else 'checks'} failed.")
+        click.echo(f"\n{counted(failed, 'check')} failed.")
     elif warned:
-        click.echo(f"\nIt works; {warned} {'thing is' if warned == 1 else 'things are'} worth a look.")
+        click.echo(f"\nIt works; {counted(warned, 'thing is', 'things are')} worth a look.")
     else:
         click.echo("\nAll is well.")
     click.get_current_context().exit(1 if failed else 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bmad_mcp.app import find_project, open_workspace, opened_project
-from bmad_mcp.bmad_files.belonging import other_folder
+from bmad_mcp.bmad_files.belonging import other_folder, told_apart
 from bmad_mcp.bmad_files.builtins import stored_builtins
 from bmad_mcp.bmad_files.importing import import_read, read_bmad
 from bmad_mcp.bmad_files.plan import plan
@@ -75,8 +75,8 @@ async def _check_folder(opened: OpenProject, folder: Path, values: BmadProject, 
     """Two folders of one name are two projects, unless somebody says otherwise."""
     if not is_named and (other := await other_folder(opened, folder, values)) is not None:
         raise Failure(
-            f"Project {opened.key} holds the files of {other}, and {folder} has others. Nothing was written. Make a project"
-            f" of its own with --project NAME, or say --project {opened.key} to take this folder into it."
+            f"{told_apart(opened.key, folder, other)}. Nothing was written. Make a project of its own with --project NAME, or"
+            f" say --project {opened.key} to take this folder into it."
         )
 
 

@@ -20,6 +20,7 @@ from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.running_jobs import job_context
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.counts import counted
 from bmad_mcp.database import Database
 from bmad_mcp.errors import NotFound
 from bmad_mcp.interchange.target import file_target
@@ -197,7 +198,9 @@ async def _retention(settings: Settings, days: dict[str, int], clear: frozenset[
         else:
             limits = await read_policies(opened, CALLER)
         archived = {one["kind"]: one for one in await contents(opened, CALLER)}
-    rows = [(kind, f"{limits[kind]:,} days" if kind in limits else "for ever", told) for kind, told in KINDS.items()]
+    rows = [
+        (kind, counted(limits[kind], "day") if kind in limits else "for ever", told) for kind, told in KINDS.items()
+    ]
     for line in lines(("KIND", "KEPT", "WHAT IT IS"), rows, empty=""):
         click.echo(line)
     for kind, one in archived.items():
@@ -223,7 +226,7 @@ async def _archive(settings: Settings, file: Path, overwrite: bool, is_removed: 
             keys = await _write(opened, at)
             if await asyncio.to_thread(_keys_in, at) != keys:
                 raise Failure(f"{file} does not read as it was written. Nothing was removed; look at the disk.")
-        told = f"{len(keys):,} rows of {opened.key} written to {file}."
+        told = f"{counted(len(keys), 'row')} of {opened.key} written to {file}."
         if is_removed:
             told += f" {await remove(opened, keys, CALLER):,} removed from the database."
     return told

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.commands.finding import Finding
+from bmad_mcp.counts import counted
 from bmad_mcp.encryption import queries as key_queries
 from bmad_mcp.encryption.people import NOBODY
 from bmad_mcp.encryption.vaults import Vaults
@@ -38,11 +39,22 @@ async def check_keys(connection: asyncpg.Connection, settings: Settings, project
     file = settings.encryption_keys_file
     if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
         yield Finding("warn", NAME, f"others may read {file}", f"Run: chmod 600 {file}")
-    counted = {row["key"]: row["texts"] for row in await connection.fetch(queries.COUNT)}
-    if clear := counted.pop(None, 0):
-        yield Finding("warn", NAME, f"{clear:,} texts are in the clear", "Run: bmad-mcp keys encrypt")
+    texts = {row["key"]: row["texts"] for row in await connection.fetch(queries.COUNT)}
+    if clear := texts.pop(None, 0):
+        yield Finding(
+            "warn", NAME, f"{counted(clear, 'text is', 'texts are')} in the clear", "Run: bmad-mcp keys encrypt"
+        )
     if naming := sum((await connection.fetchrow(LEFT, sorted(NOBODY))).values()):
-        yield Finding("warn", NAME, f"{naming:,} rows name people in the clear", "Run: bmad-mcp keys encrypt")
+        yield Finding(
+            "warn",
+            NAME,
+            f"{counted(naming, 'row names', 'rows name')} people in the clear",
+            "Run: bmad-mcp keys encrypt",
+        )
     if len(rows) > 1:
         yield Finding("warn", NAME, f"{len(rows)} keys: a rotation is not finished", "Run: bmad-mcp keys rotate")
-    yield Finding("ok", NAME, f"on, with the key {next(iter(masters))}; {sum(counted.values()):,} texts are sealed")
+    yield Finding(
+        "ok",
+        NAME,
+        f"on, with the key {next(iter(masters))}; {counted(sum(texts.values()), 'text is', 'texts are')} sealed",
+    )

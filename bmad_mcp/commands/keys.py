@@ -14,6 +14,7 @@ from bmad_mcp.commands.memory_project import tell
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.counts import counted
 from bmad_mcp.database import Database
 from bmad_mcp.db import open_pool, project_transaction
 from bmad_mcp.encryption.master_keys import new_key
@@ -64,9 +65,13 @@ def list_command(settings: Settings) -> None:
         click.echo(line)
     for project, state in found.items():
         if state.keys and state.in_the_clear:
-            click.echo(f"{project}: {state.in_the_clear:,} texts are in the clear. `bmad-mcp keys encrypt` seals them.")
+            click.echo(
+                f"{project}: {counted(state.in_the_clear, 'text is', 'texts are')} in the clear. `bmad-mcp keys encrypt` seals what is."
+            )
         if state.keys and state.naming:
-            click.echo(f"{project}: {state.naming:,} rows name people. `bmad-mcp keys encrypt` gives them pseudonyms.")
+            click.echo(
+                f"{project}: {counted(state.naming, 'row names', 'rows name')} people. `bmad-mcp keys encrypt` gives them pseudonyms."
+            )
 
 
 @command.command("rotate", short_help="Change keys while servers run.")
@@ -133,18 +138,21 @@ async def _each(settings: Settings, work: Callable[[OpenProject, asyncpg.Pool | 
 
 
 def _in_words(done: Rekeyed) -> str:
-    told = [f"{done.changed:,} texts were sealed"]
+    told = [f"{counted(done.changed, 'text was', 'texts were')} sealed"]
     if done.dropped:
         told.append(f"the old key is gone ({', '.join(done.dropped)})")
     if done.kept:
         told.append(f"texts are left that only {', '.join(done.kept)} seals, so it stays")
     if done.unreadable:
-        told.append(f"{done.unreadable:,} cannot be decrypted and were left as they are")
+        told.append(
+            f"{done.unreadable:,} cannot be decrypted and {'was' if done.unreadable == 1 else 'were'} left in place"
+        )
     if done.named:
-        told.append(f"{done.named:,} rows have pseudonyms in the place of names")
+        told.append(f"{counted(done.named, 'row has', 'rows have')} pseudonyms in the place of names")
     if done.in_trail:
         told.append(
-            f"{done.in_trail:,} rows of the trail name people, and only the schema's owner may change them: run"
+            f"{counted(done.in_trail, 'row of the trail names', 'rows of the trail name')} people, and only the schema's"
+            " owner may change the trail: run"
             " `bmad-mcp keys encrypt` with its BMAD_DATABASE_URL"
         )
     return f"{'; '.join(told)}."

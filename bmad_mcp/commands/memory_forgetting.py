@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
@@ -11,6 +11,7 @@ from bmad_mcp.commands.memory_project import CATEGORY, Moment, confirm, memory_p
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
+from bmad_mcp.counts import counted
 from bmad_mcp.jobs.archive import archived_memories, forget_archived
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.forget_plan import Plan, memories, plan_to_forget
@@ -176,8 +177,8 @@ async def _retention(
     settings: Settings, days: dict[str, int], clear: frozenset[str], is_applied: bool, dry_run: bool, only_here: bool
 ) -> None:
     async with memory_project(settings) as opened:
-        # One moment for the table and for what goes.
-        now = datetime.now(UTC)
+        # One moment for the table and for what goes, by the clock that made the rows.
+        now = await opened.pool.fetchval("SELECT now()")
         if dry_run:
             limits = changed(await read_retention(opened, CALLER), days, clear)
         else:
@@ -205,7 +206,7 @@ def _show_retention(table: Sequence[Retained]) -> None:
     rows = [
         (
             one.category,
-            f"{one.days:,} days" if one.days else "for ever",
+            counted(one.days, "day") if one.days else "for ever",
             f"{one.memories:,}",
             one.oldest.strftime("%Y-%m-%d") if one.oldest else "",
             f"{one.over_age:,}" if one.days else "",

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from bmad_mcp.analytics.figures import AnalyticsOverview, Durations, TaskFlow
 from bmad_mcp.analytics.schemas import DriftItem, ProjectStatus
+from bmad_mcp.counts import counted
 
 MOST_LINES = 60
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -65,11 +66,11 @@ def _numbers(overview: AnalyticsOverview, bars: str) -> Iterator[Text]:
     under_way = tasks.work_in_progress.model_dump(exclude={"ready_count"})
     if not (tasks.completed_count or tasks.created_count or any(under_way.values()) or overview.agents.changes_count):
         return
-    yield from _heading(f"Last {overview.window.days} days, to {overview.window.last_day} (UTC)")
+    yield from _heading(f"Last {counted(overview.window.days, 'day')}, to {overview.window.last_day} (UTC)")
     yield _labelled(
         "throughput",
-        f"{_many(tasks.completed_count, 'task')} completed, {tasks.completed_per_day_mean:g} a day;"
-        f" {trends.earlier_completed_count} in the {overview.window.days} days before",
+        f"{counted(tasks.completed_count, 'task')} completed, {tasks.completed_per_day_mean:g} a day;"
+        f" {trends.earlier_completed_count} in the {counted(overview.window.days, 'day')} before",
     )
     if tasks.completed_count:
         peak = max(trends.completed_counts)
@@ -98,12 +99,14 @@ def _worth(overview: AnalyticsOverview) -> Iterator[Text]:
     if told:
         yield _labelled("quality", "; ".join(told)[:64])
     if memory.hit_share is not None:
-        yield _labelled("memory", f"{memory.hit_share:.0%} of {_many(memory.lookups_count, 'look-up')} found something")
+        yield _labelled(
+            "memory", f"{memory.hit_share:.0%} of {counted(memory.lookups_count, 'look-up')} found something"
+        )
     if agents.changes_count:
         yield _labelled(
             "adoption",
-            f"{agents.active_count} of {_many(agents.known_count, 'agent')} at work on"
-            f" {_many(agents.active_days_count, 'day')}, {_many(agents.changes_count, 'change')}",
+            f"{agents.active_count} of {counted(agents.known_count, 'agent')} at work on"
+            f" {counted(agents.active_days_count, 'day')}, {counted(agents.changes_count, 'change')}",
         )
 
 
@@ -158,10 +161,6 @@ def elapsed(seconds: float) -> str:
         return f"{hours}h {minutes}m" if minutes else f"{hours}h"
     days, hours = divmod(hours, 24)
     return f"{days}d {hours}h" if hours else f"{days}d"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _words(item: DriftItem) -> str:

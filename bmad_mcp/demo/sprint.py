@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bmad_mcp.counts import counted
 from bmad_mcp.demo.player import Player, Refused, Result, Score
 from bmad_mcp.demo.screen import Screen
 from bmad_mcp.errors import Conflict
@@ -206,7 +207,7 @@ def told_status(result: Result) -> str:
 
 def told_activation(result: Result) -> str:
     found = len(result.get("memory", {}).get("items", []))
-    return f"{result['agent']['name']} is {result['agent']['status']}, remembers {found} {'thing' if found == 1 else 'things'}"
+    return f"{result['agent']['name']} is {result['agent']['status']}, remembers {counted(found, 'thing')}"
 
 
 def told_stage(result: Result) -> str:

@@ -157,8 +157,8 @@ class Cluster:
             if answer is Answer.SILENT and not server.is_alive():
                 if was_launched and server.has_no_room():
                     raise NoRoom(
-                        f"The disk with the database's folder, {home.data}, is full. Free space on it; the database"
-                        " then starts by itself, with all that was acknowledged."
+                        f"The disk with the database's folder, {home.data}, is full. Whoever runs this server has"
+                        " to free space on it; the database then starts by itself, with all that was acknowledged."
                     )
                 if was_launched:
                     raise Unavailable(f"PostgreSQL ended while it started. {server.last_words()}".rstrip())

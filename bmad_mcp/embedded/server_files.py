@@ -50,7 +50,8 @@ def _settings(binaries: Binaries, socket_folder: Path) -> str:
         "min_wal_size": "32MB",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        # A client that stops in the middle of a transaction must not hold its row locks for ever.
+        # Nobody who stops in the middle of a transaction holds row locks for ever. The server's own connections have a shorter
+        # limit; this one is for people at psql.
         "idle_in_transaction_session_timeout": "60s",
         # Logout empties /dev/shm under a running server and containers keep it small; a file in the data folder stays.
         "dynamic_shared_memory_type": "mmap",

@@ -105,6 +105,10 @@ class Rates:
             async with opened.pool.acquire(timeout=opened.capacity.wait_seconds) as connection:
                 try:
                     return await connection.fetchrow(queries.TAKE, first.id, first.step, *more)
+                except TimeoutError:
+                    # Its release would wait for an answer once more.
+                    connection.terminate()
+                    raise
                 except CANNOT_WRITE as error:
                     logger.warning("Calls are counted in this process only: %s", type(error).__name__)
                     self._is_shared = False

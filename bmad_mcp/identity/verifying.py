@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from bmad_mcp.call import OpenProject, Workspace
-from bmad_mcp.db import DATABASE_FAILURES, Transaction
+from bmad_mcp.db import DATABASE_FAILURES, Transaction, project_transaction
 from bmad_mcp.encryption.people import is_person
 from bmad_mcp.errors import Overloaded, Unavailable
 from bmad_mcp.identity import queries
@@ -114,20 +114,20 @@ class StaticTokens:
 
 
 async def _find(opened: OpenProject, presented: Presented) -> Principal | None:
-    acquiring = opened.pool.acquire(timeout=opened.capacity.wait_seconds)
-    async with acquiring as connection, connection.transaction():
-        await connection.execute(queries.SEEK, presented.id)
-        rows = await connection.fetch(queries.FIND, presented.id)
-        good = [row for row in rows if hmac.compare_digest(row["secret_hash"], presented.secret_hash)]
-        if not good:
-            return None
-        if any(row["is_unnoted"] for row in good):
-            # A server that may only read its database lets people in all the same.
-            with contextlib.suppress(asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
-                async with connection.transaction():
-                    await connection.execute(queries.NOTE_USE, presented.id)
-        known_as = {row["project_id"]: row["name"] for row in good}
-        return Principal(known_as[min(known_as)], frozenset(good[0]["scopes"]), frozenset(known_as), known_as)
+    async with _transaction(opened, NOWHERE) as transaction:
+        await transaction.execute(queries.SEEK, presented.id)
+        rows = await transaction.fetch(queries.FIND, presented.id)
+    good = [row for row in rows if hmac.compare_digest(row["secret_hash"], presented.secret_hash)]
+    if not good:
+        return None
+    if any(row["is_unnoted"] for row in good):
+        # A server that may only read its database lets people in all the same.
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
+            async with _transaction(opened, NOWHERE) as transaction:
+                await transaction.execute(queries.SEEK, presented.id)
+                await transaction.execute(queries.NOTE_USE, presented.id)
+    known_as = {row["project_id"]: row["name"] for row in good}
+    return Principal(known_as[min(known_as)], frozenset(good[0]["scopes"]), frozenset(known_as), known_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,8 @@ async def find_role(workspace: Workspace, key: str | None, principal: Principal)
         project = home if key is None or key == home.key else await _named(home, key)
         known_as = principal.known_as.get(project.id, principal.name)
         vault = await _vault_of(home, project.id) if is_person(known_as) else None
-        transaction = Transaction(home.pool, project.id, wait_seconds=home.capacity.wait_seconds)
-        try:
+        async with _transaction(home, project.id) as transaction:
             member = await find_member(transaction, vault, known_as)
-        finally:
-            await transaction.end("ROLLBACK")
         is_bound = principal.projects is None or project.id in principal.projects
         return Found(project, member) if member is not None and is_bound else None
 
@@ -166,12 +163,9 @@ async def name_of(workspace: Workspace, principal: Principal) -> str:
 
     async def find(home: OpenProject) -> str:
         project_id = min(principal.known_as)
-        transaction = Transaction(home.pool, project_id, await _vault_of(home, project_id))
-        try:
+        async with _transaction(home, project_id, await _vault_of(home, project_id)) as transaction:
             told = await transaction.fetchval(queries.PERSON, principal.name)
             return str(await transaction.person(told))
-        finally:
-            await transaction.end("ROLLBACK")
 
     return await on_database(workspace, find)
 
@@ -193,11 +187,16 @@ NOWHERE = UUID(int=0)
 
 
 async def _named(home: OpenProject, key: str) -> OpenProject:
-    acquiring = home.pool.acquire(timeout=home.capacity.wait_seconds)
-    async with acquiring as connection, connection.transaction():
-        await connection.execute(SEEK, key)
-        found = await connection.fetchval(FIND, key)
+    async with _transaction(home, NOWHERE) as transaction:
+        await transaction.execute(SEEK, key)
+        found = await transaction.fetchval(FIND, key)
     return replace(home, id=found or NOWHERE, key=key)
+
+
+def _transaction(
+    opened: OpenProject, project_id: UUID, vault: Vault | None = None
+) -> contextlib.AbstractAsyncContextManager[Transaction]:
+    return project_transaction(opened.pool, project_id, vault, opened.capacity.wait_seconds)
 
 
 async def on_database(workspace: Workspace, work: Callable[[OpenProject], Awaitable[R]]) -> R:
@@ -206,7 +205,10 @@ async def on_database(workspace: Workspace, work: Callable[[OpenProject], Awaita
         try:
             return await work(await workspace.project())
         except TimeoutError:
-            raise Overloaded("The server is busy: no connection to the database was free. Try again.") from None
+            raise Overloaded(
+                "The server is busy: no connection to the database was free, or the database did not answer in time. Try"
+                " again."
+            ) from None
         except DATABASE_FAILURES as error:
             if not (is_first and await workspace.mend()):
                 raise Unavailable("The database does not answer. Try again in a few seconds.") from error

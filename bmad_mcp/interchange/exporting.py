@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from bmad_mcp.bmad_files.report import wrapped
 from bmad_mcp.call import OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.errors import Invalid, Unavailable
 from bmad_mcp.interchange.pages import write_pages
 from bmad_mcp.interchange.snapshot import FAILURES, TABLES, Snapshot, snapshot
@@ -73,8 +74,10 @@ class ExportSummary:
 
     def render(self) -> str:
         """The summary as plain text."""
-        files = "1 file" if self.files == 1 else f"{self.files:,} files"
-        told = f"Exported project {self.project} to {self.target}: {self.rows:,} rows, {files}, {self.size:,} bytes."
+        told = (
+            f"Exported project {self.project} to {self.target}: {counted(self.rows, 'row')}, {counted(self.files, 'file')},"
+            f" {self.size:,} bytes."
+        )
         lines = wrapped(told, "", "  ")
         lines += [f"  {name:<28}{count:>12,}" for name, count in self.tables.items() if count]
         return "\n".join(lines) + "\n"
@@ -132,7 +135,7 @@ async def _as_json(view: Snapshot, at: Path, tell: Progress) -> dict[str, int]:
         for position, name in enumerate(TABLES):
             await asyncio.to_thread(file.write, f'{"," if position else ""}\n"{name}":[')
             counts[name] = await _json_rows(view, name, file)
-            tell(f"{name}: {counts[name]:,} rows")
+            tell(f"{name}: {counted(counts[name], 'row')}")
         await asyncio.to_thread(file.write, "\n}}\n")
     return counts
 
@@ -161,7 +164,7 @@ async def _as_csv(view: Snapshot, at: Path, tell: Progress) -> dict[str, int]:
             counts[name] = await _csv_rows(view, name, sql, at / f"{name}.csv")
         else:
             counts[name] = await view.copy(sql, at / f"{name}.csv")
-        tell(f"{name}: {counts[name]:,} rows")
+        tell(f"{name}: {counted(counts[name], 'row')}")
     files = "\n".join(f"| `{name}.csv` | {count:,} |" for name, count in counts.items())
     text = README.format(at=_now(), key=view.opened.key, files=files)
     await asyncio.to_thread((at / "README.md").write_text, text, encoding="utf-8")

@@ -26,6 +26,7 @@ from bmad_mcp.bmad_files.queries import (
 )
 from bmad_mcp.bmad_files.steps import Create, Keep, Kind, Step, Update
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
+from bmad_mcp.counts import counted
 from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import BmadError, Conflict, Invalid, Unavailable
 from bmad_mcp.interchange import backlog, beads, queries, taskmaster
@@ -87,7 +88,7 @@ async def import_from(
         raise Invalid(f"{source!r} is no known tool. Give one of: {', '.join(READERS)}.", field="source")
     tell = progress or untold
     board = await asyncio.to_thread(READERS[source](path).read)
-    tell(f"{len(board.items)} items read")
+    tell(f"{counted(len(board.items), 'item')} read")
     return await import_board(opened, board, place=str(path), dry_run=dry_run, progress=tell, caller=caller)
 
 
@@ -136,6 +137,7 @@ def _check(board: Board) -> None:
 
 async def _once(call: Call, board: Board, dry_run: bool, tell: Progress) -> tuple[Wanted, Plan]:
     db, project_id = call.db, call.project_id
+    await db.may_pause()
     if not dry_run:
         # One import at a time; nobody else numbers an epic or closes half of a circle meanwhile.
         for lock in (LOCK, LOCK_EPICS, LOCK_DEPENDENCIES):
@@ -152,7 +154,7 @@ async def _once(call: Call, board: Board, dry_run: bool, tell: Progress) -> tupl
     planned.steps += steps
     has_writes = any(isinstance(step, Create | Update) for step in planned.steps) or planned.add or planned.remove
     if not dry_run and (has_writes or not isinstance(state_step, Keep)):
-        tell(f"writing {sum(isinstance(step, Create | Update) for step in planned.steps)} rows")
+        tell(f"writing {counted(sum(isinstance(step, Create | Update) for step in planned.steps), 'row')}")
         await _write(db, planned, [*planned.steps, state_step], stored)
         if has_writes:
             await record(call, "project", source=board.source, counts=_counts(planned.steps))
@@ -160,13 +162,13 @@ async def _once(call: Call, board: Board, dry_run: bool, tell: Progress) -> tupl
 
 
 def _counts(steps: Iterable[Step]) -> dict[str, dict[str, int]]:
-    counted: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for step in steps:
         if isinstance(step, Create | Update):
-            of_kind = counted.setdefault(step.kind, {})
+            of_kind = counts.setdefault(step.kind, {})
             verb = "created" if isinstance(step, Create) else "updated"
             of_kind[verb] = of_kind.get(verb, 0) + 1
-    return counted
+    return counts
 
 
 # ── what is stored ──

@@ -13,6 +13,7 @@ from bmad_mcp.bmad_files.writing.run_files import run_text
 from bmad_mcp.interchange.paths import Names
 from bmad_mcp.interchange.readable import with_people
 from bmad_mcp.interchange.snapshot import DOCUMENTS_AT_ONCE, TABLES, Snapshot
+from bmad_mcp.lifecycles import TASK_HELD
 from bmad_mcp.progress import Progress
 from bmad_mcp.stories.sections import bare
 from bmad_mcp.stories.wording import acceptance_list, one_line, story_sentence
@@ -34,9 +35,9 @@ SELECT s.key, s.title, s.status::text AS status, s.raw_status, s.priority::text 
      FROM bmad_tasks t WHERE t.project_id = s.project_id AND t.story_id = s.id) AS tasks
 FROM bmad_stories s WHERE s.project_id = bmad_project() ORDER BY s.epic_number, s.number, s.suffix
 """
-TASKS = """
+TASKS = f"""
 SELECT 'T-' || t.number AS key, t.title, t.description, t.status::text AS status, t.priority::text AS priority,
-    t.agent, t.lease_agent, t.note, t.summary, t.quality, t.source_ref, s.key AS story,
+    t.agent, CASE WHEN {TASK_HELD} THEN t.lease_agent END AS held_by, t.note, t.summary, t.quality, t.source_ref, s.key AS story,
     (SELECT string_agg('T-' || d.number, ', ' ORDER BY d.number) FROM bmad_task_dependencies e
      JOIN bmad_tasks d ON d.project_id = e.project_id AND d.id = e.depends_on_id
      WHERE e.project_id = t.project_id AND e.task_id = t.id) AS waits_for
@@ -259,7 +260,7 @@ def _task(row: Row) -> Iterator[str]:
         status=row["status"],
         priority=row["priority"],
         role=row["agent"],
-        held_by=row["lease_agent"],
+        held_by=row["held_by"],
         story=row["story"],
         waits_for=row["waits_for"],
         quality=row["quality"],

@@ -8,6 +8,7 @@ from typing import Any
 from bmad_mcp.bmad_files.report import Counts, conflict_lines, wrapped
 from bmad_mcp.bmad_files.steps import KINDS, PLURALS, Conflict, Create, Gone, Keep, Kind, Step, Update
 from bmad_mcp.bmad_files.values import Deviation
+from bmad_mcp.counts import counted
 from bmad_mcp.interchange.shaping import Wanted
 
 KEYS_SHOWN = 100
@@ -91,7 +92,11 @@ class BoardReport:
         yield ""
         yield f"{'':<18}{'new':>8}{'changed':>9}{'same':>8}"
         for kind, counts in self.counts.items():
-            fact = f"   {self.dependencies} dependencies" if kind == "task" and self.dependencies else ""
+            fact = (
+                f"   {counted(self.dependencies, 'dependency', 'dependencies')}"
+                if kind == "task" and self.dependencies
+                else ""
+            )
             yield f"{PLURALS[kind]:<18}{counts.created:>8}{counts.updated:>9}{counts.kept:>8}{fact}"
         if self.updated:
             yield ""
@@ -117,7 +122,6 @@ class BoardReport:
     def _summary(self) -> str:
         if not self.changes:
             return "Nothing to change." if self.dry_run else "Nothing changed."
-        rows = "1 row" if self.changes == 1 else f"{self.changes} rows"
         if self.dry_run:
-            return f"{rows} would be written. Nothing was written: this was a dry run."
-        return f"{rows} {'was' if self.changes == 1 else 'were'} written."
+            return f"{counted(self.changes, 'row')} would be written. Nothing was written: this was a dry run."
+        return f"{counted(self.changes, 'row was', 'rows were')} written."

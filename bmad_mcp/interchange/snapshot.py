@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bmad_mcp.call import OpenProject
-from bmad_mcp.db import DATABASE_FAILURES, rows_of
+from bmad_mcp.db import DATABASE_FAILURES, MAY_PAUSE, rows_of
 from bmad_mcp.interchange.readable import PEOPLE, SEALED, readable, with_people
 
 ROWS_AT_ONCE = 1000
@@ -99,7 +99,7 @@ ORDER BY a.attnum
 """
 # A whole table may take longer than any call.
 LONGEST_SECONDS = 3600.0
-BEGIN = "SELECT set_config('app.project', $1, true), set_config('statement_timeout', '0', true)"
+BEGIN = f"SELECT set_config('app.project', $1, true), set_config('statement_timeout', '0', true), {MAY_PAUSE}"
 
 
 class Snapshot:

@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 
 from bmad_mcp.activity.refusals import REFUSED, SUBJECT
 from bmad_mcp.call import OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.interchange.readable import with_people
 from bmad_mcp.interchange.snapshot import snapshot
 from bmad_mcp.progress import Progress, untold
@@ -70,7 +71,7 @@ async def export_trail(
             write("".join(_lines([with_people("bmad_agent_activity", row, names) for row in batch], form)))
             rows += len(batch)
             if len(batch) == AT_ONCE:
-                progress(f"{rows:,} rows are written")
+                progress(f"{counted(rows, 'row is', 'rows are')} written")
     return Exported(rows, digest.hexdigest())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+from bmad_mcp.counts import counted
 from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.encryption import columns
 from bmad_mcp.memory import outbox, queries, spelling, vector_queries
@@ -151,7 +152,7 @@ class BuiltinMemory:
 
     async def health(self) -> Health:
         """Always well while the database answers."""
-        told = f"{await self._db.fetchval(queries.COUNT)} memories in the project's database."
+        told = f"{counted(await self._db.fetchval(queries.COUNT), 'memory', 'memories')} in the project's database."
         return Health(True, f"{told} {in_a_sentence(self._embedder)}")
 
 

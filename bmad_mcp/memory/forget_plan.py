@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.memory import keeping_queries
 from bmad_mcp.memory.keeping import Selection, call_on, in_pages
@@ -203,4 +204,4 @@ def _check_known(plan: Plan, asked: set[str]) -> None:
 
 def memories(count: int) -> str:
     """The count with its noun."""
-    return f"{count:,} {'memory' if count == 1 else 'memories'}"
+    return counted(count, "memory", "memories")

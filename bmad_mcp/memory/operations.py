@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from bmad_mcp.activity.record import record
-from bmad_mcp.activity.since import Since, moment_of
+from bmad_mcp.activity.since import Since, moment_by
 from bmad_mcp.call import Call
 from bmad_mcp.errors import NotFound, Unavailable
 from bmad_mcp.memory import queries
@@ -82,12 +82,17 @@ async def memory_search(
     limit: Most = 10,
 ) -> MemoryFound:
     """Search the memories by words and names such as T-12 or login.ts."""
+    moment = None
+    if since is not None:
+        # No connection is held while the service is asked.
+        async with call.aside() as db:
+            moment = await moment_by(db, since)
     question = Question(
         query,
         agent=agent,
         only_agent=agent is not None,
         category=category,
-        since=moment_of(since) if since else None,
+        since=moment,
         limit=limit,
     )
     answer = await look_up(call, question, keep=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from bmad_mcp.activity.record import record
@@ -64,12 +64,10 @@ def changed(before: Mapping[str, int], limits: Mapping[str, int], cleared: froze
     return {name: merged[name] for name in MemoryCategory if name in merged and name not in cleared}
 
 
-async def over_age(
-    opened: OpenProject, caller: Caller, limits: Mapping[str, int], *, now: datetime | None = None
-) -> list[Retained]:
+async def over_age(opened: OpenProject, caller: Caller, limits: Mapping[str, int], *, now: datetime) -> list[Retained]:
     """Every category with its limit, and how many of it are older than that at this moment."""
     async with call_on(opened, caller, "memory_retention") as call:
-        rows = await call.db.fetch(keeping_queries.OVER_AGE, dict(limits), now or datetime.now(UTC))
+        rows = await call.db.fetch(keeping_queries.OVER_AGE, dict(limits), now)
     found = {row["category"]: row for row in rows}
     return [
         Retained(
@@ -88,15 +86,12 @@ async def plan_retention(
     caller: Caller,
     limits: Mapping[str, int],
     *,
-    now: datetime | None = None,
+    now: datetime,
     only_here: bool = False,
     progress: Progress = untold,
 ) -> Plan:
     """What is over age here and in the service; what is exactly as old as its limit stays."""
-    moment = now or datetime.now(UTC)
-    selections = [
-        Selection(category=category, before=moment - timedelta(days=days)) for category, days in limits.items()
-    ]
+    selections = [Selection(category=category, before=now - timedelta(days=days)) for category, days in limits.items()]
     return await plan_to_forget(opened, selections, caller, only_here=only_here, progress=progress)
 
 
@@ -104,7 +99,7 @@ async def apply_retention(
     opened: OpenProject,
     caller: Caller,
     *,
-    now: datetime | None = None,
+    now: datetime,
     only_here: bool = False,
     progress: Progress = untold,
     on_its_way_seconds: float = ON_ITS_WAY_SECONDS,

@@ -36,7 +36,10 @@ class Counter(Base):
 
 
 class RememberedResult(Base):
-    """The result of a write that carried an idempotency key; written in the write's own transaction."""
+    """The result of a write that carried an idempotency key; written in the write's own transaction.
+
+    Where things of the same title are guarded, also what was made last under a title: `activity/similar.py`.
+    """
 
     __tablename__ = "mcp_idempotency"
     __table_args__ = (Index(None, "created_at"),)

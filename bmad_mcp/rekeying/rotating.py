@@ -9,6 +9,7 @@ import asyncpg
 
 from bmad_mcp.activity.record import record
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.db import Transaction
 from bmad_mcp.encryption import queries as key_queries
 from bmad_mcp.encryption.vault import FRESH_SECONDS, Vault
@@ -124,11 +125,11 @@ async def encrypt(
     assert vault is not None
     async for changed in give_pseudonyms(opened, vault, at_once, owner):
         done.named += changed
-        progress(f"{opened.key}: {done.named:,} rows have pseudonyms")
+        progress(f"{opened.key}: {counted(done.named, 'row has', 'rows have')} pseudonyms")
     async for place, changed, unreadable in _pages(opened, vault, at_once):
         done.changed += changed
         done.unreadable += unreadable
-        progress(f"{opened.key}: {done.changed:,} texts are sealed ({place})")
+        progress(f"{opened.key}: {counted(done.changed, 'text is', 'texts are')} sealed ({place})")
     async with call_on(opened, caller, "keys_encrypt") as call:
         await call.db.execute(queries.DROP_ANSWERS, vault.done)
         # A vector tells what its text means.

@@ -2,6 +2,7 @@
 
 from typing import NoReturn
 
+from bmad_mcp.activity.similar import marks, refuse_similar
 from bmad_mcp.call import Call
 from bmad_mcp.errors import NotFound
 from bmad_mcp.shapes import Cursor, EpicKey, Limit, LongText, Title, decode_cursor, encode_cursor
@@ -20,9 +21,18 @@ async def epic_create(call: Call, title: Title, goal: LongText = "") -> EpicCrea
     """Add an epic under the next free number."""
     agent = await acting_agent(call)
     await call.db.execute(queries.LOCK_EPICS)
+    same = marks(call, title)
     row = await call.db.fetchrow(
-        queries.CREATE_EPIC, one_line(title), goal.strip(), agent, call.caller.principal, call.id
+        queries.CREATE_EPIC_UNLESS_SIMILAR if same else queries.CREATE_EPIC,
+        one_line(title),
+        goal.strip(),
+        agent,
+        call.caller.principal,
+        call.id,
+        *same,
     )
+    if row is None:
+        await refuse_similar(call, same)
     return EpicCreated(epic=EpicMade.of(row))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import Field
 
 from bmad_mcp.activity.record import record
+from bmad_mcp.activity.similar import marks, refuse_similar
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Conflict, Invalid
@@ -68,8 +69,9 @@ async def story_create(
         await refuse_epic(call, epic)
     criteria = [text for text in map(tidy, acceptance) if text]
     sentence = one_line(role), one_line(want), one_line(benefit)
+    same = marks(call, title, epic)
     row = await call.db.fetchrow(
-        queries.CREATE,
+        queries.CREATE_UNLESS_SIMILAR if same else queries.CREATE,
         uuid7(),
         found["id"],
         found["number"],
@@ -82,7 +84,10 @@ async def story_create(
         await acting_agent(call),
         call.caller.principal,
         call.id,
+        *same,
     )
+    if row is None:
+        await refuse_similar(call, same)
     return StoryChange(story=StoryState.of(row))
 
 

@@ -2,6 +2,7 @@
 
 from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.activity.similar import unless_similar
 from bmad_mcp.agents.queries import held_by
 from bmad_mcp.encryption.people import told
 from bmad_mcp.lifecycles import EPIC, STORY, TASK_CLAIMABLE, TASK_HELD, StoryStatus
@@ -20,13 +21,17 @@ SELECT EXISTS (
 )
 """
 
+_WHERE_FRESH = " CROSS JOIN fresh"
 # Two epics made at once would both take the next number.
 LOCK_EPICS = "SELECT pg_advisory_xact_lock(hashtextextended('bmad epics ' || bmad_project(), 0))"
-CREATE_EPIC = f"""
-WITH e AS (
+
+
+def _create_epic(guard: str = "", fresh: str = "") -> str:
+    return f"""
+WITH {guard}e AS (
     INSERT INTO bmad_epics (project_id, key, number, title, goal)
     SELECT bmad_project(), n.number::text, n.number, $1, $2
-    FROM (SELECT coalesce(max(x.number), 0) + 1 AS number FROM bmad_epics x WHERE x.project_id = bmad_project()) n
+    FROM (SELECT coalesce(max(x.number), 0) + 1 AS number FROM bmad_epics x WHERE x.project_id = bmad_project()) n{fresh}
     RETURNING *
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
@@ -34,6 +39,11 @@ WITH e AS (
 )
 SELECT e.key, e.title, e.goal, e.status::text AS status, e.version FROM e
 """
+
+
+CREATE_EPIC = _create_epic()
+# Makes nothing, and answers nothing, where the same was made a moment ago.
+CREATE_EPIC_UNLESS_SIMILAR = _create_epic(f"{unless_similar(6)}, ", _WHERE_FRESH)
 STORY_COUNTS = """
     (SELECT jsonb_object_agg(c.status, c.stories) FROM (
         SELECT s.status::text AS status, count(*) AS stories FROM bmad_stories s
@@ -56,14 +66,17 @@ SELECT array_agg(e.key ORDER BY e.number, e.key) FROM (
 LOCK_EPIC = (
     "SELECT e.id, e.number FROM bmad_epics e WHERE e.project_id = bmad_project() AND e.key = $1 FOR NO KEY UPDATE"
 )
-CREATE = f"""
-WITH s AS (
+
+
+def _create(guard: str = "", fresh: str = "") -> str:
+    return f"""
+WITH {guard}s AS (
     INSERT INTO bmad_stories (project_id, id, epic_id, key, epic_number, number, title, role, want, benefit,
         acceptance, sections, points, priority)
     SELECT bmad_project(), $1::uuid, $2::uuid, $3::int || '.' || n.number, $3::int, n.number, $4, $5, $6, $7,
         $8::jsonb, $9::jsonb, $10::int, $11::text::bmad_task_priority
     FROM (SELECT coalesce(max(x.number), 0) + 1 AS number FROM bmad_stories x
-          WHERE x.project_id = bmad_project() AND x.epic_number = $3::int) n
+          WHERE x.project_id = bmad_project() AND x.epic_number = $3::int) n{fresh}
     RETURNING *
 ), audit AS (
     INSERT INTO bmad_agent_activity {COLUMNS}
@@ -71,6 +84,10 @@ WITH s AS (
 )
 SELECT s.key, s.title, s.status::text AS status, s.version FROM s
 """
+
+
+CREATE = _create()
+CREATE_UNLESS_SIMILAR = _create(f"{unless_similar(15)}, ", _WHERE_FRESH)
 
 # Tasks belong to a higher feature; a story shows how many of its own are done.
 TASK_PROGRESS = """

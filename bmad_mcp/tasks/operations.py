@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import Field
 
 from bmad_mcp.activity.record import noted
+from bmad_mcp.activity.similar import marks, refuse_similar
 from bmad_mcp.agents.lookup import agent_name
 from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.artifacts.outputs import add_outputs
@@ -75,8 +76,9 @@ async def task_create(
             raise NotFound(f"There is no workflow {workflow}. workflow_list shows them.", field="workflow")
     role = await agent_name(call, agent) if agent else ""
     found = await wait_for(call, depends_on)
+    same = marks(call, title, role, story, workflow)
     row = await call.db.fetchrow(
-        queries.CREATE,
+        queries.CREATE_UNLESS_SIMILAR if same else queries.CREATE,
         task_id,
         title,
         description,
@@ -89,7 +91,10 @@ async def task_create(
         call.caller.connection,
         call.caller.principal,
         call.id,
+        *same,
     )
+    if row is None:
+        await refuse_similar(call, same)
     if found:
         await call.db.execute(queries.ADD_DEPENDENCIES, task_id, [dependency.id for dependency in found])
     waits = list(dict.fromkeys(depends_on)) or None

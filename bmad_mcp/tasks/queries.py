@@ -2,6 +2,7 @@
 
 from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
+from bmad_mcp.activity.similar import unless_similar
 from bmad_mcp.agents.lookup import FIND as FIND_AGENT
 from bmad_mcp.lifecycles import (
     EPIC,
@@ -28,9 +29,11 @@ _FIELDS = """
 """
 TASK_FIELDS = _FIELDS.format(lease="t.lease, t.lease_until, t.lease_agent AS held_by")
 
-CREATE = f"""
-WITH counter AS (
-    INSERT INTO mcp_counters AS c (project_id, kind, value) VALUES (bmad_project(), 'task', 1)
+
+def _create(guard: str = "", number: str = "VALUES (bmad_project(), 'task', 1)") -> str:
+    return f"""
+WITH {guard}counter AS (
+    INSERT INTO mcp_counters AS c (project_id, kind, value) {number}
     ON CONFLICT (project_id, kind) DO UPDATE SET value = c.value + 1
     RETURNING value
 ), t AS (
@@ -47,6 +50,11 @@ WITH counter AS (
 )
 SELECT {TASK_FIELDS} FROM t
 """
+
+
+CREATE = _create()
+# Makes nothing, and answers nothing, where the same was made a moment ago.
+CREATE_UNLESS_SIMILAR = _create(f"{unless_similar(13)}, ", "SELECT bmad_project(), 'task', 1 FROM fresh")
 
 # FOR SHARE: a dependency that is being completed right now is waited for, then counted as what it became.
 DEPENDENCIES_LOCKED = """

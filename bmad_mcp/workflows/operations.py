@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bmad_mcp.activity.record import record
+from bmad_mcp.activity.similar import check_similar
 from bmad_mcp.artifacts.labels import checked_label
 from bmad_mcp.call import Call
 from bmad_mcp.db import uuid7
@@ -80,6 +81,7 @@ async def workflow_start(
     story_id = await call.db.fetchval(queries.STORY_ID, story) if story else None
     if story and story_id is None:
         raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
+    await check_similar(call, title or definition["title"], type, story)
     similar = await call.db.fetch(queries.SIMILAR, type)
     found = await recall_within_budget(call, question, answer)
     run_id, number = uuid7(), await next_number(call, "workflow")

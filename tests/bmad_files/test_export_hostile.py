@@ -48,31 +48,15 @@ def everything(place: Path) -> dict[str, object]:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A folder with one document, and a folder beside it that must never change."""
-    write(tmp_path / "outside", "a.md", "outside\n")
+    """A folder with one document."""
     write(tmp_path / "root", "docs/a.md", OLD.decode())
     return tmp_path / "root"
 
 
 @pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write(tmp_path / "outside", "a.md", "outside\n")
-    return add_v4_docs(tmp_path / "shop")
-
-
-@pytest.fixture
-def v6_folder(tmp_path):
-    return add_v6_docs(tmp_path / "shop6")
-
-
-@pytest.fixture
 def outside(tmp_path):
-    """Fails the test when something beside the project changed."""
+    """A folder beside the project; fails the test when something beside the project changed."""
+    write(tmp_path / "outside", "a.md", "outside\n")
     place = tmp_path / "outside"
     yield place
     assert everything(place) == {"a.md": b"outside\n"}
@@ -182,7 +166,7 @@ def inside(place: Path):
 
 
 def test_a_hard_link_to_a_file_outside_is_cut_and_not_written_through(root, tmp_path):
-    twin = tmp_path / "outside" / "twin.md"
+    twin = tmp_path / "twin.md"
     os.link(root / "docs/a.md", twin)
     with FolderWriter(root) as writer:
         writer.write("docs/a.md", NEW, sha(OLD))
@@ -619,7 +603,6 @@ TITLES = [
 
 @pytest.mark.parametrize("kind", ["v4", "v6"])
 async def test_hostile_titles_become_plain_names_and_come_back_as_they_were(tmp_path, outside, opened, run, kind):
-    write(tmp_path / "outside", "a.md", "outside\n")
     folder = (add_v4_docs if kind == "v4" else add_v6_docs)(tmp_path / "shop")
     await import_folder(opened, folder)
     titles = {}
@@ -644,7 +627,6 @@ async def test_hostile_titles_become_plain_names_and_come_back_as_they_were(tmp_
 
 
 async def test_a_configuration_that_leads_out_leaves_the_usual_places(tmp_path, outside, opened, run):
-    write(tmp_path / "outside", "a.md", "outside\n")
     folder = tmp_path / "shop"
     await run("epic_create", title="Shop")
     await run("story_create", epic="1", title="Open")
@@ -683,7 +665,6 @@ async def test_a_configuration_that_leads_out_leaves_the_usual_places(tmp_path, 
     "place", ["../outside", "/tmp", "{project-root}/../outside", "{project-root}//tmp", ".git/hooks"]
 )
 async def test_a_v6_configuration_that_leads_out_leaves_the_usual_places(tmp_path, outside, opened, run, place):
-    write(tmp_path / "outside", "a.md", "outside\n")
     folder = tmp_path / "shop6"
     await run("epic_create", title="Shop")
     await run("story_create", epic="1", title="Open")

@@ -1,7 +1,6 @@
 """What a file's form cannot hold stays in the database, and is not written over and over; what is refused is told."""
 
 import pytest
-from bmad_installs import add_v4_docs, add_v6_docs
 from stored_rows import fetch, story
 from test_export import BUILDING, STORY_22, STORY_23, TRACKER, bytes_of, move, section
 from test_sync import edit
@@ -10,21 +9,6 @@ from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.bmad_files.sync.reconciling import reconcile
 
 FIELDS = ("title", "role", "want", "benefit", "acceptance")
-
-
-@pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return add_v4_docs(tmp_path / "shop")
-
-
-@pytest.fixture
-def v6_folder(tmp_path):
-    return add_v6_docs(tmp_path / "shop6")
 
 
 async def settled(opened, folder):

@@ -28,11 +28,6 @@ TEXT = (
 
 
 @pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
 def folder(tmp_path):
     write(tmp_path / "shop", "docs/prd.md", "# Shop\n\n## Epic 1: All\n\nAll of it.\n")
     write(tmp_path / "shop", PATH, TEXT)

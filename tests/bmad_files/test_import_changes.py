@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-from bmad_installs import add_v4_docs, add_v6_docs, write
+from bmad_installs import write
 from stored_rows import dump, fetch, story, tasks
 
 from bmad_mcp.bmad_files.importing import import_folder
@@ -12,22 +11,6 @@ STORY_21 = "docs/stories/2.1.story.md"
 STORY_22 = "docs/stories/2.2.search-products.md"
 STORY_24 = "docs/stories/2.4.sort-and-filter.md"
 TRACKER = "_bmad-output/implementation-artifacts/sprint-status.yaml"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A project without an installation: documents only."""
-    return add_v4_docs(tmp_path / "shop")
-
-
-@pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
-def v6_folder(tmp_path):
-    return add_v6_docs(tmp_path / "shop6")
 
 
 def edit(folder: Path, path: str, old: str, new: str) -> None:

@@ -5,7 +5,7 @@ import base64
 
 import asyncpg
 import pytest
-from bmad_installs import add_v4_docs, write
+from bmad_installs import write
 from stored_rows import change, dump, fetch, story, tasks
 
 from bmad_mcp.bmad_files import importing
@@ -19,16 +19,6 @@ WAITING = """
 SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 GATE = "docs/qa/gates/1.2-sign-in.yml"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return add_v4_docs(tmp_path / "shop")
-
-
-@pytest.fixture
-def opened(workspace):
-    return workspace.opened
 
 
 async def test_no_such_folder_is_told(opened, tmp_path):

@@ -43,7 +43,7 @@ async def test_progress_is_told_while_stories_are_planned_and_rows_written(folde
     assert (
         said.index("602 files read")
         < planned
-        < said.index("writing 6033 rows")
+        < said.index("writing 6,033 rows")
         < said.index("4000 of 4800 tasks written")
     )
     # A line now and then, not one for each story.

@@ -23,16 +23,6 @@ from bmad_mcp.bmad_files.sync.watching import is_news, watched_folders
 SECONDS = 6.0
 
 
-@pytest.fixture
-def opened(workspace):
-    return workspace.opened
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return add_v4_docs(tmp_path / "shop")
-
-
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """What tries again does so soon: the tests wait for it."""

@@ -118,7 +118,7 @@ async def test_a_table_that_lost_its_policy_fails(scratch_database):
         found = await checks._check_role(app)
     finally:
         await app.close()
-    assert (found.level, found.text) == ("fail", "row-level security is not forced on 1 tables")
+    assert (found.level, found.text) == ("fail", "row-level security is not forced on 1 table")
 
 
 def test_it_looks_at_a_project_without_making_it(server_env):

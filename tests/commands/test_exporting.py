@@ -75,6 +75,39 @@ async def test_a_dry_run_prints_diffs_and_changes_nothing_and_the_export_then_do
     assert after[STORY] == before[STORY].replace(b"Status: Approved", b"Status: InProgress")
 
 
+async def test_the_folder_of_another_project_is_refused_and_nothing_is_written(server_env, folder, tmp_path):
+    other = add_v6_docs(tmp_path / fresh_key("other"))
+    succeeds(server_env, "import", str(folder))
+    succeeds(server_env, "import", str(other))
+    await moved(server_env, folder.name, "in_progress")
+    async with assistant(server_env, folder.name, "--toolsets", "planning") as call:
+        await call("epic_create", title="An epic of the first project")
+    before = bytes_of(other)
+    for more in ((), ("--dry-run",), ("--mend",)):
+        told = fails(server_env, "export", str(other), "--project", folder.name, *more)
+        assert f"Project {folder.name} holds the files of {folder}, and {other} has others" in told
+        assert f"bmad-mcp import {other} --project {folder.name}" in told
+    assert bytes_of(other) == before
+    # It still belongs where it was, and the other one too.
+    assert "+Status: InProgress" in succeeds(server_env, "export", str(folder), "--dry-run")
+    assert "The files say what the database says." in succeeds(server_env, "export", str(other), "--dry-run")
+    # Taken in on purpose, it is the project's folder.
+    succeeds(server_env, "import", str(other), "--project", folder.name)
+    succeeds(server_env, "export", str(other), "--project", folder.name)
+    assert bytes_of(other) != before
+
+
+async def test_an_empty_folder_takes_what_any_project_made_again_and_again(server_env, folder, tmp_path):
+    succeeds(server_env, "import", str(folder))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for title in ("First note", "Second note"):
+        async with assistant(server_env, folder.name, "--toolsets", "planning") as call:
+            await call("artifact_record", kind="doc", path=f"docs/{title}.md", content=f"# {title}\n")
+        succeeds(server_env, "export", str(empty), "--project", folder.name)
+    assert {"docs/First note.md", "docs/Second note.md"} <= bytes_of(empty).keys()
+
+
 async def test_a_conflict_shows_both_sides_and_a_file_that_may_not_be_written_says_why(server_env, folder):
     succeeds(server_env, "import", str(folder))
     async with assistant(server_env, folder.name) as call:

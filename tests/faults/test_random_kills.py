@@ -1,9 +1,7 @@
 """kill -9 of servers, of the process that runs jobs and of PostgreSQL at random: nothing acknowledged is lost or half."""
 
 import asyncio
-import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
@@ -11,17 +9,14 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from commands.command import CLEAN
 from data_dirs import data_dir
 from faults.ledger import Ledger
+from faults.two_servers import TwoServers
 from faults.working_client import WorkingClient
 from harness import EXTERNAL
-from processes import fresh_key
 from server.http_process import HttpServer
 
-from bmad_mcp.embedded.data_home import find_home
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE, Endpoints
-from bmad_mcp.embedded.postmaster import Postmaster
 
 __all__ = ["data_dir"]
 
@@ -69,41 +64,33 @@ SELECT (SELECT count(*) FROM bmad_memory_integrations WHERE project_id = $1 AND 
 KEEP_A_WHILE = 'UPDATE bmad_projects SET settings = settings || \'{"retention": {"integrations": 90}}\' WHERE id = $1'
 
 
-class Company:
-    """Two servers, a process that runs jobs and an embedded PostgreSQL, all in one data folder, and their clients."""
+class Company(TwoServers):
+    """The two servers, a process that runs jobs in the same data folder, and their clients."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.project = folder, fresh_key("kills")
+        super().__init__(folder, "kills")
         self.random = random.Random(seed)
-        self.env = {**CLEAN, "BMAD_DATA_DIR": str(folder), "BMAD_PROJECT": self.project, "BMAD_LOG_LEVEL": "error"}
-        self.env |= {"BMAD_MEMORY_PROVIDER": "builtin"}
         self.ledger = Ledger()
-        self.servers: list[HttpServer] = []
         self.old_rows = self.archived = 0
         # Each three kills in a row hit each of them once, in any order.
         self._next: list[str] = []
-
-    def begin_server(self, port: str = "0") -> HttpServer:
-        return HttpServer(self.env, "--port", port)
 
     def begin_jobs(self) -> HttpServer:
         return HttpServer(self.env, command=[sys.executable, "-c", JOBS])
 
     async def begin(self) -> None:
         """All of them work."""
-        self.servers = [self.begin_server()]
-        addresses = [await asyncio.to_thread(self.servers[0].ready)]
-        self.servers.append(self.begin_server())
+        await super().begin()
         self.jobs = self.begin_jobs()
-        addresses.append(await asyncio.to_thread(self.servers[1].ready))
-        self.ports = [one.rsplit(":", 1)[1] for one in addresses]
         await asyncio.to_thread(self.jobs.wait_for, "works")
         connection = await self.connect()
         self.project_id = await connection.fetchval("SELECT id FROM bmad_projects WHERE key = $1", self.project)
         await connection.execute(KEEP_A_WHILE, self.project_id)
         await connection.close()
         self.clients = [
-            WorkingClient(f"client {number}", addresses[number % 2 :] + addresses[: number % 2], self.ledger, number)
+            WorkingClient(
+                f"client {number}", self.addresses[number % 2 :] + self.addresses[: number % 2], self.ledger, number
+            )
             for number in range(CLIENTS)
         ]
         self.working = [asyncio.create_task(one.run()) for one in self.clients]
@@ -112,7 +99,7 @@ class Company:
         """As a superuser, whom no policy hides a row from; waits for a PostgreSQL that comes back."""
         async with asyncio.timeout(30):
             while True:
-                folder = Postmaster(find_home(self.folder / "postgres")).socket_folder
+                folder = self.postmaster.socket_folder
                 try:
                     assert folder is not None
                     return await asyncpg.connect(**Endpoints(folder).connect_args(ADMIN_ROLE))
@@ -135,19 +122,14 @@ class Company:
             self._next = self.random.sample(("server", "jobs", "postmaster"), 3)
         match who := self._next.pop():
             case "server":
-                at = self.random.randrange(2)
-                await asyncio.to_thread(self.servers[at].kill)
-                self.servers[at] = self.begin_server(self.ports[at])
-                await asyncio.to_thread(self.servers[at].ready)
+                await self.kill_server(self.random.randrange(2))
             case "jobs":
                 assert self.jobs.process.poll() is None, self.jobs.told
                 await asyncio.to_thread(self.jobs.kill)
                 self.jobs = self.begin_jobs()
                 await asyncio.to_thread(self.jobs.wait_for, "works")
             case _:
-                pid = Postmaster(find_home(self.folder / "postgres")).pid
-                assert pid is not None
-                os.kill(pid, signal.SIGKILL)
+                assert self.kill_postgresql()
         return who
 
     async def check(self) -> None:
@@ -166,15 +148,16 @@ class Company:
         finally:
             await connection.close()
 
-    async def end(self) -> None:
-        """Nobody works any more."""
+    async def rest(self) -> None:
+        """Nobody asks for anything any more."""
         for one in self.clients:
             one.end()
         await asyncio.wait_for(asyncio.gather(*self.working), 60)
 
-    def kill(self) -> None:
-        for one in (*self.servers, *([self.jobs] if hasattr(self, "jobs") else [])):
-            one.kill()
+    def end(self) -> None:
+        super().end()
+        if hasattr(self, "jobs"):
+            self.jobs.kill()
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(500, marks=pytest.mark.soak)])
@@ -195,14 +178,14 @@ async def test_random_kills_lose_nothing_acknowledged_and_leave_nothing_half_don
             if number % 25 == 24:
                 print(f"{number + 1} kills, {company.ledger.acknowledged} acknowledged, "
                       f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
-        await company.end()
+        await company.rest()
         async with asyncio.timeout(60):
             # The jobs may still have to begin.
             await company.check()
             while not company.archived:
                 await company.check()
     finally:
-        company.kill()
+        company.end()
     ledger = company.ledger
     print(
         f"{kills} kills {dict(killed)} in {time.monotonic() - began:.0f} s: {ledger.acknowledged} acknowledged, 0 lost,"

@@ -10,6 +10,7 @@ from auth_server import OPERATOR, rows_of
 from harness import TestWorkspace, new_project
 
 from bmad_mcp.call import open_call
+from bmad_mcp.db import open_pool
 from bmad_mcp.errors import Invalid, NotFound, Overloaded
 from bmad_mcp.identity import verifying
 from bmad_mcp.identity.issuing import create_token, list_tokens, revoke_token
@@ -199,9 +200,7 @@ async def test_its_use_is_noted_once_a_minute(workspace, database):
 
 async def test_a_database_that_may_only_be_read_still_lets_people_in(workspace, database):
     issued = await make(workspace)
-    connect = dict(database.app)
-    server = connect.pop("server_settings", {}) | {"default_transaction_read_only": "on"}
-    pool = await asyncpg.create_pool(**connect, server_settings=server, min_size=1, max_size=1)
+    pool = await open_pool(**database.app, read_only=True)
     try:
         assert (
             await verifying._find(replace(workspace.opened, pool=pool), read_token(issued.token.text))

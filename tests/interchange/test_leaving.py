@@ -183,6 +183,25 @@ async def test_markdown_names_everything_that_people_read(shop, tmp_path):
     assert month.read_text().count("\n| 2") == count["count"] == summary.tables["bmad_agent_activity"]
 
 
+async def test_markdown_tells_who_holds_a_task_while_the_lease_holds(workspace, run, tmp_path):
+    opened = workspace.opened
+    for agent in ("dev", "qa", "pm"):
+        await run("task_create", title=f"For {agent}", agent=agent)
+    done, left, held = [await run("task_claim", agent=agent) for agent in ("dev", "qa", "pm")]
+    await run("task_complete", task=done.task.key, lease=done.lease)
+    await change(opened, "UPDATE bmad_tasks SET lease_until = now() - interval '1 s' WHERE number = $1", 2)
+    assert (left.task.key, held.task.key) == ("T-2", "T-3")
+    await export_as(opened, "markdown", tmp_path / "pages")
+    told = [line for line in (tmp_path / "pages/tasks.md").read_text().splitlines() if "held by" in line]
+    assert told == ["- held by: pm"]
+    told = [(await run("task_get", task=f"T-{number}")).task for number in (1, 2, 3)]
+    assert [getattr(one, "held_by", None) for one in told] == [None, None, "pm"]
+    # The JSON has the rows as they are.
+    await export_as(opened, "json", tmp_path / "all.json")
+    rows = json.loads((tmp_path / "all.json").read_text())["tables"]["bmad_tasks"]
+    assert [one["lease_agent"] for one in rows] == ["dev", "qa", "pm"]
+
+
 async def test_documents_keep_their_bytes_and_stay_inside(shop, tmp_path):
     target = tmp_path / "out" / "pages"
     target.parent.mkdir()

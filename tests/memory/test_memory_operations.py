@@ -214,7 +214,7 @@ async def test_the_builtin_store_forgets_and_tells_how_it_is(call):
     assert (first.status, blank.ref, blank.status) == ("stored", None, "empty")
     health = await memory.health()
     assert health.ok
-    assert health.detail == f"1 memories in the project's database. {OFF}"
+    assert health.detail == f"1 memory in the project's database. {OFF}"
     assert await memory.forget([first.ref, "nonsense"]) == 1
     assert await memory.recall(Question("keep")) == []
     assert await memory.related(first.ref, 5) is None

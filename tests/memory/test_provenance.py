@@ -9,6 +9,8 @@ from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.operation import perform
 
+pytest_plugins = ("stories.fixtures",)
+
 
 async def test_a_memory_tells_who_stored_it_and_how_far_it_is_on_its_way(workspace, run):
     by = Caller("alice", "tab", "human")

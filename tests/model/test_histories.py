@@ -4,26 +4,24 @@ import asyncio
 import json
 import os
 import random
-import signal
 import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain, combinations, permutations
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from commands.command import CLEAN
 from data_dirs import data_dir
+from faults.two_servers import TwoServers
 from harness import EXTERNAL
 from model.linearizable import Event, is_linearizable
 from processes import fresh_key
 from server.http_process import HttpServer
 
 from bench.wire import Posted
-from bmad_mcp.embedded.data_home import find_home
-from bmad_mcp.embedded.postmaster import Postmaster
 
 __all__ = ["data_dir"]
 
@@ -215,50 +213,27 @@ async def test_every_history_of_a_task_is_linearizable(servers, clients, calls, 
     print(await checked(servers, clients, calls, seed))
 
 
-class Killed:
-    """Two servers on a PostgreSQL of their own, each of which is killed in turn and comes back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.project, self.kills = folder, fresh_key("history"), Counter()
-        self.env = {**CLEAN, "BMAD_DATA_DIR": str(folder), "BMAD_MEMORY_PROVIDER": "builtin", "BMAD_LOG_LEVEL": "error"}
-        self.servers: list[HttpServer] = []
-        self.ports: list[int] = []
-        for _ in range(2):
-            self.servers.append(self._begin("0"))
-            self.ports.append(int(self.servers[-1].ready().rpartition(":")[2]))
-
-    def _begin(self, port: str) -> HttpServer:
-        return HttpServer(self.env, "--project", self.project, "--port", port)
-
-    async def kill_on(self) -> None:
-        """kill -9 of one after the other, until it is cancelled."""
-        generator = random.Random(1)
-        while True:
-            await asyncio.sleep(generator.uniform(0.3, 1.5))
-            who = generator.choice(("server", "server", "postmaster"))
-            if who == "postmaster":
-                pid = Postmaster(find_home(self.folder / "postgres")).pid
-                if pid is None:
-                    continue
-                os.kill(pid, signal.SIGKILL)
-            else:
-                at = generator.randrange(2)
-                await asyncio.to_thread(self.servers[at].kill)
-                self.servers[at] = self._begin(str(self.ports[at]))
-                await asyncio.to_thread(self.servers[at].ready)
-            self.kills[who] += 1
-
-    def end(self) -> None:
-        for one in self.servers:
-            one.kill()
+async def kill_on(servers: TwoServers, kills: Counter[str]) -> None:
+    """kill -9 of one after the other, until it is cancelled."""
+    generator, coming = random.Random(1), list[str]()
+    while True:
+        await asyncio.sleep(generator.uniform(0.3, 1.5))
+        # Each three kills in a row hit PostgreSQL once.
+        coming = coming or generator.sample(("server", "server", "postmaster"), 3)
+        if coming[-1] == "server":
+            await servers.kill_server(generator.randrange(2))
+        elif not servers.kill_postgresql():
+            continue
+        kills[coming.pop()] += 1
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(bool(EXTERNAL), reason="it kills the PostgreSQL that it starts")
 async def test_a_history_stays_linearizable_while_servers_and_postgresql_are_killed(data_dir):
-    killed = await asyncio.to_thread(Killed, data_dir)
+    servers, kills = TwoServers(data_dir, "history"), Counter()
     try:
-        print(await checked(killed.ports, 3, 600, 11, killed.kill_on), dict(killed.kills))
-        assert min(killed.kills[one] for one in ("server", "postmaster")) >= 3
+        await servers.begin()
+        print(await checked(servers.ports, 3, 600, 11, partial(kill_on, servers, kills)), dict(kills))
+        assert min(kills[one] for one in ("server", "postmaster")) >= 3
     finally:
-        killed.end()
+        servers.end()

@@ -5,8 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from bmad_mcp.call import Caller
+from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import Conflict, Invalid, InvalidMove, LeaseLost, NotFound, VersionConflict
+from bmad_mcp.operation import perform
 
 
 async def sql(workspace, statement: str, *values):
@@ -354,6 +357,14 @@ async def test_the_same_idempotency_key_answers_the_first_result_again(run):
 async def test_twenty_calls_at_once_with_one_key_do_one_thing(run):
     results = await asyncio.gather(*(run("task_create", title="once", idempotency_key="k") for _ in range(20)))
     assert {one.task.key for one in results} == {"T-1"}
+
+
+async def test_a_key_is_known_to_be_that_of_whoever_sent_it(workspace):
+    async def create(name):
+        arguments = {"title": "once", "idempotency_key": "k"}
+        return (await perform(BY_NAME["task_create"], arguments, Caller(name), workspace)).task.key
+
+    assert [await create(name) for name in ("ann", "bob", "ann", "bob")] == ["T-1", "T-2", "T-1", "T-2"]
 
 
 async def test_a_refused_call_leaves_its_idempotency_key_free(run):

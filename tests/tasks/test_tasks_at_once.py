@@ -12,6 +12,7 @@ from harness import TestWorkspace
 from bmad_mcp.call import Call, Caller, OpenProject, open_call
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import Transaction, open_pool
+from bmad_mcp.errors import Conflict
 from bmad_mcp.lifecycles import TaskStatus
 from bmad_mcp.operation import perform
 from bmad_mcp.tasks import functions, queries
@@ -150,6 +151,19 @@ async def test_a_claim_of_the_best_task_does_not_wait_for_one_that_is_being_take
     await alone("task_create", title="Next")
     async with unfinished(workspace, "task_claim", agent="dev"), asyncio.timeout(5):
         assert (await alone("task_claim", agent="qa")).task.title == "Next"
+
+
+async def test_an_edit_of_other_tasks_that_would_close_a_circle_waits_and_is_refused(alone, workspace, waits):
+    for number in range(1, 7):
+        await alone("task_create", title=f"Task {number}")
+    # Each edit locks its task, what that waits for, and what waits for it: these two have none in common.
+    for task, waits_for in (("T-2", "T-3"), ("T-3", "T-4"), ("T-5", "T-6"), ("T-6", "T-1")):
+        await alone("task_update", task=task, depends_on=[waits_for])
+    async with unfinished(workspace, "task_update", task="T-1", depends_on=["T-2"]):
+        closing = asyncio.create_task(alone("task_update", task="T-4", depends_on=["T-5"]))
+        await waits()
+    with pytest.raises(Conflict, match="is a circle"):
+        await closing
 
 
 async def test_an_edit_that_waited_for_another_one_has_an_old_version(alone, workspace, waits):

@@ -12,6 +12,7 @@ import asyncpg
 from bmad_mcp.bmad_files.sync.reconciling import Round, reconcile, tell_state
 from bmad_mcp.bmad_files.sync.watching import watch_branch, watch_database, watch_files
 from bmad_mcp.call import OpenProject, Workspace
+from bmad_mcp.counts import counted
 from bmad_mcp.db import DATABASE_FAILURES
 from bmad_mcp.errors import BmadError, Invalid, NotFound
 from bmad_mcp.progress import Progress
@@ -125,11 +126,10 @@ def _sentence(done: Round, last: Round | None) -> str:
         same = last is not None and (last.state, last.reason) == (done.state, done.reason)
         return "" if same else f"sync is {done.state}: {done.reason}"
     named = "; ".join(f"story {one}" for one in done.stories[:TOLD]) + (" …" if len(done.stories) > TOLD else "")
-    rows = "1 row" if done.taken_in == 1 else f"{done.taken_in} rows"
-    parts = [f"{rows} taken in" + (f" ({named})" if named else "") if done.taken_in else ""]
+    parts = [f"{counted(done.taken_in, 'row')} taken in" + (f" ({named})" if named else "") if done.taken_in else ""]
     if done.written:
         names = ", ".join(one.path for one in done.written[:TOLD]) + (" …" if len(done.written) > TOLD else "")
-        parts.append(f"{'1 file' if len(done.written) == 1 else f'{len(done.written)} files'} written ({names})")
+        parts.append(f"{counted(len(done.written), 'file')} written ({names})")
     parts += [f"story {one.conflict.key}, {one.conflict.field}: {one.why}" for one in done.settled]
     before = set(last.conflicts) if last else set()
     parts += [f"conflict in {one.kind} {one.key}, {one.field}" for one in done.conflicts if one not in before]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bmad_mcp.bmad_files import queries
-from bmad_mcp.bmad_files.belonging import other_folder
+from bmad_mcp.bmad_files.belonging import other_folder, told_apart
 from bmad_mcp.bmad_files.exporting import export_read
 from bmad_mcp.bmad_files.git_state import git_state, switched_in_place
 from bmad_mcp.bmad_files.importing import import_read
@@ -20,6 +20,7 @@ from bmad_mcp.bmad_files.sync.settling import Settled, decided, settle
 from bmad_mcp.bmad_files.values import BmadProject
 from bmad_mcp.bmad_files.writing.report import Refused, WrittenFile
 from bmad_mcp.call import Caller, OpenProject
+from bmad_mcp.counts import counted
 from bmad_mcp.db import Transaction
 from bmad_mcp.progress import untold
 from bmad_mcp.told_commands import on_folder
@@ -148,18 +149,17 @@ def _what_differs(planned: ImportReport) -> str:
     }
     if not counts and not planned.conflicts and not planned.gone:
         return ""
-    words = {"story": "stories", "epic": "epics", "task": "tasks", "file": "files"}
-    told = [f"{count} {words[kind]}" for kind, count in counts.items()]
+    told = [counted(count, kind, "stories" if kind == "story" else "") for kind, count in counts.items()]
     if planned.gone:
         told.append(f"{len(planned.gone)} gone")
     if planned.conflicts:
-        told.append("1 conflict" if len(planned.conflicts) == 1 else f"{len(planned.conflicts)} conflicts")
+        told.append(counted(len(planned.conflicts), "conflict"))
     return ", ".join(told)
 
 
 def _of_another(key: str, folder: Path, other: str) -> str:
     return (
-        f"Project {key} holds the files of {other}, and {folder} has others: two projects would become one. Nothing is"
+        f"{told_apart(key, folder, other)}: two projects would become one. Nothing is"
         f" changed on either side. Name a project of its own with --project, or take this folder in:"
         f" bmad-mcp import {folder} --project {key}"
     )

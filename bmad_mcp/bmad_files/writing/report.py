@@ -9,6 +9,7 @@ from typing import Any
 from bmad_mcp.bmad_files.report import conflict_lines, wrapped
 from bmad_mcp.bmad_files.steps import Conflict
 from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange
+from bmad_mcp.counts import counted
 from bmad_mcp.told_commands import on_folder
 
 SHOWN = 40
@@ -140,7 +141,7 @@ def _diffs(files: Sequence[WrittenFile]) -> Iterator[str]:
             "".join(one if one.isprintable() or one == "\t" else "?" for one in row) for row in rows[:DIFF_LINES]
         )
         if len(rows) > DIFF_LINES:
-            yield f"… {len(rows) - DIFF_LINES} more lines; --json has them all."
+            yield f"… {counted(len(rows) - DIFF_LINES, 'more line')}; --json has them all."
 
 
 def _refused(refused: Sequence[Refused]) -> Iterator[str]:
@@ -175,7 +176,6 @@ def _summary(report: ExportReport) -> str:
     if not count:
         differs = report.conflicts or report.refused or report.newer or report.gone
         return "Nothing was written." if differs else "The files say what the database says."
-    files = "1 file" if count == 1 else f"{count} files"
     if report.dry_run:
-        return f"{files} would be written. Nothing was written: this was a dry run."
-    return f"{files} {'was' if count == 1 else 'were'} written."
+        return f"{counted(count, 'file')} would be written. Nothing was written: this was a dry run."
+    return f"{counted(count, 'file was', 'files were')} written."

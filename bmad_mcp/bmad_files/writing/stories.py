@@ -18,6 +18,7 @@ from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited
 from bmad_mcp.bmad_files.writing.targets import tracker_key
 from bmad_mcp.bmad_files.writing.trackers import differs, to_tracker
 from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
+from bmad_mcp.counts import counted
 from bmad_mcp.lifecycles import STORY, StoryStatus, TaskStatus
 from bmad_mcp.stories.sections import canonical
 
@@ -301,12 +302,15 @@ def _reasons(key: str, edit: StoryEdit, status: StoryStatus | None, story: Story
     reasons = [f"story {key}, section {name}" for name in sorted(edit.sections)]
     if edit.ticks:
         done = sum(edit.ticks.values())
-        boxes = "1 check box" if done == 1 else f"{done} check boxes"
-        reasons.append(f"story {key}, {boxes} done" if done else f"story {key}, check boxes opened")
+        reasons.append(
+            f"story {key}, {counted(done, 'check box', 'check boxes')} done"
+            if done
+            else f"story {key}, check boxes opened"
+        )
     if edit.titles:
-        reasons.append(f"story {key}, {len(edit.titles)} tasks renamed")
+        reasons.append(f"story {key}, {counted(len(edit.titles), 'task')} renamed")
     if edit.boxes:
-        reasons.append(f"story {key}, {len(edit.boxes)} new tasks")
+        reasons.append(f"story {key}, {counted(len(edit.boxes), 'new task')}")
     if status is not None and edit.status is not None:
         back = RANK[status] < RANK[story_status(story.raw_status)[0]]
         reasons.append(f"story {key} {'goes back to' if back else 'is'} {status.value}")

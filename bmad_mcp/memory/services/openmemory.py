@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bmad_mcp.counts import counted
 from bmad_mcp.memory.provider import Health, NewMemory, Question, Receipt, Remembered
 from bmad_mcp.memory.services.answers import (
     MOST_TERMS,
@@ -236,9 +237,7 @@ class OpenMemory:
         if not is_stats(answer):
             return Health(False, "What answers is not OpenMemory")
         kept = answer["total_memories"]
-        return Health(
-            True, f"OpenMemory keeps {kept:,} {'memory' if kept == 1 else 'memories'} of the user {self._user!r}"
-        )
+        return Health(True, f"OpenMemory keeps {counted(kept, 'memory', 'memories')} of the user {self._user!r}")
 
     async def aclose(self) -> None:
         """Close the connections to the service, for all projects."""

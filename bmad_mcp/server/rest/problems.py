@@ -33,7 +33,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "rate_limited": (429, "Too many calls in too short a time. Call again after `Retry-After` seconds."),
     "error": (500, "The server failed; its log tells why."),
     "unavailable": (503, "A part that this needs does not answer. Call again after `Retry-After` seconds."),
-    "disk_full": (503, "The disk of the database is full. Free space on it, then call again."),
+    "disk_full": (503, "The disk of the database is full. Tell who runs the server: waiting alone does not help."),
     "key_missing": (503, "The project is encrypted, and this server has not the key. Who runs it has to set it."),
     "overloaded": (503, "The server has as much to do as it can. Call again after `Retry-After` seconds."),
 }
