@@ -16,7 +16,7 @@ from bmad_mcp.app import memory_embedder, memory_services
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import memory_project, tell
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.running_jobs import job_context
 from bmad_mcp.commands.tables import lines
@@ -36,7 +36,7 @@ from bmad_mcp.told_commands import in_project
 ALL_PROJECTS = click.option("--all-projects", "all_projects", is_flag=True, help="Of every project of the database.")
 
 
-@click.group("jobs")
+@click.group("jobs", cls=CommandGroup)
 def command() -> None:
     """Show and run what a server does by itself, and say how long things are kept."""
 

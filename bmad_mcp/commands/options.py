@@ -17,6 +17,7 @@ from bmad_mcp.telemetry.slow import note_slower_than
 P = ParamSpec("P")
 R = TypeVar("R")
 CHOSEN = "bmad_mcp.chosen"
+LONGEST_SENTENCE = 200
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -43,6 +44,15 @@ def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if made.name in Settings.model_fields:
             made.expose_value, made.callback = False, _remember
     return function
+
+
+class CommandGroup(click.Group):
+    """A group whose help says of each command its whole first sentence; click cuts it at 45 characters."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        told = [(name, one.get_short_help_str(LONGEST_SENTENCE)) for name, one in sorted(self.commands.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
 
 
 def with_settings(function: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:

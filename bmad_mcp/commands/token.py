@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import project_call
 from bmad_mcp.commands.tables import lines
 from bmad_mcp.errors import NotFound
@@ -21,7 +21,7 @@ from bmad_mcp.settings import Settings
 from bmad_mcp.told_commands import in_project, slug
 
 
-@click.group("token")
+@click.group("token", cls=CommandGroup)
 def command() -> None:
     """Make, list and revoke access tokens for HTTP."""
 

@@ -79,7 +79,7 @@ def nothing_to_do(project: str, epics: int, stories: int) -> tuple[str, str]:
     """Why there is no story, and what to do about it."""
     if stories:
         return (
-            f"All {stories} stories are done or cancelled.",
+            "The only story is done or cancelled." if stories == 1 else f"All {stories} stories are done or cancelled.",
             "story_create adds one to an epic; project_status shows the rest of the project.",
         )
     if epics:

@@ -43,7 +43,9 @@ def test_every_command_is_listed_and_explains_itself():
         assert told in text
         command = cli.get_command(click.Context(cli), name)
         assert command.get_short_help_str(200)
-        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+        help_page = CliRunner().invoke(cli, [name, "--help"])
+        assert help_page.exit_code == 0
+        assert "..." not in help_page.output.partition("Commands:")[2]
 
 
 def test_help_and_version_load_no_command():
