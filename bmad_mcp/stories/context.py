@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bmad_mcp.counts import counted
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.schemas import StoryBrief, StoryContext
 from bmad_mcp.stories.sections import Section, text_of
-from bmad_mcp.stories.wording import one_line, story_sentence
+from bmad_mcp.stories.wording import story_sentence
 
 # Bytes of UTF-8 and not characters: in every script about four of them make a token.
 WHOLE = 3600

@@ -193,6 +193,15 @@ async def test_one_of_two_syncs_leads_and_the_other_takes_over(workspace, opened
             assert second == []
 
 
+async def test_a_folder_without_a_bmad_project_is_told_once(workspace, opened, run, tmp_path, synced):
+    async with synced(workspace, tmp_path) as told:
+        await until(lambda: told)
+        assert f"there is no BMad project in {tmp_path} yet" in told[0]
+        await run("epic_create", title="Tides")
+        await until(lambda: list(tmp_path.rglob("*.md")))
+    assert sum("no BMad project" in one for one in told) == 1
+
+
 async def test_the_boxes_go_both_ways(workspace, opened, v6_folder, run, synced):
     path = f"{BUILDING}/2-3-product-page.md"
     async with synced(workspace, v6_folder) as told:

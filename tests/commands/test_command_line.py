@@ -14,6 +14,7 @@ from bmad_mcp import __version__
 from bmad_mcp.__main__ import COMMANDS, cli
 from bmad_mcp.commands.failures import Failure, told_briefly
 from bmad_mcp.commands.options import settings_of
+from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.errors import Conflict
 from bmad_mcp.settings import Settings
 
@@ -160,6 +161,17 @@ def test_a_working_folder_that_was_removed_is_told(tmp_path, monkeypatch):
     for arguments in (["status"], ["client-config", "cursor"], ["import", "/"]):
         with pytest.raises(Failure, match="The working folder was removed"):
             cli.main(arguments, standalone_mode=False)
+
+
+def test_keys_that_others_may_read_are_told_at_each_start(tmp_path):
+    file = tmp_path / "my keys"
+    file.write_text(new_key("k1"))
+    file.chmod(0o644)
+    env = {"BMAD_ENCRYPTION_KEYS_FILE": str(file)}
+    told = bmad(env, "client-config", "cursor").stderr
+    assert f"Others may read the keys in {file}. Run: chmod 600 '{file}'" in told
+    file.chmod(0o600)
+    assert "Others may read" not in bmad(env, "client-config", "cursor").stderr
 
 
 def test_a_secret_in_a_wrong_address_is_not_repeated():

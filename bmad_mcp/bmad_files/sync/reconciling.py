@@ -105,6 +105,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
             conflicts=written.conflicts,
             refused=written.refused,
             hashes=hashes,
+            generations=project.generations,
         ),
     )
 
