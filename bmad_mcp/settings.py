@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
@@ -21,6 +20,7 @@ from pydantic_settings import (
 from bmad_mcp.encryption.master_keys import MasterKeys, parse_keys, read_keys_file
 from bmad_mcp.errors import KeyMissing
 from bmad_mcp.operation import TOOLSETS
+from bmad_mcp.told_commands import letters_of, slug
 
 # What browsers send in the Origin header; `*` would let every page read the project.
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[1-9]\d{0,4})?")
@@ -33,12 +33,6 @@ def _passwords(address: str) -> list[str]:
     except ValueError:
         return []
     return [written, unquote(written)] if written else []
-
-
-def slug(name: str) -> str:
-    """A project key made of a folder's name: lower-case letters, digits and hyphens, at most 60 characters."""
-    text = unicodedata.normalize("NFKC", name).lower()
-    return re.sub(r"[^\w]+|_+", "-", text).strip("-")[:60].strip("-") or "project"
 
 
 class Settings(BaseSettings):
@@ -299,7 +293,9 @@ class Settings(BaseSettings):
     @field_validator("project", mode="before")
     @classmethod
     def _make_slug(cls, value: object) -> str:
-        return slug(str(value))
+        if not (key := letters_of(str(value))):
+            raise ValueError("has no letter and no digit, and a project's key is made of those; give it another name")
+        return key
 
     @field_validator("log_level", mode="before")
     @classmethod

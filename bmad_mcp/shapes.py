@@ -84,14 +84,19 @@ def number_of(key: str) -> int:
     return int(key.rsplit("-", 1)[1])
 
 
-def _not_blank(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text without line breaks and doubled spaces."""
+    return " ".join(text.split())
+
+
+def _readable_line(text: str) -> str:
     # Invisible and control characters alone are no title that anybody could read.
     if not any(unicodedata.category(letter)[0] not in "CZ" for letter in text):
         raise ValueError("must not be blank")
-    return text
+    return one_line(text)
 
 
-Title = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_not_blank)]
+Title = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_readable_line)]
 Line = Annotated[str, Field(max_length=1000)]
 LongText = Annotated[str, Field(max_length=100_000)]
 Limit = Annotated[int, Field(ge=1, le=100)]

@@ -5,12 +5,13 @@ from typing import Any
 
 from bmad_mcp.analytics.schemas import Drift, DriftItem, SyncState
 from bmad_mcp.bmad_files.statuses import story_status
+from bmad_mcp.told_commands import ANY_FOLDER, on_folder
 
 SHOWN = 80
 FIELD_SHOWN = 80
 
 
-def find_drift(groups: Iterable[Mapping[str, Any]], files: Mapping[str, Any], most: int) -> Drift:
+def find_drift(groups: Iterable[Mapping[str, Any]], files: Mapping[str, Any], project: str, most: int) -> Drift:
     """The drift in groups of imported stories with the same words: {file, tracker, status, count, first}.
 
     A word that is not understood drifts from nothing. The database drifts when its status is neither that of the
@@ -18,16 +19,16 @@ def find_drift(groups: Iterable[Mapping[str, Any]], files: Mapping[str, Any], mo
     what imports, exports and syncs keep of their folder: {folder, conflicts, conflict_count, sync}. At most `most` groups
     are told, and all are counted.
     """
-    folder = str(files.get("folder") or "PATH")
+    export = on_folder("export", str(files.get("folder") or ANY_FOLDER), project)
     items = [_conflict(one) for one in files.get("conflicts") or ()]
     settled = int(files.get("conflict_count") or 0) - len(items)
     for group in groups:
         file, tracker = _meaning(group["file"]), _meaning(group["tracker"])
         known = {one for one in (file, tracker) if one is not None}
         if known and group["status"] not in known:
-            items.append(_item("database and files", group, f"bmad-mcp export {folder}"))
+            items.append(_item("database and files", group, export))
         elif len(known) == 2:
-            items.append(_item("file and tracker", group, f"bmad-mcp export {folder} --mend"))
+            items.append(_item("file and tracker", group, f"{export} --mend"))
     sync = files.get("sync")
     drift = Drift(count=sum(item.count for item in items) + max(settled, 0), items=items[:most])
     if sync and sync.get("state") != "off":

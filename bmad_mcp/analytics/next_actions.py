@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from bmad_mcp.told_commands import ANY_FOLDER, on_folder
+
 ACTIONS_SHOWN = 5
 
 
@@ -55,7 +57,8 @@ def _planning(row: Mapping[str, Any], stories: Mapping[str, str]) -> Iterator[st
     if "draft" in stories:
         yield f"Story {stories['draft']} is a draft: agent_activate agent=sm, then story_update to complete it."
     if not stories and not row["epics"]:
-        yield "There is no epic yet: epic_create and story_create make some, `bmad-mcp import PATH` brings them in."
+        brought = on_folder("import", ANY_FOLDER, row["key"])
+        yield f"There is no epic yet: epic_create and story_create make some, `{brought}` brings them in."
         if not row["workflows"]:
             yield "workflow_start type=greenfield-fullstack (or another type) leads from the idea to the stories."
     elif not stories:

@@ -43,7 +43,7 @@ async def project_status(call: Call) -> ProjectStatus:
         tasks=row["tasks"] or {},
         agents=agents,
         next=next_actions(row),
-        drift=find_drift(row["words"] or [], row["files"] or {}, queries.SHOWN),
+        drift=find_drift(row["words"] or [], row["files"] or {}, call.project_key, queries.SHOWN),
         in_hand=row["in_hand"],
         review=row["review"],
         blocked=row["blocked"],
@@ -55,7 +55,7 @@ async def project_status(call: Call) -> ProjectStatus:
 async def project_drift(call: Call) -> Drift:
     """Where files, tracker and database disagree: every group of stories that drift in the same way."""
     row = await call.db.fetchrow(queries.DRIFT)
-    return find_drift(row["words"] or [], row["files"] or {}, queries.DRIFT_SHOWN)
+    return find_drift(row["words"] or [], row["files"] or {}, call.project_key, queries.DRIFT_SHOWN)
 
 
 async def project_board(

@@ -26,6 +26,10 @@ async def other_folder(opened: OpenProject, folder: Path, project: BmadProject) 
     try:
         kept: Mapping[str, Any] = await db.fetchval(queries.FILES) or {}
         known = str(kept.get("folder") or "")
+        if not known and (board := kept.get("board")):
+            # Only the board of another tool came in so far; a folder that tells of no work cannot be another project's.
+            tells = project.stories or project.epics
+            return board if tells and not await asyncio.to_thread(_is_beside, folder, Path(board)) else None
         if not known or known == str(folder):
             return None
         held = {
@@ -42,6 +46,14 @@ async def other_folder(opened: OpenProject, folder: Path, project: BmadProject) 
     if not held or (same and same * 2 >= min(len(held), len(files))):
         return None
     return known
+
+
+def _is_beside(folder: Path, board: Path) -> bool:
+    """Whether the board lies in the folder, or in another checkout of it."""
+    origin = git_origin(folder)
+    return board.is_relative_to(folder) or (
+        origin is not None and any(git_origin(one) == origin for one in (board, *board.parents))
+    )
 
 
 def told_apart(key: str, folder: Path, other: str) -> str:

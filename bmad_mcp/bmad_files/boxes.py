@@ -32,11 +32,17 @@ class WrittenBoxes:
 
 
 def plan_tasks(
-    row: StoryRow, status: str, tasks: Sequence[Stored], sure: Mapping[int, UUID] = NOTHING_SURE
+    row: StoryRow,
+    status: str,
+    tasks: Sequence[Stored],
+    sure: Mapping[int, UUID] = NOTHING_SURE,
+    *,
+    makes_tasks: bool = True,
 ) -> Iterator[Step]:
     """The steps for the tasks of one story, whose status will be `status`; `tasks` are those it has.
 
-    `sure` are boxes (by number) whose tasks are known, because an export has just written them.
+    `sure` are boxes (by number) whose tasks are known, because an export has just written them. Without `makes_tasks`
+    a box that is no task yet is left to the next import.
     """
     is_open = status in OPEN_FOR_WORK
     imported = [task for task in tasks if is_of_file(task)]
@@ -44,18 +50,20 @@ def plan_tasks(
     pairs = pair_boxes(row, tasks, sure)
     if whole is not None:
         # Boxes that an export wrote for tasks of tools do not tell the story's own work.
-        has_own_boxes = any(box.ordinal not in pairs or is_of_file(pairs[box.ordinal]) for box in row.boxes)
+        has_own_boxes = any(
+            is_of_file(pairs[box.ordinal]) if box.ordinal in pairs else makes_tasks for box in row.boxes
+        )
         yield _whole_story(has_own_boxes, whole, status)
-    elif not row.boxes and not tasks and status not in (StoryStatus.DONE, StoryStatus.CANCELLED):
+    elif makes_tasks and not row.boxes and not tasks and status not in (StoryStatus.DONE, StoryStatus.CANCELLED):
         ref = f"{row.key}#{IMPLEMENT}"
         title = f"Implement story {row.key}: {row.merged['title']}"[:TITLE_LIMIT]
         yield Create("task", ref, title, _new_task(row, title, is_open, source_ref=ref))
     for box in row.boxes:
         known = pairs.get(box.ordinal)
-        if known is None:
-            yield _new_box(row, box, pairs, is_open)
-        else:
+        if known is not None:
             yield from _known_box(row, box, known, is_open, box.ordinal in sure)
+        elif makes_tasks:
+            yield _new_box(row, box, pairs, is_open)
     paired = {task["id"] for task in pairs.values()}
     for task in imported:
         if task is not whole and task["id"] not in paired:

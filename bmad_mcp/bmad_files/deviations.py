@@ -21,6 +21,9 @@ class Deviations:
         """Note a deviation: where, a sentence that says what is odd, and one that says what to do."""
         self._found.setdefault((path, line, code, message), Deviation(path, line, code, message, mend))
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def all(self) -> tuple[Deviation, ...]:
         """Every deviation so far."""
         return tuple(self._found.values())

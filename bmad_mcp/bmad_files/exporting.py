@@ -242,6 +242,7 @@ async def _remember(
         written_epics={
             row.key: _written_of_epic(before, row, epics[row.key]) for row in wanted.epics if row.key in epics
         },
+        is_export=True,
     )
     if not (narrowed.stories or narrowed.epics or narrowed.artifacts):
         return

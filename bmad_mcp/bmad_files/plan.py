@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from bmad_mcp.bmad_files.boxes import NOTHING_SURE, plan_tasks, plan_written
+from bmad_mcp.bmad_files.boxes import NOTHING_SURE, pair_boxes, plan_tasks, plan_written
 from bmad_mcp.bmad_files.merging import Merge, first_import, merge_fields, merge_sections, merge_status
 from bmad_mcp.bmad_files.rows import TEMPLATE_KINDS, Row, Wanted
 from bmad_mcp.bmad_files.statuses import RANK
@@ -231,11 +231,13 @@ def _known_story(row: StoryRow, known: Record, wanted: Wanted, tasks: tuple[Reco
     merge_sections(merge, row.sections, before["sections"], was.get("sections", {}))
     merge_status(merge, row.status, row.has_status, known["status"], was.get("status"))
     written = wanted.written_stories.get(row.key)
-    task_steps = list(plan_tasks(row, merge.values["status"], tasks, written.boxes.tasks if written else NOTHING_SURE))
+    sure = written.boxes.tasks if written else NOTHING_SURE
+    task_steps = list(plan_tasks(row, merge.values["status"], tasks, sure, makes_tasks=not wanted.is_export))
+    has_left_boxes = wanted.is_export and len(pair_boxes(row, tasks, sure)) < len(row.boxes)
     conflicts = [*merge.conflicts, *(step for step in task_steps if isinstance(step, Conflict))]
     imported = {name: value for name, value in merge.imported.items() if value is not None}
-    # What is not settled is compared again next time.
-    if not conflicts:
+    # What is not settled is compared again next time, and so are boxes of which an import makes tasks.
+    if not conflicts and not has_left_boxes:
         imported["whole"] = row.fingerprint
     extra = {**row.extra, **lost, "imported": imported}
     values = {**merge.values, **_mirrored(row, before, wanted), "extra": extra}

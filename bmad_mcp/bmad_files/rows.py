@@ -61,7 +61,7 @@ class Wanted:
     """All rows that a folder asks for, and every deviation met on the way.
 
     `unreadable` are files that were kept and say nothing, so that what they said before stands. `written_stories` and
-    `written_epics` are those that an export has just written, by key.
+    `written_epics` are those that an export has just written, by key. With `is_export` no work is made of what they say.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Wanted:
     has_broken_tracker: bool
     written_stories: Mapping[str, Written] = field(default_factory=dict)
     written_epics: Mapping[str, Written] = field(default_factory=dict)
+    is_export: bool = False
 
 
 def wanted_rows(project: BmadProject, project_id: UUID, source: Source) -> Wanted:

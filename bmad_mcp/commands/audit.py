@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bmad_mcp.commands.memory_project import Moment, memory_project, tell
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.counts import counted
 from bmad_mcp.interchange.target import file_target
 from bmad_mcp.jobs.audit import Exported, Format, export_trail
@@ -17,7 +17,7 @@ from bmad_mcp.settings import Settings
 STDOUT = Path("-")
 
 
-@click.group("audit")
+@click.group("audit", cls=CommandGroup)
 def command() -> None:
     """Export who did what, when, and what was refused."""
 

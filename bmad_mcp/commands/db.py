@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from bmad_mcp.commands.app_role import ensure_app_role
 from bmad_mcp.commands.backup import restore_backup, write_backup
 from bmad_mcp.commands.citus import read_schema, statements
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.database import Connections, Database, upgrade
 from bmad_mcp.db import DATABASE_FAILURES, THROUGH_POOLER
 from bmad_mcp.embedded.endpoints import ADMIN_ROLE, APP_ROLE, OWNER_ROLE
@@ -33,7 +33,7 @@ def _tell(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
-@click.group("db")
+@click.group("db", cls=CommandGroup)
 def command() -> None:
     """Upgrade, reach, back up and restore the database."""
 

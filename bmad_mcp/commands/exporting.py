@@ -15,7 +15,8 @@ from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.options import with_settings
-from bmad_mcp.settings import Settings, slug
+from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import on_folder, slug
 
 
 def _tell(sentence: str) -> None:
@@ -77,7 +78,9 @@ async def _opened(settings: Settings, mend: str) -> AsyncIterator[OpenProject]:
 
 
 async def _export(settings: Settings, folder: Path, dry_run: bool, mend: bool) -> Any:
-    async with _opened(settings, f", or bring the folder in first: bmad-mcp import {folder}") as opened:
+    async with _opened(
+        settings, f", or bring the folder in first: {on_folder('import', str(folder), settings.project)}"
+    ) as opened:
         return await export_folder(opened, folder, dry_run=dry_run, mend="all" if mend else "none", progress=_tell)
 
 

@@ -1,6 +1,7 @@
 """How a command fails: one clear sentence on stderr and exit code 1, never a traceback."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -26,6 +27,14 @@ def only_cause(error: BaseException) -> BaseException:
     return error
 
 
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 @contextmanager
 def told_briefly() -> Iterator[None]:
     """Turn every error into a Failure; an unforeseen one goes to the log in full at level debug."""
@@ -41,6 +50,10 @@ def told_briefly() -> Iterator[None]:
             raise Failure(error.message) from None
         if isinstance(error, BrokenPipeError):
             raise
+        if isinstance(error, FileNotFoundError) and not _has_working_folder():
+            raise Failure(
+                "The working folder was removed. Go to another one (cd), and run the command again."
+            ) from None
         if isinstance(error, OSError) and error.filename is not None:
             raise Failure(f"{error.filename}: {error.strerror}.") from None
         logger.debug("The command failed", exc_info=raised)

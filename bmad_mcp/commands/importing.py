@@ -18,9 +18,11 @@ from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.options import with_settings
 from bmad_mcp.db import uuid7
-from bmad_mcp.interchange.importing import Source, import_from
+from bmad_mcp.errors import NotFound
+from bmad_mcp.interchange.importing import Source, boards_in, import_from
 from bmad_mcp.interchange.report import BoardReport
-from bmad_mcp.settings import Settings, slug
+from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import on_folder, slug
 
 
 def _tell(sentence: str) -> None:
@@ -59,6 +61,16 @@ def command(settings: Settings, folder: Path, dry_run: bool, source: Source | No
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else report.render(), nl=as_json)
 
 
+def _read(settings: Settings, folder: Path) -> BmadProject:
+    """What the folder says; raises NotFound where nothing in it is of BMad, naming the boards of other tools."""
+    try:
+        return read_bmad(folder, _tell)
+    except NotFound as error:
+        command = on_folder("import", str(folder), settings.project)
+        hints = [f" It has a board in {home}: {command} --from {source}" for source, home in boards_in(folder)]
+        raise NotFound(f"{error.message}{''.join(hints)}") from None
+
+
 async def _check_folder(opened: OpenProject, folder: Path, values: BmadProject, is_named: bool) -> None:
     """Two folders of one name are two projects, unless somebody says otherwise."""
     if not is_named and (other := await other_folder(opened, folder, values)) is not None:
@@ -70,7 +82,7 @@ async def _check_folder(opened: OpenProject, folder: Path, values: BmadProject, 
 
 async def _import(settings: Settings, folder: Path, is_named: bool) -> ImportReport:
     # Before the project is made: a folder without BMad leaves nothing.
-    values = await asyncio.to_thread(read_bmad, folder, _tell)
+    values = await asyncio.to_thread(_read, settings, folder)
     async with open_workspace(settings, _tell) as workspace:
         opened = await workspace.project()
         await _check_folder(opened, folder, values, is_named)
@@ -88,7 +100,7 @@ async def _import_board(settings: Settings, source: Source, path: Path, dry_run:
 
 
 async def _plan(settings: Settings, folder: Path, is_named: bool) -> ImportReport:
-    values = await asyncio.to_thread(read_bmad, folder, _tell)
+    values = await asyncio.to_thread(_read, settings, folder)
     async with find_project(settings, _tell) as (pool, project_id):
         if project_id is not None:
             opened = await opened_project(settings, pool, project_id)

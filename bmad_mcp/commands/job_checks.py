@@ -11,6 +11,7 @@ from bmad_mcp.jobs.partitions import OWNER
 from bmad_mcp.jobs.schedule import read_states
 from bmad_mcp.memory.elapsed import ago
 from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project
 
 MOST_TOLD = 5
 
@@ -23,8 +24,9 @@ async def check_jobs(connection: asyncpg.Connection, settings: Settings) -> Asyn
         missing = await connection.fetch(queries.MISSING_PARTITIONS, 1)
     failing = [one for one in found if one.failures]
     for one in failing[:MOST_TOLD]:
+        run = in_project(f"jobs run {one.unit.job.name}", settings.project)
         times = "once" if one.failures == 1 else f"{one.failures:,} times"
-        mend = f"Mend the reason; it is tried again by itself, or now with: bmad-mcp jobs run {one.unit.job.name}"
+        mend = f"Mend the reason; it is tried again by itself, or now with: {run}"
         yield Finding("warn", "Jobs", f"{one.unit.name} failed {times}: {one.error}", mend)
     if not failing:
         ended = [one.ended_at for one in found if one.ended_at]

@@ -16,7 +16,7 @@ from bmad_mcp.app import memory_embedder, memory_services
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import memory_project, tell
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.running_jobs import job_context
 from bmad_mcp.commands.tables import lines
@@ -31,11 +31,12 @@ from bmad_mcp.jobs.policies import KINDS, change_policies, read_policies
 from bmad_mcp.jobs.schedule import Ran, Schedule, State, states
 from bmad_mcp.memory.elapsed import ago, in_words
 from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project
 
 ALL_PROJECTS = click.option("--all-projects", "all_projects", is_flag=True, help="Of every project of the database.")
 
 
-@click.group("jobs")
+@click.group("jobs", cls=CommandGroup)
 def command() -> None:
     """Show and run what a server does by itself, and say how long things are kept."""
 
@@ -160,7 +161,8 @@ async def _run(settings: Settings, name: str, all_projects: bool) -> list[Ran]:
             done = await schedule.run_now(one.unit)
             if done is None:
                 raise Failure(
-                    f"Another process runs {one.unit.name} just now. `bmad-mcp jobs list` says when it is done."
+                    f"Another process runs {one.unit.name} just now. `{in_project('jobs list', settings.project)}` says when"
+                    " it is done."
                 )
             ran.append(done)
         return ran

@@ -1,6 +1,6 @@
 """The checks of `doctor` for encryption: whether this process has the keys, and whether anything is in the clear."""
 
-import stat
+import shlex
 from collections.abc import AsyncIterator
 from importlib import import_module
 from uuid import UUID
@@ -10,6 +10,7 @@ import asyncpg
 from bmad_mcp.commands.finding import Finding
 from bmad_mcp.counts import counted
 from bmad_mcp.encryption import queries as key_queries
+from bmad_mcp.encryption.master_keys import others_may_read
 from bmad_mcp.encryption.people import NOBODY
 from bmad_mcp.encryption.vaults import Vaults
 from bmad_mcp.errors import Unavailable
@@ -37,8 +38,8 @@ async def check_keys(connection: asyncpg.Connection, settings: Settings, project
         yield Finding("fail", NAME, str(error), mend)
         return
     file = settings.encryption_keys_file
-    if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
-        yield Finding("warn", NAME, f"others may read {file}", f"Run: chmod 600 {file}")
+    if file is not None and others_may_read(file):
+        yield Finding("warn", NAME, f"others may read {file}", f"Run: chmod 600 {shlex.quote(str(file))}")
     texts = {row["key"]: row["texts"] for row in await connection.fetch(queries.COUNT)}
     if clear := texts.pop(None, 0):
         yield Finding(

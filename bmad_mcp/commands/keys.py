@@ -11,7 +11,7 @@ import click
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
 from bmad_mcp.commands.memory_project import tell
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.commands.tables import lines
 from bmad_mcp.counts import counted
@@ -26,7 +26,7 @@ from bmad_mcp.settings import Settings
 STATES = {False: "in use", True: "retired"}
 
 
-@click.group("keys")
+@click.group("keys", cls=CommandGroup)
 def command() -> None:
     """Make, list and change the keys that memories and summaries are encrypted with."""
 

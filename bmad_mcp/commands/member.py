@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import project_call
 from bmad_mcp.commands.tables import lines
 from bmad_mcp.identity.members import forget_person, list_members, remove_member, set_role
@@ -15,7 +15,7 @@ from bmad_mcp.identity.rights import ROLES, Role
 from bmad_mcp.settings import Settings
 
 
-@click.group("member")
+@click.group("member", cls=CommandGroup)
 def command() -> None:
     """Give, list and take away the roles of principals in a project."""
 

@@ -14,7 +14,7 @@ import click
 from bmad_mcp.commands.memory_delivering import deliver_command, introduce_command, retry_command
 from bmad_mcp.commands.memory_forgetting import forget_command, retention_command
 from bmad_mcp.commands.memory_project import CATEGORY, Moment, memory_project, tell
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import CALLER
 from bmad_mcp.interchange.target import file_target
 from bmad_mcp.memory.exporting import Format, export_memories
@@ -27,7 +27,7 @@ from bmad_mcp.settings import Settings
 LONGEST_SHOWN = 300
 
 
-@click.group("memory")
+@click.group("memory", cls=CommandGroup)
 def command() -> None:
     """Show, export and erase what is remembered, and send it to the memory service."""
 

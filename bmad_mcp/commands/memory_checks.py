@@ -15,12 +15,12 @@ from bmad_mcp.memory.embedder import in_a_sentence
 from bmad_mcp.memory.forget_plan import memories
 from bmad_mcp.memory.service_pages import knows_user
 from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project
 
 # The probe has one second of it, health the rest: whoever looks for a fault does not wait for a service that hangs.
 WHOLE_SECONDS = 2.3
 HEALTH_SECONDS = 1.0
 LATE_SECONDS = 600.0
-SEND = "bmad-mcp memory retry --now"
 
 # What the choice and a health check say, and what mends it.
 MENDS = (
@@ -89,7 +89,7 @@ async def check_deliveries(connection: asyncpg.Connection, settings: Settings) -
     left: int = await connection.fetchval(keeping_queries.LEFT_HERE)
     if left and settings.memory_provider != "builtin":
         told = f"{memories(left)} only here, though earlier ones went to the service"
-        yield Finding("warn", "Kept here", told, "Run: bmad-mcp memory deliver")
+        yield Finding("warn", "Kept here", told, f"Run: {in_project('memory deliver', settings.project)}")
     failures = await connection.fetch(keeping_queries.FAILED_LATELY)
     if failures:
         told = ", ".join(f"{one['outcome']} {one['times']:,}" for one in failures)
@@ -126,7 +126,7 @@ def _deliveries(row: Any, reasons: list[Any], settings: Settings) -> Iterator[Fi
         if settings.memory_provider == "builtin":
             yield Finding("warn", "Deliveries", told, "Set BMAD_MEMORY_PROVIDER to the service that they are for.")
         elif row["oldest"] > LATE_SECONDS:
-            mend = f"A running server delivers them when the service is well. Or run: {SEND}"
+            mend = f"A running server delivers them when the service is well. Or run: {in_project('memory retry --now', settings.project)}"
             yield Finding("warn", "Deliveries", told, mend)
         else:
             yield Finding("ok", "Deliveries", told)
@@ -136,7 +136,7 @@ def _deliveries(row: Any, reasons: list[Any], settings: Settings) -> Iterator[Fi
             "warn",
             "Given up",
             f"{memories(row['dead'])} (dead): {told}",
-            "Mend the reason, then run: bmad-mcp memory retry",
+            f"Mend the reason, then run: {in_project('memory retry', settings.project)}",
         )
     if not row["queued"] and not row["dead"]:
         yield Finding("ok", "Deliveries", "nothing waits, nothing was given up")

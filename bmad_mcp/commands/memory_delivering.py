@@ -20,6 +20,7 @@ from bmad_mcp.memory.keeping import call_on
 from bmad_mcp.memory.outbox import queue_again
 from bmad_mcp.memory.service_pages import Reached, failed, knows_user, reach
 from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project
 
 LOOK_SECONDS = 0.3
 # A try that failed is repeated after half a minute; whatever takes longer than this is not for somebody who waits.
@@ -135,7 +136,9 @@ async def _deliver_now(settings: Settings, opened: OpenProject, reached: Reached
         await database.close()
     click.echo(f"Nothing waits any more: {memories(began - (dead - given_up))} delivered to {reached.name}.")
     if dead > given_up:
-        raise Failure(f"It refused {memories(dead - given_up)}. `bmad-mcp memory list` says why.")
+        raise Failure(
+            f"It refused {memories(dead - given_up)}. `{in_project('memory list', settings.project)}` says why."
+        )
 
 
 @click.command("introduce", short_help="Make the user known to OpenMemory.")

@@ -27,6 +27,7 @@ from bmad_mcp.memory.retention import (
     read_retention,
 )
 from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project
 
 # What a service does when it is told to delete; nothing that it offers goes further.
 REMAINS = {
@@ -106,7 +107,7 @@ def _show(plan: Plan, opened: OpenProject, archived: int = 0) -> bool:
     if plan.others:
         click.echo(
             f"{plan.reached.name} also keeps {memories(plan.others)} of {opened.key} that this database does not have;"
-            " they stay. `bmad-mcp memory export --service` shows them."
+            f" they stay. `{in_project('memory export --service', opened.key)}` shows them."
         )
     if plan.stays_there:
         click.echo(f"The memory service may keep up to {memories(plan.stays_there)} of these: they stay there.")
@@ -187,7 +188,8 @@ async def _retention(
         over = sum(one.over_age for one in table)
         if not is_applied:
             if over:
-                click.echo(f"{memories(over)} over age: `bmad-mcp memory retention --apply` erases them.")
+                erase = in_project("memory retention --apply", opened.key)
+                click.echo(f"{memories(over)} over age: `{erase}` erases them.")
             return
         if not over:
             click.echo("Nothing is over age.")

@@ -11,7 +11,7 @@ from bmad_mcp.activity.since import moment_of
 from bmad_mcp.app import find_project, memory_services, opened_project
 from bmad_mcp.call import OpenProject
 from bmad_mcp.commands.failures import Failure
-from bmad_mcp.errors import NotFound
+from bmad_mcp.commands.project_call import no_project
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.settings import Settings
 
@@ -28,10 +28,7 @@ async def memory_project(settings: Settings) -> AsyncIterator[OpenProject]:
     """The project with its memory service, which is not asked yet; raises NotFound when nobody made the project."""
     async with find_project(settings, tell) as (pool, project_id):
         if project_id is None:
-            raise NotFound(
-                f"There is no project {settings.project!r}. `bmad-mcp import PATH` makes it from a folder and"
-                " `bmad-mcp serve` an empty one; or choose another with --project."
-            )
+            raise no_project(settings.project)
         services = memory_services(settings)
         try:
             yield await opened_project(settings, pool, project_id, services)

@@ -1,6 +1,8 @@
 """Options that every command takes, before its name and after it, and the settings they make."""
 
 import functools
+import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -9,6 +11,7 @@ import click
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from bmad_mcp.encryption.master_keys import others_may_read
 from bmad_mcp.input_faults import in_words
 from bmad_mcp.settings import Settings
 from bmad_mcp.telemetry.logs import log_to_stderr
@@ -16,7 +19,10 @@ from bmad_mcp.telemetry.slow import note_slower_than
 
 P = ParamSpec("P")
 R = TypeVar("R")
+logger = logging.getLogger("bmad_mcp.commands")
+
 CHOSEN = "bmad_mcp.chosen"
+LONGEST_SENTENCE = 200
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -45,6 +51,15 @@ def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+class CommandGroup(click.Group):
+    """A group whose help says of each command its whole first sentence; click cuts it at 45 characters."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        told = [(name, one.get_short_help_str(LONGEST_SENTENCE)) for name, one in sorted(self.commands.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
+
+
 def with_settings(function: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
     """Give the function the settings as its first argument: options over environment over defaults."""
 
@@ -55,9 +70,15 @@ def with_settings(function: Callable[Concatenate[Settings, P], R]) -> Callable[.
         settings = settings_of(ctx)
         log_to_stderr(settings.log_level, settings.log_format, settings.secrets())
         note_slower_than(settings.slow_statement_seconds)
+        _warn_of_open_keys(settings.encryption_keys_file)
         return function(settings, *args, **kwargs)
 
     return run
+
+
+def _warn_of_open_keys(file: Path | None) -> None:
+    if file is not None and others_may_read(file):
+        logger.warning("Others may read the keys in %s. Run: chmod 600 %s", file, shlex.quote(str(file)))
 
 
 def settings_of(ctx: click.Context) -> Settings:

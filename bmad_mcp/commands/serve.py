@@ -74,7 +74,8 @@ def command(settings: Settings, over_http: bool, host: str | None, port: int | N
         return
     chosen = {"host": host, "port": port} | click.get_current_context().meta.get(CHOSEN, {})
     if over := [option for name, option in HTTP_OPTIONS.items() if chosen.get(name) is not None]:
-        raise click.UsageError(f"{' and '.join(over)} belong to --http: `bmad-mcp serve --http`.")
+        belong = "belongs" if len(over) == 1 else "belong"
+        raise click.UsageError(f"{' and '.join(over)} {belong} to --http: `bmad-mcp serve --http`.")
     with exporting(os.environ):
         asyncio.run(_serve_stdio(settings))
 

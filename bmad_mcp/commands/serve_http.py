@@ -75,8 +75,6 @@ class Uvicorn(uvicorn.Server):
 async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket) -> None:
     address = exposure.url(listener.getsockname()[1])
     stopping, tell = asyncio.Event(), telling(settings)
-    if exposure.is_authenticated:
-        tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
     with on_signal(stopping.set, force_after=FORCE_SECONDS):
         capacity = Capacity(settings.calls_at_once, settings.pool_wait_seconds)
         async with open_workspace(settings, tell, capacity=capacity, read_only=settings.read_only) as workspace:
@@ -91,6 +89,8 @@ async def _serve(settings: Settings, exposure: Exposure, listener: socket.socket
             )
             changes = AccessChanges() if exposure.is_authenticated else None
             server = Uvicorn(_configuration(settings, exposure, face, workspace, address, readiness, changes))
+            if exposure.is_authenticated:
+                tell(f"Requests need a token: bmad-mcp token create NAME --scope write --project {settings.project}")
             async with in_background(workspace, tell), hearing_of_access(workspace, changes):
                 await _run(server, face, listener, workspace, address, stopping, readiness)
 

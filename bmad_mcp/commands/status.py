@@ -12,9 +12,9 @@ from bmad_mcp.app import find_project, opened_project
 from bmad_mcp.call import OneProject
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.commands.options import with_settings
-from bmad_mcp.commands.project_call import CALLER
+from bmad_mcp.commands.project_call import CALLER, no_project
 from bmad_mcp.commands.status_screen import draw
-from bmad_mcp.errors import NotFound, Unavailable
+from bmad_mcp.errors import Unavailable
 from bmad_mcp.operation import perform
 from bmad_mcp.settings import Settings
 
@@ -36,10 +36,7 @@ def command(settings: Settings, as_json: bool) -> None:
 async def _status(settings: Settings) -> tuple[ProjectStatus, AnalyticsOverview]:
     async with find_project(settings) as (pool, project_id):
         if project_id is None:
-            raise NotFound(
-                f"There is no project {settings.project!r}. `bmad-mcp import PATH` makes it from a folder,"
-                " or choose another with --project."
-            )
+            raise no_project(settings.project)
         workspace = OneProject(await opened_project(settings, pool, project_id))
         status = await perform(BY_NAME["project_status"], {}, CALLER, workspace)
         overview = await perform(BY_NAME["analytics_overview"], {}, CALLER, workspace)

@@ -10,7 +10,8 @@ import click
 
 from bmad_mcp.app import ProjectWorkspace
 from bmad_mcp.progress import Progress
-from bmad_mcp.settings import Settings, slug
+from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import slug
 
 
 def checked(settings: Settings) -> Settings:

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import shlex
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import click
 
-from bmad_mcp.commands.options import with_settings
+from bmad_mcp.commands.options import CommandGroup, with_settings
 from bmad_mcp.commands.project_call import project_call
 from bmad_mcp.commands.tables import lines
 from bmad_mcp.errors import NotFound
@@ -16,10 +17,11 @@ from bmad_mcp.identity.issuing import DEFAULT_DAYS, MOST_DAYS, Issued, create_to
 from bmad_mcp.identity.rights import HIGHEST, SCOPES, up_to
 from bmad_mcp.operation import Scope
 from bmad_mcp.projects.open import FIND, SEEK
-from bmad_mcp.settings import Settings, slug
+from bmad_mcp.settings import Settings
+from bmad_mcp.told_commands import in_project, slug
 
 
-@click.group("token")
+@click.group("token", cls=CommandGroup)
 def command() -> None:
     """Make, list and revoke access tokens for HTTP."""
 
@@ -58,7 +60,7 @@ def create_command(settings: Settings, name: str, scopes: tuple[Scope, ...], day
         click.echo(f"{name} is {role} of {key}.", err=True)
         if unused := [scope for scope in scopes if scope not in up_to(HIGHEST[role])]:
             click.echo(
-                f"That role allows no {' and '.join(unused)}: `bmad-mcp member add {name} --role …` changes it.",
+                f"That role allows no {' and '.join(unused)}: `{in_project(f'member add {shlex.quote(name)} --role …', key)}` changes it.",
                 err=True,
             )
     click.echo("Store it now: it is not shown again.", err=True)
@@ -85,7 +87,8 @@ def list_command(settings: Settings, as_json: bool) -> None:
         )
         for one in found
     ]
-    for line in lines(head, rows, empty="There are no tokens. `bmad-mcp token create NAME --scope read` makes one."):
+    made = in_project("token create NAME --scope read", settings.project)
+    for line in lines(head, rows, empty=f"There are no tokens. `{made}` makes one."):
         click.echo(line)
 
 

@@ -181,9 +181,9 @@ def figures(before: Result, after: Result, workflow: Result, story: str, trail: 
         ("Project", after["project"]["key"]),
         ("Stories", f"{counts(before['stories'])}  →  {counts(after['stories'])}"),
         ("Tasks", f"{counts(before['tasks'])}  →  {counts(after['tasks'])}"),
-        ("Story", f"{story} is done; {done} tasks were completed, each by one holder"),
+        ("Story", f"{story} is done; {counted(done, 'task was', 'tasks were')} completed, each by one holder"),
         ("Workflow", f"{workflow['workflow']['key']}: {progress['done']} of {progress['total']} stages"),
-        ("Trail", f"{trail} lines of who did what"),
+        ("Trail", f"{counted(trail, 'line')} of who did what"),
     ]
 
 

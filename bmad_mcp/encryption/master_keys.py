@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -45,6 +46,16 @@ def read_keys_file(file: Path) -> MasterKeys:
         return parse_keys(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"names {file}, which cannot be read: {getattr(error, 'strerror', 'no text')}") from None
+
+
+def others_may_read(file: Path) -> bool:
+    """Whether the file's owner should close it to others; what a container is given as a secret cannot be closed."""
+    try:
+        told = file.stat()
+    except OSError:
+        return False
+    is_given = told.st_uid == 0 and not (told.st_mode & 0o222 and os.access(file, os.W_OK))
+    return bool(told.st_mode & 0o077) and not is_given
 
 
 def new_key(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from bmad_mcp.errors import Conflict, Invalid, NotFound
 from bmad_mcp.identity import queries
 from bmad_mcp.identity.principals import member_name
 from bmad_mcp.identity.rights import Role
+from bmad_mcp.told_commands import in_project
 
 if TYPE_CHECKING:
     from bmad_mcp.encryption.vault import Vault
@@ -64,7 +66,8 @@ async def remove_member(call: Call, principal: str) -> None:
     role = await call.db.fetchval(queries.REMOVE_MEMBER, known_as)
     if role is None:
         raise NotFound(
-            f"{principal!r} is no member of {call.project_key}. `bmad-mcp member list` shows who is.", field="principal"
+            f"{principal!r} is no member of {call.project_key}. `{in_project('member list', call.project_key)}` shows who is.",
+            field="principal",
         )
     await record(call, f"member {known_as}", status="removed", before=role)
     await call.db.execute(queries.TELL_CHANGE)
@@ -85,13 +88,18 @@ async def forget_person(call: Call, principal: str) -> str:
     name = member_name(principal)
     if await find_member(call.db, vault, name) is not None:
         raise Conflict(
-            f"{name} is a member of {call.project_key}. Run `bmad-mcp member remove` first.", field="principal"
+            f"{name} is a member of {call.project_key}. Run `{in_project(f'member remove {shlex.quote(name)}', call.project_key)}` first.",
+            field="principal",
         )
     known_as = await vault.find_person(call.db, name)
     if known_as is None:
         raise NotFound(f"{name!r} is not known in {call.project_key}; nothing was erased.", field="principal")
     if await call.db.fetchval(queries.MAY_COME_IN, known_as):
-        raise Conflict(f"{name} has tokens that are good. Run `bmad-mcp token revoke` first.", field="principal")
+        listed = in_project("token list", call.project_key)
+        raise Conflict(
+            f"{name} has tokens that are good. `{listed}` shows their ids; run `bmad-mcp token revoke ID` first.",
+            field="principal",
+        )
     await call.db.execute(FORGET_PERSON, known_as)
     await record(call, f"member {known_as}", status="forgotten")
     return known_as
@@ -109,6 +117,6 @@ async def _keep_an_admin(call: Call, leaving: str, name: str) -> None:
     if admins == [leaving]:
         raise Conflict(
             f"{name} is the last admin of {call.project_key}. Make another member admin first:"
-            " `bmad-mcp member add PRINCIPAL --role admin`.",
+            f" `{in_project('member add PRINCIPAL --role admin', call.project_key)}`.",
             field="principal",
         )

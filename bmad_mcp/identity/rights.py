@@ -62,7 +62,8 @@ class Access:
         if operation.scope not in up_to(HIGHEST[self.role]):
             raise Forbidden(
                 f"{operation.name} needs the role {LEAST_ROLE[operation.scope]} in this project, and you are"
-                f" {self.role}. An admin changes that with `bmad-mcp member add`."
+                f" {self.role}. An admin changes that with"
+                f" `bmad-mcp member add PRINCIPAL --role {LEAST_ROLE[operation.scope]} --project KEY`."
             )
         if missing := self.missing(operation.scope):
             raise MissingScope(operation.name, missing)

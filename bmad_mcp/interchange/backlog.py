@@ -17,6 +17,7 @@ from bmad_mcp.interchange.values import Board, Item, Part, State
 from bmad_mcp.interchange.words import priority_of, state_of
 
 FOLDER = "backlog"
+HOMES = (f"{FOLDER}/tasks", ".backlog/tasks")
 CONFIGS = ("config.yml", "config.yaml")
 ROOT_CONFIG = "backlog.config.yml"
 CANDIDATES = (
@@ -130,7 +131,12 @@ def _task(source: SourceFile, stage: State | None, words: _Words, place: Place) 
         return
     text = source.text
     matter = front_matter(text)
+    before = len(place.deviations)
     told = read_mapping(matter.text, source.path, place.deviations, matter.line) if matter else {}
+    if not told and len(place.deviations) > before:
+        # Why it was not understood is told; that it has no id would send people the wrong way.
+        place.is_whole = False
+        return
     ref = text_at(told, "id").strip().upper()
     if matter is None or not ref:
         message = "The file has no front matter with an id; it was not understood."

@@ -20,6 +20,7 @@ from bmad_mcp.interchange.values import Board, Item, Part, Priority
 from bmad_mcp.interchange.words import state_of
 
 FOLDER = ".beads"
+HOMES = (FOLDER,)
 CANDIDATES = (".beads/issues.jsonl", ".beads/beads.jsonl", "issues.jsonl", "beads.jsonl")
 _PRIORITIES: tuple[Priority, ...] = ("critical", "high", "medium", "low", "low")
 _PARTS = (("Design", "design"), ("Notes", "notes"), ("Close reason", "close_reason"))

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -16,11 +17,12 @@ from bmad_mcp.counts import counted
 from bmad_mcp.errors import Invalid, Unavailable
 from bmad_mcp.interchange.pages import write_pages
 from bmad_mcp.interchange.snapshot import FAILURES, TABLES, Snapshot, snapshot
-from bmad_mcp.interchange.target import check_file, check_folder, file_target, folder_target
+from bmad_mcp.interchange.target import file_target, folder_target
 from bmad_mcp.progress import Progress, untold
 
 Format = Literal["json", "csv", "markdown"]
 NAME, VERSION = "bmad-mcp", 1
+BEGINS = f'{{"format":"{NAME}",'.encode()
 
 README = """# A project of bmad-mcp
 
@@ -98,8 +100,7 @@ async def export_as(
     if format not in writers:
         raise Invalid(f"{format!r} is no known format. Give one of: {', '.join(writers)}.", field="format")
     tell = progress or untold
-    (check_file if format == "json" else check_folder)(target, overwrite=overwrite)
-    place = file_target if format == "json" else folder_target
+    place = partial(file_target, begins=BEGINS) if format == "json" else folder_target
     try:
         with place(target, overwrite=overwrite) as at:
             async with snapshot(opened) as view:

@@ -15,13 +15,21 @@ import asyncpg
 from pydantic_core import from_json, to_json
 
 from bmad_mcp.activity.record import record
-from bmad_mcp.bmad_files.queries import ADD_WAITING, COUNT_WAITING, LOCK, NEXT_NUMBERS, TASKS_FOLLOW, Bulk
+from bmad_mcp.bmad_files.queries import (
+    ADD_WAITING,
+    COUNT_WAITING,
+    LOCK,
+    NEXT_NUMBERS,
+    SET_FILES,
+    TASKS_FOLLOW,
+    Bulk,
+)
 from bmad_mcp.bmad_files.steps import Create, Keep, Kind, Step, Update
 from bmad_mcp.call import Call, Caller, OneProject, OpenProject, open_call
 from bmad_mcp.counts import counted
 from bmad_mcp.db import DATABASE_FAILURES, Transaction
 from bmad_mcp.errors import BmadError, Conflict, Invalid, Unavailable
-from bmad_mcp.interchange import queries
+from bmad_mcp.interchange import backlog, beads, queries, taskmaster
 from bmad_mcp.interchange.backlog import BacklogMd
 from bmad_mcp.interchange.beads import Beads
 from bmad_mcp.interchange.planning import CLOSED, Plan, Stored, plan
@@ -36,6 +44,12 @@ from bmad_mcp.tasks.queries import LOCK_DEPENDENCIES
 
 Source = Literal["taskmaster", "backlog", "beads"]
 READERS: Mapping[str, Callable[[Path], BoardReader]] = {"taskmaster": TaskMaster, "backlog": BacklogMd, "beads": Beads}
+# The folders in a project that hold a tool's board.
+HOMES: Mapping[Source, Sequence[str]] = {
+    "taskmaster": taskmaster.HOMES,
+    "backlog": backlog.HOMES,
+    "beads": beads.HOMES,
+}
 SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ATTEMPTS = 8
@@ -46,6 +60,14 @@ _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.U
 
 class _Overtaken(Exception):
     """A tool changed a row between the reading and the writing; plan again."""
+
+
+def boards_in(folder: Path) -> Iterator[tuple[Source, str]]:
+    """The tools that keep a board in the folder, and where."""
+    for source, homes in HOMES.items():
+        home = next((one for one in homes if (folder / one).is_dir()), None)
+        if home is not None:
+            yield source, home
 
 
 async def import_from(
@@ -79,16 +101,19 @@ async def import_board(
     progress: Progress | None = None,
     caller: Caller | None = None,
 ) -> BoardReport:
-    """The same for a board that some reader gave; `place` names for the report where it came from."""
+    """The same for a board that some reader gave; `place` names where it came from: in the report, and for a sync later."""
     tell = progress or untold
     _check(board)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             async with open_call(OneProject(opened), caller or Caller(), "project_import") as call:
                 wanted, planned = await _once(call, board, dry_run, tell)
+                report = BoardReport.of(wanted, planned.steps, project=opened.key, place=place, dry_run=dry_run)
                 if dry_run:
                     await call.db.end("ROLLBACK")
-            return BoardReport.of(wanted, planned.steps, project=opened.key, place=place, dry_run=dry_run)
+                elif place and report.changes:
+                    await call.db.execute(SET_FILES, {"board": place})
+            return report
         except (_Overtaken, *_RETRIED) as error:
             if attempt == ATTEMPTS:
                 raise _refusal(error) from error

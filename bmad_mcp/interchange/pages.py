@@ -15,8 +15,9 @@ from bmad_mcp.interchange.readable import with_people
 from bmad_mcp.interchange.snapshot import DOCUMENTS_AT_ONCE, TABLES, Snapshot
 from bmad_mcp.lifecycles import TASK_HELD
 from bmad_mcp.progress import Progress
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.sections import bare
-from bmad_mcp.stories.wording import acceptance_list, one_line, story_sentence
+from bmad_mcp.stories.wording import acceptance_list, story_sentence
 
 Row = Mapping[str, Any]
 

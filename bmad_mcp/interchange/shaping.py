@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
 
+from bmad_mcp.bmad_files.deviations import shown
 from bmad_mcp.bmad_files.statuses import RANK
 from bmad_mcp.bmad_files.storable import TEXT_LIMIT, TITLE_LIMIT, Storable
 from bmad_mcp.bmad_files.story_rows import OPEN_FOR_WORK, derived_status
@@ -286,6 +287,9 @@ class _Shape:
             if not self._is_task(item):
                 continue
             around = self.tree.parents[item.ref]
+            if item.state == "in_progress":
+                message = f"{self._shown(item.ref)} is in progress there; here it is pending, for nobody holds it."
+                self.clean.note(item.path, "in-progress", message, "Who works on it takes it with task_start.")
             merged = {
                 "title": self._title(item),
                 "description": self._text(_as_text(item, with_people=True), item, "description"),
@@ -309,8 +313,7 @@ class _Shape:
                 if other in self.items:
                     edges.append((item.ref, other))
                 else:
-                    message = f"{self._shown(item.ref)} waits for {self._shown(other)}, which is not on the board."
-                    self.clean.note(item.path, "dependency", message, "Correct the id; that dependency was left out.")
+                    self._note_unknown(item, other)
         found = waiting(edges, self.tree)
         for (one, other), circle in found.circles[:_CIRCLES_TOLD]:
             shown = self.clean.line(" → ".join(circle), None, "circle", 400)
@@ -332,13 +335,23 @@ class _Shape:
             one: [other for other in others if other in tasks] for one, others in found.of_task.items() if one in tasks
         }
 
+    def _note_unknown(self, item: Item, other: str) -> None:
+        where, mend = "which is not on the board", "Correct the id; that dependency was left out."
+        if not self.board.is_whole:
+            where = "which is not among what could be read"
+            mend = "Mend what could not be read, then import again. That dependency was left out."
+        message = f"{self._shown(item.ref)} waits for {self._shown(other)}, {where}."
+        self.clean.note(item.path, "dependency", message, mend)
+
     # ── texts ──
 
     def _title(self, item: Item) -> str:
-        return (
-            self.clean.line(item.title, item.path, "title", TITLE_LIMIT)
-            or f"{self.board.title} {item.ref}"[:TITLE_LIMIT]
-        )
+        if title := self.clean.line(item.title, item.path, "title", TITLE_LIMIT):
+            return title
+        made = f"{self.board.title} {item.ref}"[:TITLE_LIMIT]
+        message = f"{self._shown(item.ref)} has no title; here it is called {shown(made)}."
+        self.clean.note(item.path, "no-title", message, "Give it a title, then import again.")
+        return made
 
     def _text(self, text: str, item: Item, name: str, limit: int = TEXT_LIMIT) -> str:
         return self.clean.text(text.replace("\r\n", "\n").strip(), item.path, name, limit)

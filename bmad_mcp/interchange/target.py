@@ -16,17 +16,20 @@ PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
 @contextmanager
-def file_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A path to write a new file at; it takes its place when the block ends well, and goes when it does not."""
+def file_target(target: Path, *, overwrite: bool, begins: bytes = b"") -> Iterator[Path]:
+    """A path to write a new file at; it takes its place when the block ends well, and goes when it does not.
+
+    With `overwrite` a file gives way that begins with `begins`, as an earlier export does.
+    """
     _check_parent(target)
-    check_file(target, overwrite=overwrite)
+    check_file(target, overwrite=overwrite, begins=begins)
     work = _work(target)
     try:
         yield work / target.name
         os.chmod(work / target.name, PRIVATE_FILE)
         _sync(work / target.name)
         # Somebody may have put something there meanwhile.
-        check_file(target, overwrite=overwrite)
+        check_file(target, overwrite=overwrite, begins=begins)
         os.replace(work / target.name, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -60,14 +63,17 @@ def folder_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def check_file(target: Path, *, overwrite: bool) -> None:
+def check_file(target: Path, *, overwrite: bool, begins: bytes = b"") -> None:
     """Raise Conflict when no file may be written there."""
     kind = _kind(target)
-    if kind == "nothing" or (kind == "file" and overwrite):
+    if kind == "nothing":
         return
-    if kind == "file":
+    if kind != "file":
+        raise Conflict(f"{str(target)!r} is a {kind}; an export as JSON is a file. Give another name.", field="target")
+    if not _begins_with(target, begins):
+        raise Conflict(f"{str(target)!r} is a file that no export wrote. Give another name.", field="target")
+    if not overwrite:
         raise Conflict(f"{str(target)!r} exists already. Give another name, or add --overwrite.", field="target")
-    raise Conflict(f"{str(target)!r} is a {kind}; an export as JSON is a file. Give another name.", field="target")
 
 
 def check_folder(target: Path, *, overwrite: bool) -> None:
@@ -100,6 +106,16 @@ def _kind(target: Path) -> str:
     if stat.S_ISDIR(mode):
         return "folder"
     return "file" if stat.S_ISREG(mode) else "device or pipe"
+
+
+def _begins_with(file: Path, begins: bytes) -> bool:
+    if not begins:
+        return True
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as opened:
+            return opened.read(len(begins)) == begins
+    except OSError:
+        return False
 
 
 def _check_parent(target: Path) -> None:

@@ -11,7 +11,9 @@ from bmad_mcp.interchange.reading import Place, Refused, nothing_found, opened_p
 from bmad_mcp.interchange.values import Board, Item, Part
 from bmad_mcp.interchange.words import priority_of, state_of
 
-FILE = ".taskmaster/tasks/tasks.json"
+FOLDER = ".taskmaster"
+FILE = f"{FOLDER}/tasks/tasks.json"
+HOMES = (FOLDER,)
 CANDIDATES = (FILE, "tasks/tasks.json", "tasks.json")
 DEFAULT_TAG = "master"
 _ID = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")

@@ -53,7 +53,8 @@ async def _archive_trail(opened: OpenProject, context: JobContext, before: datet
     async with context.open_owner() as owner:
         if not await owner.fetchval(queries.IS_OWNER):
             raise Unavailable(
-                "Only the owner of the schema can take old rows out of the trail; they stay. Run `bmad-mcp jobs run"
-                " retention` with BMAD_DATABASE_URL of the owner, or keep them: `bmad-mcp jobs retention --clear activity`."
+                "Only the owner of the schema can take old rows out of the trail; they stay. Run"
+                f" `bmad-mcp jobs run retention --project {opened.key}` with BMAD_DATABASE_URL of the owner, or keep them:"
+                f" `bmad-mcp jobs retention --clear activity --project {opened.key}`."
             )
         return await archive_old(OpenProject(opened.id, opened.key, owner), "activity", TRAIL, before, below)

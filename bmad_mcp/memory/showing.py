@@ -11,6 +11,7 @@ _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef\u180b-\u180d"
 _SELECTOR = re.compile(f"[{_SELECTORS}]")
 # A selector chooses the form of one emoji or Chinese or Mongolian character; behind anything else it carries something.
 _HAS_NO_FORMS = re.compile(f"[\\sA-Za-z\u00c0-\u024f.,;:_{_SELECTORS}]")
+_BREAK = re.compile(r"[ \t]*(?:\r\n|[\n\t])(?:\r\n|[ \t\n])*")
 _ODD = re.compile(r"[^\x20-\x7e]")
 
 
@@ -25,8 +26,8 @@ def lines_of(text: str) -> list[str]:
 
 
 def shortened(text: str, longest: int) -> str:
-    """The visible text, cut where it is longer, with how long it was."""
-    shown = visible(text)
+    """The visible text on one line, its line breaks as blanks, cut where it is longer, with how long it was."""
+    shown = visible(_BREAK.sub(" ", text))
     if len(shown) <= longest:
         return shown
     return f"{shown[:longest].rstrip()}… ({len(text):,} characters)"

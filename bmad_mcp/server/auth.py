@@ -206,7 +206,8 @@ class Authentication:
                 "forbidden",
                 f"You are {name}, and no member of the project you ask for. An admin of it runs"
                 # Quoted, because people paste it into a shell, and a provider lets its users choose their names.
-                f" `bmad-mcp member add {shlex.quote(name)} --role member`, and your token has to be for it.",
+                f" `bmad-mcp member add {shlex.quote(name)} --role member --project KEY`, and your token has to be"
+                " for it.",
             )
         project, member = found.project, found.member
         workspace = ProjectOf(self._workspace, project)

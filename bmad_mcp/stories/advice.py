@@ -5,6 +5,7 @@ from typing import Any
 
 from bmad_mcp.stories.rights import PLANNERS
 from bmad_mcp.stories.schemas import StoryTask
+from bmad_mcp.told_commands import ANY_FOLDER, on_folder
 
 WHY = {
     1: "It waits for review, and {agent} looks at reviews first.",
@@ -74,11 +75,11 @@ def about_open_tasks(status: str, keys: Sequence[str]) -> str:
     )
 
 
-def nothing_to_do(epics: int, stories: int) -> tuple[str, str]:
+def nothing_to_do(project: str, epics: int, stories: int) -> tuple[str, str]:
     """Why there is no story, and what to do about it."""
     if stories:
         return (
-            f"All {stories} stories are done or cancelled.",
+            "The only story is done or cancelled." if stories == 1 else f"All {stories} stories are done or cancelled.",
             "story_create adds one to an epic; project_status shows the rest of the project.",
         )
     if epics:
@@ -86,5 +87,5 @@ def nothing_to_do(epics: int, stories: int) -> tuple[str, str]:
     return (
         "There is no epic and no story yet.",
         "Make an epic with epic_create (toolset planning) and stories with story_create, or bring them in with"
-        " `bmad-mcp import PATH`.",
+        f" `{on_folder('import', ANY_FOLDER, project)}`.",
     )

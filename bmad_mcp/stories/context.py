@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bmad_mcp.counts import counted
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.schemas import StoryBrief, StoryContext
 from bmad_mcp.stories.sections import Section, text_of
-from bmad_mcp.stories.wording import one_line, story_sentence
+from bmad_mcp.stories.wording import story_sentence
 
 # Bytes of UTF-8 and not characters: in every script about four of them make a token.
 WHOLE = 3600
@@ -24,7 +26,7 @@ def cut(text: str, size: int) -> str:
     kept = raw[: max(size, 0)].decode(errors="ignore")
     at = max(kept.rfind("\n"), kept.rfind(" "))
     kept = (kept[:at] if at > len(kept) * 0.6 else kept).rstrip()
-    return f"{kept} … (+{len(text) - len(kept)} characters)"
+    return f"{kept} … (+{counted(len(text) - len(kept), 'character')})"
 
 
 def cut_before(text: str, size: int) -> str:

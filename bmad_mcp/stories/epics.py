@@ -10,7 +10,7 @@ from bmad_mcp.stories import queries
 from bmad_mcp.stories.acting import acting_agent
 from bmad_mcp.stories.context import brief
 from bmad_mcp.stories.schemas import EpicBrief, EpicCreated, EpicMade, EpicOut, EpicPage
-from bmad_mcp.stories.wording import one_line
+from bmad_mcp.told_commands import ANY_FOLDER, on_folder
 
 STORIES_SHOWN = 100
 EPICS_NAMED = 50
@@ -23,7 +23,7 @@ async def epic_create(call: Call, title: Title, goal: LongText = "") -> EpicCrea
     same = marks(call, title)
     row = await call.db.fetchrow(
         queries.CREATE_EPIC_UNLESS_SIMILAR if same else queries.CREATE_EPIC,
-        one_line(title),
+        title,
         goal.strip(),
         agent,
         call.caller.principal,
@@ -65,7 +65,7 @@ async def refuse_epic(call: Call, epic: str) -> NoReturn:
     if not known:
         raise NotFound(
             "This project has no epic yet. Make one with epic_create (toolset planning), or bring epics in with"
-            " `bmad-mcp import PATH`.",
+            f" `{on_folder('import', ANY_FOLDER, call.project_key)}`.",
             field="epic",
         )
     listed = ", ".join(known[:EPICS_NAMED]) + (" and more" if len(known) > EPICS_NAMED else "")

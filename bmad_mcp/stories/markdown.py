@@ -1,7 +1,7 @@
 """Stories as Markdown, as people and models read them."""
 
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.schemas import StoryOut
-from bmad_mcp.stories.wording import one_line
 
 
 def story_markdown(story: StoryOut) -> str:

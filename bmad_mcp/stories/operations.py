@@ -22,6 +22,7 @@ from bmad_mcp.shapes import (
     Title,
     decode_cursor,
     encode_cursor,
+    one_line,
 )
 from bmad_mcp.stories import advice, queries
 from bmad_mcp.stories.acting import acting_agent
@@ -44,7 +45,7 @@ from bmad_mcp.stories.schemas import (
     StoryTask,
 )
 from bmad_mcp.stories.sections import Section, bare, name_for, text_of, with_text
-from bmad_mcp.stories.wording import one_line, read_acceptance, read_story_sentence, sections_of, tidy
+from bmad_mcp.stories.wording import read_acceptance, read_story_sentence, sections_of, tidy
 
 STARTED = frozenset({StoryStatus.IN_PROGRESS, StoryStatus.REVIEW, StoryStatus.DONE})
 # Where a story has its work behind it.
@@ -75,7 +76,7 @@ async def story_create(
         uuid7(),
         found["id"],
         found["number"],
-        one_line(title),
+        title,
         *sentence,
         criteria,
         sections_of(*sentence, criteria),
@@ -233,7 +234,7 @@ async def story_next(call: Call) -> StoryNext:
     row = await call.db.fetchrow(queries.NEXT, call.caller.connection)
     agent = row["asks"]
     if row["key"] is None:
-        reason, then = advice.nothing_to_do(**await call.db.fetchrow(queries.HOW_MUCH))
+        reason, then = advice.nothing_to_do(call.project_key, **await call.db.fetchrow(queries.HOW_MUCH))
         return StoryNext(story=None, why=reason, next=then)
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(

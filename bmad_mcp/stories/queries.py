@@ -123,6 +123,11 @@ LEFT JOIN LATERAL (
 ) a ON true
 WHERE s.project_id = bmad_project() AND s.key = $1
 """
+# An import or export is told under the project, at the moment at which it changed the story.
+TOLD_OF_FILES = f"""
+SELECT coalesce(a.agent, {told("a.principal")}) AS told_by, a.operation AS told_operation FROM bmad_agent_activity a
+WHERE a.project_id = bmad_project() AND a.subject = 'project' AND a.at = $1 ORDER BY a.id DESC LIMIT 1
+"""
 # Claims lock a task and then its story; a move of the story takes the same order.
 LOCK_TASKS = """
 SELECT count(*) FROM (

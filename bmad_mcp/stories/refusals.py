@@ -4,6 +4,7 @@ from typing import Any
 
 from bmad_mcp.db import Transaction
 from bmad_mcp.errors import InvalidMove, NotFound, VersionConflict
+from bmad_mcp.stories.queries import TOLD_OF_FILES
 
 
 def unknown_story(story: str) -> NotFound:
@@ -14,11 +15,13 @@ def unknown_story(story: str) -> NotFound:
 async def changed_meanwhile(db: Transaction, now: Any, expected: int) -> VersionConflict:
     """The error for a stale version; `now` is the row of STATE and tells who changed it."""
     when = f"at {now['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
+    told = now
+    if now["told_at"] != now["updated_at"]:
+        told = await db.fetchrow(TOLD_OF_FILES, now["updated_at"])
     # A claimed task takes its story along and is told under the task.
-    known = now["told_at"] == now["updated_at"]
     who = (
-        f"{await db.person(now['told_by'])} changed it {when} ({now['told_operation']})"
-        if known
+        f"{await db.person(told['told_by'])} changed it {when} ({told['told_operation']})"
+        if told
         else f"it changed {when}"
     )
     return VersionConflict(

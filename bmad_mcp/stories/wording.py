@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.sections import Section, framed
 
 # On text where every run of blanks is one character: none of these can go back over a long run.
@@ -14,11 +15,6 @@ _ITEM = re.compile(r"([ \t]*)(?:\d{1,4}[.)]|[-*+])[ \t]+(?:\[[ xX]\][ \t]+)?(.*)
 _LABEL = re.compile(r"[*_]*AC\s*#?\d+(?:[.:)]|[*_]+[.:)]|[*_]*\s+[-–—])[*_]*\s*", re.IGNORECASE)
 # Deep enough that no line of an item is read as a heading.
 _CONTINUED = "\n    "
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and doubled spaces."""
-    return " ".join(text.split())
 
 
 def story_sentence(role: str, want: str, benefit: str, mark: str = "**") -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bmad_mcp.call import Call
+from bmad_mcp.counts import counted
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.provider import Question
 from bmad_mcp.memory.remember import remember_work
@@ -40,7 +41,7 @@ async def remember_outcome(call: Call, run: WorkflowBrief, run_id: Any) -> Memor
     reason = f" Reason: {run.reason}." if run.reason else ""
     facts = (
         f"Run {run.key} of {run.type}, “{run.title}”, was {run.status} after {row['hours']:g} hours:"
-        f" {row['done']} stages done{skipped}{again}.{reason}"
+        f" {counted(row['done'], 'stage')} done{skipped}{again}.{reason}"
     )
     return await remember_work(call, CATEGORY, "\n".join(row["notes"] or []), facts)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bmad_mcp.call import Call
+from bmad_mcp.told_commands import ANY_FOLDER, on_folder
 from bmad_mcp.workflows import queries
 from bmad_mcp.workflows.schemas import Requirement
 
@@ -49,10 +50,10 @@ async def requirements_of(call: Call, run_id: Any, stage: Mapping[str, Any]) -> 
     have = {row["name"] for row in await call.db.fetch(queries.HAVE, run_id, every)}
     if stage["story_key"]:
         have.add(STORY)
-    return [_told(name, not have.isdisjoint(names)) for name, names in asked.items()]
+    return [_told(name, not have.isdisjoint(names), call.project_key) for name, names in asked.items()]
 
 
-def _told(name: str, have: bool) -> Requirement:
+def _told(name: str, have: bool, project: str) -> Requirement:
     bare = name.split(" (")[0].strip()
     if have or not re.search(queries.FILE, bare):
         return Requirement(name=name, have=have)
@@ -62,5 +63,6 @@ def _told(name: str, have: bool) -> Requirement:
     return Requirement(
         name=name,
         have=False,
-        record=f"artifact_record with path={path!r} (toolset planning) once it is there, or `bmad-mcp import`.",
+        record=f"artifact_record with path={path!r} (toolset planning) once it is there, or"
+        f" `{on_folder('import', ANY_FOLDER, project)}`.",
     )

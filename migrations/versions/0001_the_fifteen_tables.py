@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from bmad_mcp.uuid7_function import BUILT_IN, FIRST_MAJOR, PUT_TOGETHER
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -40,18 +42,15 @@ ENUM_TYPES = (
     "bmad_workflow_type",
 )
 
-# PostgreSQL 18 has uuidv7(); before it, the same layout is put together from the clock and a random UUID.
-CREATE_UUID7 = """
+CREATE_UUID7 = f"""
 DO $do$
 BEGIN
-    IF current_setting('server_version_num')::int >= 180000 THEN
+    IF current_setting('server_version_num')::int >= {FIRST_MAJOR}0000 THEN
         CREATE FUNCTION bmad_uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
-            RETURN uuidv7();
+            RETURN {BUILT_IN};
     ELSE
         CREATE FUNCTION bmad_uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
-            RETURN encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING
-                substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid;
+            RETURN {PUT_TOGETHER};
     END IF;
 END
 $do$

@@ -140,12 +140,26 @@ def group(file, tracker, status, count=1):
     ],
 )
 def test_drift_is_what_the_words_mean_and_not_how_they_are_written(file, tracker, status, between):
-    drift = find_drift([group(file, tracker, status, 3)], {}, 3)
+    drift = find_drift([group(file, tracker, status, 3)], {}, "shop", 3)
     assert [item.between for item in drift.items] == ([between] if between else [])
     assert drift.count == (3 if between else 0)
 
 
-async def test_drift_tells_the_first_story_of_each_kind(run, story, put):
+@pytest.mark.parametrize(
+    ("folder", "mend"),
+    [
+        ("/code/Shop", "bmad-mcp export /code/Shop"),
+        ("/code/tide", "bmad-mcp export /code/tide --project shop"),
+        ("/my code/shop", "bmad-mcp export '/my code/shop'"),
+        ("PATH", "bmad-mcp export PATH --project shop"),
+    ],
+)
+def test_the_command_that_mends_drift_names_the_project_where_the_folder_does_not(folder, mend):
+    (item,) = find_drift([group("Draft", None, "ready", 1)], {"folder": folder}, "shop", 1).items
+    assert item.mend == mend
+
+
+async def test_drift_tells_the_first_story_of_each_kind(run, story, put, workspace):
     for number in range(2, 8):
         await run("story_create", epic=1, title=f"Story {number}")
     for number in range(1, 6):
@@ -154,9 +168,9 @@ async def test_drift_tells_the_first_story_of_each_kind(run, story, put):
     drift = (await run("project_status")).drift
     assert [item.model_dump(exclude_unset=True) for item in drift.items] == [
         {"between": "file and tracker", "first": "1.1", "count": 5, "file": "Draft",
-         "tracker": "review", "database": "draft", "mend": "bmad-mcp export PATH --mend"},
+         "tracker": "review", "database": "draft", "mend": f"bmad-mcp export PATH --project {workspace.opened.key} --mend"},
         {"between": "database and files", "first": "1.6", "count": 1, "file": "Approved", "database": "draft",
-         "mend": "bmad-mcp export PATH"},
+         "mend": f"bmad-mcp export PATH --project {workspace.opened.key}"},
     ]  # fmt: skip
     assert drift.count == 6
 

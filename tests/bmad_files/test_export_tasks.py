@@ -17,6 +17,7 @@ from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.bmad_files.importing import import_folder
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.errors import VersionConflict
 from bmad_mcp.operation import perform
 
 PATH = "docs/stories/1.1.calendar.md"
@@ -59,6 +60,30 @@ async def test_a_renamed_task_and_a_new_one_are_one_box_each(folder, opened, run
     assert sorted(boxes(folder)) == sorted(before.values())
     assert (await import_folder(opened, folder)).changes == 0
     assert await held(opened) == before
+
+
+async def test_an_export_makes_no_task_of_a_story_that_tools_made(folder, opened, run):
+    await import_folder(opened, folder)
+    made = (await run("story_create", epic="1", title="Gift cards")).story
+    await run("agent_activate", agent="dev")
+    await section(
+        run, "1.1", "Tasks / Subtasks", f"{TASKS.partition(chr(10) * 2)[2].rstrip()}\n- [ ] Draw it\n- [ ] Sell it"
+    )
+    before = await held(opened)
+    await export_folder(opened, folder)
+    assert await tasks(opened, made.key) == []
+    assert await held(opened) == before
+    assert (await import_folder(opened, folder)).counts["task"].created == 2
+    assert await tasks(opened, made.key) == []
+    assert (await import_folder(opened, folder)).changes == 0
+
+
+async def test_who_read_a_story_before_an_export_is_told_of_the_export(folder, opened, run):
+    await import_folder(opened, folder)
+    made = (await run("story_create", epic="1", title="Gift cards")).story
+    await export_folder(opened, folder)
+    with pytest.raises(VersionConflict, match=r"at version 2, not 1: local changed it at .* \(project_export\)"):
+        await run("story_update", story=made.key, expected_version=1, status="ready")
 
 
 async def test_a_renamed_task_still_ticks_its_box(folder, opened, run):
@@ -134,6 +159,7 @@ async def test_a_section_with_other_boxes_ticks_those_of_its_own(folder, opened,
         (False, "Measure it"),
         (False, "Look at it"),
     ]
+    assert (await import_folder(opened, folder)).updated.get("task", ()) == ()
     assert sorted((await held(opened)).values()) == sorted(boxes(folder))
     assert (await import_folder(opened, folder)).changes == 0
 

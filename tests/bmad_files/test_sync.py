@@ -108,8 +108,8 @@ async def test_drift_names_the_command_that_mends_it(opened, v6_folder, run):
     await move(run, "2.3", "in_progress")
     items = {one.between: one.mend for one in (await run("project_status")).drift.items}
     assert items == {
-        "file and tracker": f"bmad-mcp export {v6_folder} --mend",
-        "database and files": f"bmad-mcp export {v6_folder}",
+        "file and tracker": f"bmad-mcp export {v6_folder} --project {opened.key} --mend",
+        "database and files": f"bmad-mcp export {v6_folder} --project {opened.key}",
     }
 
 
@@ -191,6 +191,15 @@ async def test_one_of_two_syncs_leads_and_the_other_takes_over(workspace, opened
             await until(lambda: "Status: InProgress" in (folder / STORY_23).read_text())
             await asyncio.sleep(0.3)
             assert second == []
+
+
+async def test_a_folder_without_a_bmad_project_is_told_once(workspace, opened, run, tmp_path, synced):
+    async with synced(workspace, tmp_path) as told:
+        await until(lambda: told)
+        assert f"there is no BMad project in {tmp_path} yet" in told[0]
+        await run("epic_create", title="Tides")
+        await until(lambda: list(tmp_path.rglob("*.md")))
+    assert sum("no BMad project" in one for one in told) == 1
 
 
 async def test_the_boxes_go_both_ways(workspace, opened, v6_folder, run, synced):

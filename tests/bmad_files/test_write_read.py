@@ -28,8 +28,9 @@ from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
 from bmad_mcp.bmad_files.yaml_guard import YamlRefused, parse_yaml
 from bmad_mcp.errors import BmadError
 from bmad_mcp.lifecycles import StoryStatus
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.sections import bare, name_for, text_of, with_text
-from bmad_mcp.stories.wording import one_line, read_acceptance, read_story_sentence, sections_of, tidy
+from bmad_mcp.stories.wording import read_acceptance, read_story_sentence, sections_of, tidy
 
 NOW = datetime(2026, 10, 20, 18, 30)
 PROJECT = UUID(int=7)

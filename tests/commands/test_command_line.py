@@ -14,6 +14,7 @@ from bmad_mcp import __version__
 from bmad_mcp.__main__ import COMMANDS, cli
 from bmad_mcp.commands.failures import Failure, told_briefly
 from bmad_mcp.commands.options import settings_of
+from bmad_mcp.encryption.master_keys import new_key
 from bmad_mcp.errors import Conflict
 from bmad_mcp.settings import Settings
 
@@ -43,7 +44,9 @@ def test_every_command_is_listed_and_explains_itself():
         assert told in text
         command = cli.get_command(click.Context(cli), name)
         assert command.get_short_help_str(200)
-        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+        help_page = CliRunner().invoke(cli, [name, "--help"])
+        assert help_page.exit_code == 0
+        assert "..." not in help_page.output.partition("Commands:")[2]
 
 
 def test_help_and_version_load_no_command():
@@ -117,6 +120,9 @@ def test_without_a_project_the_working_folder_names_it(tmp_path):
         ([], {"BMAD_TOOLSETS": "nope"}, "BMAD_TOOLSETS has no toolset 'nope'"),
         ([], {"BMAD_LOG_LEVEL": "loud"}, "BMAD_LOG_LEVEL must be 'debug'"),
         ([], {"BMAD_READ_ONLY": "perhaps"}, "BMAD_READ_ONLY must be true or false"),
+        (["--project", "!!"], {}, "--project has no letter and no digit"),
+        (["--project", ""], {}, "--project has no letter and no digit"),
+        ([], {"BMAD_PROJECT": "--"}, "BMAD_PROJECT has no letter and no digit"),
         ([], {"BMAD_MEMORY_PROVIDER": "none"}, "BMAD_MEMORY_PROVIDER must be 'openmemory'"),
     ],
 )
@@ -144,6 +150,28 @@ def test_nested_and_unforeseen_errors_are_told_briefly_too():
     with pytest.raises(Failure) as found, told_briefly():
         Path("/nonexistent/folder/file").read_text()
     assert found.value.message == "/nonexistent/folder/file: No such file or directory."
+
+
+def test_a_working_folder_that_was_removed_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("BMAD_PROJECT", raising=False)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments in (["status"], ["client-config", "cursor"], ["import", "/"]):
+        with pytest.raises(Failure, match="The working folder was removed"):
+            cli.main(arguments, standalone_mode=False)
+
+
+def test_keys_that_others_may_read_are_told_at_each_start(tmp_path):
+    file = tmp_path / "my keys"
+    file.write_text(new_key("k1"))
+    file.chmod(0o644)
+    env = {"BMAD_ENCRYPTION_KEYS_FILE": str(file)}
+    told = bmad(env, "client-config", "cursor").stderr
+    assert f"Others may read the keys in {file}. Run: chmod 600 '{file}'" in told
+    file.chmod(0o600)
+    assert "Others may read" not in bmad(env, "client-config", "cursor").stderr
 
 
 def test_a_secret_in_a_wrong_address_is_not_repeated():

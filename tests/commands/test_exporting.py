@@ -171,6 +171,12 @@ async def test_a_project_made_by_tools_alone_goes_into_an_empty_folder_and_comes
     shutil.copytree(folder, copy)
     succeeds(server_env, "import", str(copy))
     both = [await whole(server_env, name) for name in (folder.name, copy.name)]
+    # A story whose file has no check box gets its task by the import; the export made none.
+    assert [one.pop("tasks") for one in both[0]] == [["Paint the door"], []]
+    assert [one.pop("tasks") for one in both[1]] == [
+        ["Paint the door"],
+        [f"Implement story 1.2: {both[1][1]['title']}"],
+    ]
     assert both[0] == both[1]
     assert [one["status"] for one in both[0]] == ["ready", "draft"]
     assert json.loads(succeeds(server_env, "export", str(copy), "--json"))["files"] == []

@@ -78,6 +78,10 @@ def test_a_folder_without_bmad_is_refused_and_leaves_no_project(server_env, tmp_
     assert "There is no project" in fails(server_env, "status", "--project", key_of(root))
     (root / "apps/shop/_bmad").mkdir(parents=True)
     assert "One is in apps/shop: import that folder." in fails(server_env, "import", str(root))
+    for home, source in ((".taskmaster", "taskmaster"), ("backlog/tasks", "backlog"), (".beads", "beads")):
+        (root / home).mkdir(parents=True)
+        told = fails(server_env, "import", str(root), "--project", "other")
+        assert f"It has a board in {home}: bmad-mcp import {root} --project other --from {source}" in told
 
 
 def test_two_folders_of_one_name_do_not_become_one_project(server_env, folder, tmp_path):
@@ -107,7 +111,8 @@ def test_status_shows_counts_and_what_comes_next(server_env, folder):
 def test_status_of_a_project_that_nobody_made_says_how_to_make_it(server_env):
     told = fails(server_env, "status", "--project", "nobody-made-this")
     assert told.strip().startswith("bmad-mcp: There is no project 'nobody-made-this'.")
-    assert "bmad-mcp import PATH" in told
+    assert "`bmad-mcp import PATH --project nobody-made-this` makes it from a folder" in told
+    assert "`bmad-mcp serve --project nobody-made-this` an empty one" in told
 
 
 def test_an_audit_export_goes_to_stdout_or_into_a_file_of_ones_own(server_env, folder, tmp_path):

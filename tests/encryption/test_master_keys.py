@@ -1,11 +1,12 @@
 """The keys of the setting: what is one, what is refused, and that no message repeats a part of one."""
 
 import base64
+import os
 
 import pytest
 from pydantic import ValidationError
 
-from bmad_mcp.encryption.master_keys import new_key, parse_keys, read_keys_file
+from bmad_mcp.encryption.master_keys import new_key, others_may_read, parse_keys, read_keys_file
 from bmad_mcp.errors import Unavailable
 from bmad_mcp.settings import Settings
 
@@ -71,6 +72,16 @@ def test_a_file_is_read_each_time(tmp_path):
         settings.read_master_keys()
     with pytest.raises(ValueError, match="cannot be read"):
         read_keys_file(file)
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_told"), [(0o600, False), (0o640, True), (0o604, True), (0o444, os.geteuid() != 0)]
+)
+def test_a_file_that_its_owner_could_close_to_others_is_noticed(tmp_path, mode, is_told):
+    file = tmp_path / "keys"
+    file.write_text("")
+    file.chmod(mode)
+    assert others_may_read(file) is is_told
 
 
 def test_only_one_place_for_keys(tmp_path):

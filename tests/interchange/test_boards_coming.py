@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bmad_installs import add_v6_docs
+from bmad_installs import add_v6_docs, write
 from boards import KEPT, SHOP, beads, issue, made_anew, real_backlog, real_beads, real_taskmaster, task, taskmaster
 from stored_rows import change, dump, fetch
 
 from bmad_mcp.bmad_files.exporting import export_folder
 from bmad_mcp.bmad_files.importing import import_folder
+from bmad_mcp.bmad_files.sync.reconciling import reconcile
 from bmad_mcp.errors import Invalid, NotFound
 from bmad_mcp.interchange.importing import import_from
 
@@ -99,7 +100,7 @@ async def test_a_board_that_backlog_md_made(workspace, tmp_path):
     opened = workspace.opened
     root = real_backlog(tmp_path / "shop")
     report = await import_from(opened, "backlog", root)
-    assert report.deviations == ()
+    assert [one.code for one in report.deviations] == ["in-progress"]
     tasks, stories = await tasks_of(opened), await stories_of(opened)
     told = {ref: (row["title"], row["status"]) for ref, row in tasks.items()}
     assert told == {
@@ -375,6 +376,57 @@ async def test_a_board_beside_bmad_files_becomes_bmad_files(workspace, tmp_path)
     assert await dump(opened) == settled
     after = await stories_of(opened)
     assert {name: row["status"] for name, row in after.items()} == {name: row["status"] for name, row in before.items()}
+
+
+async def test_what_a_board_does_not_say_or_says_otherwise_is_told(workspace, tmp_path):
+    issues = (issue("bd-1", "Sign up", status="in_progress"), issue("bd-2", ""))
+    report = await import_from(workspace.opened, "beads", beads(tmp_path, *issues))
+    told = {one.code: one.message for one in report.deviations}
+    assert told == {
+        "in-progress": "'bd-1' is in progress there; here it is pending, for nobody holds it.",
+        "no-title": "'bd-2' has no title; here it is called 'beads bd-2'.",
+    }
+
+
+async def test_a_task_that_cannot_be_read_is_told_once_and_what_waits_for_it_is_not_called_wrong(workspace, tmp_path):
+    write(tmp_path, "backlog/tasks/task-1 - One.md", "---\nid: task-1\ntitle: [One\n---\n\nText.\n")
+    write(tmp_path, "backlog/tasks/task-2 - Two.md", "---\nid: task-2\ntitle: Two\ndependencies: [task-1]\n---\n")
+    report = await import_from(workspace.opened, "backlog", tmp_path)
+    assert [(one.path.rpartition("/")[2], one.code) for one in report.deviations] == [
+        ("task-1 - One.md", "yaml"),
+        ("task-2 - Two.md", "dependency"),
+    ]
+    waits = report.deviations[1]
+    assert "is not among what could be read" in waits.message
+    assert waits.mend.startswith("Mend what could not be read")
+
+
+async def test_a_sync_with_another_folder_than_the_boards_changes_nothing(workspace, tmp_path):
+    opened = workspace.opened
+    await import_from(opened, "beads", beads(tmp_path / "shop", *SHOP))
+    other, before = add_v6_docs(tmp_path / "other"), await stories_of(opened)
+    done = await reconcile(opened, other)
+    assert (done.state, done.taken_in, done.written) == ("paused", 0, ())
+    assert f"holds the files of {tmp_path / 'shop'}" in done.reason
+    assert await stories_of(opened) == before
+    await import_folder(opened, other)
+    assert (await reconcile(opened, other)).state == "running"
+
+
+@pytest.mark.parametrize("place", ["around it", "another checkout", "without work"])
+async def test_a_sync_where_a_board_came_from_goes_on(workspace, tmp_path, place):
+    opened, root = workspace.opened, tmp_path / "shop"
+    config = '[core]\n\tbare = false\n[remote "origin"]\n\turl = https://example.org/shop.git\n'
+    folder = root if place == "around it" else tmp_path / "elsewhere"
+    for one in {root, folder} if place == "another checkout" else ():
+        write(one, ".git/HEAD", "ref: refs/heads/main\n")
+        write(one, ".git/config", config)
+    await import_from(opened, "beads", beads(root, *SHOP))
+    if place == "without work":
+        write(folder, "docs/notes.md", "# Notes\n")
+    else:
+        add_v6_docs(folder)
+    assert (await reconcile(opened, folder)).state == "running"
 
 
 async def test_tasks_of_a_board_are_the_boxes_that_an_export_wrote_for_them(workspace, tmp_path):

@@ -114,8 +114,9 @@ async def test_marks_of_a_merge_are_told(workspace, tmp_path, source):
         ("beads", '{"id": "a", "dependencies": [{"depends_on_id": "a", "type": "parent-child"}]}', "parent"),
         ("beads", '{"id": "a", "dependencies": [1, {}, {"depends_on_id": "a", "type": "blocks"}]}', "circle"),
         ("backlog", "no front matter", "no-id"),
-        ("backlog", "---\nid: [\n---\n", "no-id"),
-        ("backlog", "---\nid: &a [*a]\n---\n", "no-id"),
+        ("backlog", "---\nid: [\n---\n", "yaml"),
+        ("backlog", "---\nid: &a [*a]\n---\n", "yaml-alias"),
+        ("backlog", "---\ntitle: One\n---\n", "no-id"),
         ("backlog", '---\nid: a\ntitle: "\\ud800\\0"\n---\n', "yaml"),
         ("backlog", "---\nid: A\nparent_task_id: A\n---\n", "parent"),
     ],
@@ -136,7 +137,7 @@ async def test_the_lines_beside_a_broken_one_are_read(workspace, tmp_path):
 async def test_a_file_name_that_is_not_utf_8(workspace, tmp_path):
     folder = place(tmp_path, "backlog").parent
     with open(os.fsencode(folder) + b"/task-\xff.md", "w") as file:
-        file.write("---\nid: TASK-1\nstatus: odd word\nparent_task_id: X\n---\n")
+        file.write("---\nid: TASK-1\ntitle: One\nstatus: odd word\nparent_task_id: X\n---\n")
     assert await codes(workspace, "backlog", tmp_path) == {"status-word", "parent"}
     assert (await import_from(workspace.opened, "backlog", tmp_path)).changes == 0
 

@@ -270,6 +270,16 @@ async def test_what_is_there_is_not_overwritten(workspace, tmp_path, kind):
         await export_as(opened, kind, tmp_path / "no/where")
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_a_file_that_no_export_wrote_stays(workspace, tmp_path, overwrite):
+    own = tmp_path / "package.json"
+    own.write_text('{"name": "shop"}')
+    with pytest.raises(Conflict, match="that no export wrote"):
+        await export_as(workspace.opened, "json", own, overwrite=overwrite)
+    assert own.read_text() == '{"name": "shop"}'
+    assert os.listdir(tmp_path) == ["package.json"]
+
+
 async def test_an_empty_folder_is_taken(workspace, tmp_path):
     (tmp_path / "out").mkdir()
     await export_as(workspace.opened, "csv", tmp_path / "out")

@@ -39,6 +39,7 @@ def test_what_acts_or_hides_becomes_visible(text, shown):
 def test_a_long_text_is_cut_and_says_how_long_it_was():
     assert shortened("x" * 4_000, 10) == "xxxxxxxxxx… (4,000 characters)"
     assert shortened("x" * 10, 10) == "x" * 10
+    assert shortened("one \r\n\n\ttwo\nthree\rfour", 100) == "one two three\\rfour"
 
 
 def test_lines_stay_lines():

@@ -241,7 +241,16 @@ async def test_the_command_to_make_somebody_a_member_is_safe_to_paste(guarded, i
     answer = await guarded.post(issuer.token(guarded.resource, sub="x';id;echo'`id`$(id)"), "tools/list")
     assert answer.status_code == 403
     words = shlex.split(answer.json()["detail"].split("runs `", 1)[1].split(", and your token", 1)[0].rstrip("`"))
-    assert words == ["bmad-mcp", "member", "add", f"{issuer.url}#x';id;echo'`id`$(id)", "--role", "member"]
+    assert words == [
+        "bmad-mcp",
+        "member",
+        "add",
+        f"{issuer.url}#x';id;echo'`id`$(id)",
+        "--role",
+        "member",
+        "--project",
+        "KEY",
+    ]
 
 
 async def test_a_token_without_any_scope_of_ours_is_told_which_it_needs(guarded, issuer):

@@ -115,9 +115,19 @@ def test_a_key_that_does_not_fit_is_told(server_env, start, certificate, tmp_pat
     bad = tmp_path / "bad.pem"
     bad.write_text("nothing")
     server = start(
-        server_env, "--project", "x", "--port", "0", "--tls-cert", str(folder / "cert.pem"), "--tls-key", str(bad)
+        server_env,
+        "--project",
+        "x",
+        "--port",
+        "0",
+        "--auth",
+        "--tls-cert",
+        str(folder / "cert.pem"),
+        "--tls-key",
+        str(bad),
     )
     assert server.wait_for("--tls-cert and --tls-key cannot be used")
+    assert not any("Requests need a token" in line for line in server.told)
     assert server.process.wait(20) == 1
 
 

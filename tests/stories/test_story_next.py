@@ -3,6 +3,7 @@
 import pytest
 
 from bmad_mcp.call import Caller
+from bmad_mcp.stories.advice import nothing_to_do
 from bmad_mcp.stories.context import WHOLE, compact, cut, cut_before, cut_list
 
 pytest_plugins = ("stories.fixtures",)
@@ -36,6 +37,7 @@ async def test_when_all_is_done_it_says_so(run, stories, put):
     await put("2.1", status="cancelled")
     found = await run("story_next")
     assert (found.story, found.why) == (None, "All 5 stories are done or cancelled.")
+    assert nothing_to_do("shop", epics=1, stories=1)[0] == "The only story is done or cancelled."
 
 
 async def test_only_drafts_left_means_that_sm_or_po_must_make_one_ready(run, stories, session):

@@ -30,6 +30,13 @@ async def let_the_lease_pass(workspace, key: str) -> None:
     )
 
 
+async def test_a_title_is_one_line_as_those_of_stories_are(run):
+    await run("task_create", title=" Draw\n the  tide\ttable ")
+    assert (await run("task_get", task="T-1")).task.title == "Draw the tide table"
+    await run("task_update", task="T-1", title="Print\nit")
+    assert (await run("task_get", task="T-1")).task.title == "Print it"
+
+
 async def test_a_task_is_made_with_a_short_key_and_found_again(run):
     made = (
         await run("task_create", title="Write the parser", description="All of it", agent="dev", priority="high")

@@ -98,7 +98,8 @@ async def test_the_documents_and_stages_of_a_whole_run_meet_what_it_asks_for(run
 async def test_what_is_missing_says_how_it_is_recorded_and_then_it_is_there(run, workspace):
     missing = (await asks_for(run, workspace, "project-brief.md", "story.md", "service_analysis")).requires
     assert [one.record for one in missing] == [
-        "artifact_record with path='docs/project-brief.md' (toolset planning) once it is there, or `bmad-mcp import`.",
+        "artifact_record with path='docs/project-brief.md' (toolset planning) once it is there, or"
+        f" `bmad-mcp import PATH --project {workspace.opened.key}`.",
         "story_create adds a story.",
         None,
     ]

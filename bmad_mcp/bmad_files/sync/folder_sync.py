@@ -104,6 +104,11 @@ class FolderSync:
             self._failure = ""
             if done.hashes is not None:
                 self._hashes = done.hashes
+            if last is None and done.state == "running" and not done.generations:
+                self._tell(
+                    f"sync: there is no BMad project in {self._folder} yet. What tools make is written there; name another"
+                    " folder with --sync if that is not meant"
+                )
             if sentence := _sentence(done, last):
                 self._tell(sentence)
             last = done

@@ -23,6 +23,7 @@ from bmad_mcp.call import Caller, OpenProject
 from bmad_mcp.counts import counted
 from bmad_mcp.db import Transaction
 from bmad_mcp.progress import untold
+from bmad_mcp.told_commands import on_folder
 
 CALLER = Caller("local", "sync", "human")
 State = Literal["running", "waiting", "paused", "off"]
@@ -62,7 +63,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
     if known is not None and state.head is not None and known != state.head and not switched_in_place(folder, known):
         planned = await _import(opened, folder, project, dry_run=True)
         if differing := _what_differs(planned):
-            return await _told(opened, Round("paused", _switched(folder, known, state.head, differing)))
+            return await _told(opened, Round("paused", _switched(opened.key, folder, known, state.head, differing)))
     taken = await _import(opened, folder, project)
     unsettled = taken.conflicts
     settled: list[Settled] = []
@@ -104,6 +105,7 @@ async def reconcile(opened: OpenProject, folder: Path) -> Round:
             conflicts=written.conflicts,
             refused=written.refused,
             hashes=hashes,
+            generations=project.generations,
         ),
     )
 
@@ -164,8 +166,8 @@ def _of_another(key: str, folder: Path, other: str) -> str:
     )
 
 
-def _switched(folder: Path, known: str, head: str, differing: str) -> str:
+def _switched(key: str, folder: Path, known: str, head: str, differing: str) -> str:
     return (
         f"The folder is on {head}, and the database holds {known} ({differing} differ). Nothing is changed on either"
-        f" side. Switch back, or take this branch in: bmad-mcp import {folder}"
+        f" side. Switch back, or take this branch in: {on_folder('import', str(folder), key)}"
     )

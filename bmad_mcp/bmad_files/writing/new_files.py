@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bmad_mcp.bmad_files.writing.yaml_edit import block, scalar
+from bmad_mcp.shapes import one_line
 from bmad_mcp.stories.sections import bare, framed
-from bmad_mcp.stories.wording import acceptance_list, one_line, story_sentence
+from bmad_mcp.stories.wording import acceptance_list, story_sentence
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -10,6 +10,7 @@ from bmad_mcp.bmad_files.report import conflict_lines, wrapped
 from bmad_mcp.bmad_files.steps import Conflict
 from bmad_mcp.bmad_files.writing.draft import ExportPlan, FileChange
 from bmad_mcp.counts import counted
+from bmad_mcp.told_commands import on_folder
 
 SHOWN = 40
 DIFF_LINES = 400
@@ -118,7 +119,8 @@ def _lines(report: ExportReport) -> Iterator[str]:
         yield from _diffs(report.files)
     yield from _refused(report.refused)
     yield from conflict_lines(report.conflicts, "neither was changed here.")
-    yield from _listed("Newer in the files, not imported yet", report.newer, f"Run: bmad-mcp import {report.folder}")
+    run = f"Run: {on_folder('import', report.folder, report.project)}"
+    yield from _listed("Newer in the files, not imported yet", report.newer, run)
     yield from _listed("Not in the files any more, so not written", report.gone, "Nothing to do if that is right.")
     yield from _unwritten(report.unwritten)
     yield ""

@@ -12,6 +12,7 @@ from bmad_mcp.bmad_files.values import StoryValue
 from bmad_mcp.bmad_files.writing.draft import Draft, Record, Told
 from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited
 from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
+from bmad_mcp.counts import counted
 from bmad_mcp.lifecycles import TaskStatus
 
 TITLE_LINE = 200
@@ -89,7 +90,7 @@ def boxes_to_write(draft: Draft, key: str, held: Record, row: StoryRow, before: 
     found.added = sorted(added, key=lambda one: one["number"])[:room]
     if len(added) > room:
         mend = "Split the story; what has no check box stays here."
-        told = f"{len(added) - room} tasks have no check box"
+        told = f"{counted(len(added) - room, 'task has', 'tasks have')} no check box"
         draft.refuse("story", key, "check boxes", f"{BOXES_LIMIT} at most are read", told, row.path or "", mend)
     return found
 

@@ -145,7 +145,7 @@ function logIn(why) {
         },
       },
       el("h2", {}, "Log in"),
-      el("p", {}, "Paste an access token. An admin makes one with ", el("code", {}, "bmad-mcp token create NAME"), "."),
+      el("p", {}, "Paste an access token. An admin makes one with ", el("code", {}, "bmad-mcp token create NAME --scope write"), "."),
       labelled("Token", token),
       labelled("Project", project),
       el("button", { type: "submit" }, "Log in"),
