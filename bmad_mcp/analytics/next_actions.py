@@ -55,7 +55,10 @@ def _planning(row: Mapping[str, Any], stories: Mapping[str, str]) -> Iterator[st
     if "draft" in stories:
         yield f"Story {stories['draft']} is a draft: agent_activate agent=sm, then story_update to complete it."
     if not stories and not row["epics"]:
-        yield "There is no epic yet: epic_create and story_create make some, `bmad-mcp import PATH` brings them in."
+        yield (
+            "There is no epic yet: epic_create (toolset planning) and story_create make some, `bmad-mcp import PATH`"
+            " brings them in."
+        )
         if not row["workflows"]:
             yield "workflow_start type=greenfield-fullstack (or another type) leads from the idea to the stories."
     elif not stories:

@@ -135,7 +135,7 @@ async def _next_story(_: Mapping[str, str], perform: Perform) -> tuple[str, str]
     return _json(story_next=await perform("story_next")), (
         "Take the next story of this BMad project and carry it on.\n"
         '1. Call agent_activate with the agent that the story\'s status asks for: "sm" for a draft, "dev" for one that'
-        ' is ready or in progress, "qa" for one in review.\n'
+        ' is ready or in progress, "qa" for one in review; without a story, the one that `next` names.\n'
         "2. Call story_next again: it is the state that counts, this block may be old.\n"
         "3. Do its ready tasks one by one: task_start claims one and answers its lease number, task_complete wants it.\n"
         "4. When all is done, move the story on with story_update and hand it over with handoff_offer."

@@ -227,16 +227,17 @@ async def story_next(call: Call) -> StoryNext:
     """The story to work on now, why, the context to do it, and what to call next."""
     row = await call.db.fetchrow(queries.NEXT, call.caller.connection)
     agent = row["asks"]
+    beside = StoryTask(**{**one, "title": cut(one["title"], TITLE)}) if (one := row["beside"]) else None
     if row["key"] is None:
-        reason, then = advice.nothing_to_do(**await call.db.fetchrow(queries.HOW_MUCH))
-        return StoryNext(story=None, why=reason, next=then)
+        reason, then = advice.without_story(agent, beside, **row["how_much"])
+        return StoryNext(story=None, why=reason, **({"tasks": [beside]} if beside else {}), next=then)
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(
         story=StoryInHand.of(row, epic=cut(row["epic"], TITLE)),
         why=advice.why(row["rank"], agent),
         context=compact(row),
         tasks=tasks,
-        next=advice.next_call(agent, dict(row), tasks),
+        next=advice.next_call(agent, dict(row), tasks, beside),
     )
 
 

@@ -4,7 +4,7 @@ from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.agents.queries import held_by
 from bmad_mcp.encryption.people import told
-from bmad_mcp.lifecycles import EPIC, STORY, TASK_CLAIMABLE, TASK_HELD, StoryStatus
+from bmad_mcp.lifecycles import EPIC, STORY, TASK_CLAIMABLE, TASK_HELD, TASK_LEFT, TASK_READY, StoryStatus
 
 GATE_HISTORY = 20
 # How many open tasks are told when their story closes.
@@ -219,15 +219,32 @@ _RANKED = " UNION ALL ".join(
         _first(8, StoryStatus.DRAFT),
     )
 )
-HOW_MUCH = """
-SELECT (SELECT count(*) FROM bmad_epics WHERE project_id = bmad_project()) AS epics,
-    (SELECT count(*) FROM bmad_stories WHERE project_id = bmad_project()) AS stories
-"""
-# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it.
+# The best task of each role, its own and nobody's first: beside the stories there may be tasks without one.
+_TASK = "t.number, t.title, t.status, t.agent, t.priority"
+_OF_ROLE = f"SELECT {_TASK} FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.agent = r.role"
+_ROLES = f"""
+    (SELECT a.name AS role FROM bmad_agents a WHERE a.project_id = bmad_project() UNION ALL SELECT '') r CROSS JOIN LATERAL (
+        ({_OF_ROLE} AND {TASK_READY} ORDER BY t.priority DESC, t.number LIMIT 1)
+        UNION ALL
+        ({_OF_ROLE} AND {TASK_LEFT} AND t.lease_until <= statement_timestamp() ORDER BY t.lease_until LIMIT 1)) t"""
+_BESIDE = f"""(SELECT jsonb_strip_nulls(jsonb_build_object('key', 'T-' || b.number, 'title', b.title, 'status', b.status,
+        'agent', nullif(b.agent, ''), 'held_by', b.held_by, 'ready', nullif(b.held_by IS NULL, false)))
+    FROM (SELECT t.*, {_ASKS} AS held_by, 1 AS place FROM {held_by(_ASKS, _TASK, 1)} t
+        UNION ALL
+        SELECT t.*, NULL, CASE WHEN r.role IN ({_ASKS}, '') THEN 2 ELSE 3 END FROM {_ROLES}) b
+    ORDER BY b.place, b.priority DESC, b.number LIMIT 1)"""
+_HOW_MUCH = """jsonb_build_object(
+    'epics', (SELECT count(*) FROM bmad_epics e WHERE e.project_id = bmad_project()),
+    'stories', (SELECT count(*) FROM bmad_stories s WHERE s.project_id = bmad_project()))"""
+# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it. Where it
+# leaves them no task, the one to take instead.
 NEXT = f"""
 WITH who AS MATERIALIZED ({AGENT_IN_SESSION}),
 chosen AS MATERIALIZED (SELECT key, rank FROM ({_RANKED}) AS one LIMIT 1)
-SELECT who.agent AS asks, chosen.rank, story.* FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
+SELECT who.agent AS asks, chosen.rank, story.*,
+    CASE WHEN coalesce(chosen.rank, 4) >= 4 THEN {_BESIDE} END AS beside,
+    CASE WHEN chosen.rank IS NULL THEN {_HOW_MUCH} END AS how_much
+FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
 SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.title AS epic,
     s.role, s.want, s.benefit, s.acceptance, s.sections, s.gate ->> 'gate' AS gate, {TASK_PROGRESS},
     (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(o) - 'place' - 'priority' - 'number') ORDER BY

@@ -153,6 +153,15 @@ async def test_the_reviewer_has_the_story_under_review_in_hand(run, put, story):
     assert (await run("agent_activate", agent="dev")).work.story is None
 
 
+async def test_who_completes_drafts_is_told_of_the_first(run, put, story):
+    planner, dev = await run("agent_activate", agent="sm"), await run("agent_activate", agent="dev")
+    assert (planner.work.story.key, planner.work.story.status) == ("1.1", "draft")
+    assert planner.next.startswith("Story 1.1 is a draft: story_get story=1.1")
+    assert dev.work.story is None
+    await put("1.1", status="in_progress")
+    assert (await run("agent_activate", agent="sm")).work.story.status == "in_progress"
+
+
 async def test_an_unknown_agent_is_refused_with_the_names_there_are(run):
     for name in ("agent_activate", "agent_get", "agent_context", "agent_deactivate"):
         with pytest.raises(NotFound, match=r"There are: analyst, architect, dev"):
