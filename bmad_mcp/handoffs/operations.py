@@ -1,5 +1,6 @@
 """What can be done with handoffs: offer, accept, list."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, Field
@@ -64,7 +65,7 @@ async def handoff_offer(
     answer = await look_up(call, question, keep=False)
     row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)
     _check_offer(row, to, task, story)
-    found = await recall_within_budget(call, question, answer)
+    found = await recall_within_budget(call, replace(question, otherwise="nothing"), answer)
     handoff_id = uuid7()
     made = await call.db.fetchrow(
         queries.OFFER,

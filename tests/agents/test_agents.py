@@ -296,6 +296,25 @@ def test_the_mark_of_a_caller_has_no_name_in_it():
     assert len({Caller().new_call_id() for _ in range(10_000)}) == 10_000
 
 
+async def test_without_a_focus_an_agent_begins_with_its_last_session_and_with_lessons(run):
+    await run("workflow_start", type="greenfield-ui")
+    for agent in ("dev", "qa"):
+        await run("agent_activate", agent=agent)
+        await run("memory_store", text=f"Kept by {agent}: the parser is done.", category="TASK_COMPLETION")
+        await run("agent_deactivate", agent=agent, summary=f"Summary of {agent}")
+    await run("memory_store", text="Never log passwords. " * 20, category="USER_PREFERENCES")
+    await run("memory_store", text="Never log passwords. " * 20, category="USER_PREFERENCES")
+    begun = (await run("agent_activate", agent="dev")).memory.items
+    assert [one.text.split(".")[0].split("\n")[0] for one in begun] == [
+        "Summary of dev", "Never log passwords", "Kept by dev: the parser is done",
+    ]  # fmt: skip
+    assert len(begun[1].text) <= 201
+    assert {one.score for one in begun} == {0.0}
+    assert [one.text[:5] for one in (await run("agent_activate", agent="pm", focus="zebra")).memory.items] == ["Never"]
+    found = (await run("agent_activate", agent="pm", focus="what is done of the parser?")).memory.items
+    assert {one.text.split(":")[0] for one in found} >= {"Kept by dev", "Kept by qa"}
+
+
 async def test_an_idle_session_without_a_summary_leaves_no_memory(run, sql):
     await run("agent_activate", agent="dev")
     ended = await run("agent_deactivate", agent="dev")
