@@ -89,7 +89,8 @@ SELECT s.id, s.key, s.title, s.status::text AS status, s.version, s.role, s.want
     s.points, s.priority::text AS priority, s.gate, s.source_path AS file, s.raw_status AS file_status,
     s.tracker_status, s.updated_at, s.completed_at, e.key AS epic, e.title AS epic_title,
     (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('key', 'T-' || t.number, 'title', t.title,
-        'status', t.status, 'agent', nullif(t.agent, ''), 'held_by', {HELD_BY})) ORDER BY t.number)
+        'status', t.status, 'agent', nullif(t.agent, ''), 'held_by', {HELD_BY},
+        'ready', nullif({TASK_CLAIMABLE}, false))) ORDER BY t.number)
      FROM bmad_tasks t WHERE t.project_id = s.project_id AND t.story_id = s.id) AS tasks
 FROM bmad_stories s
 JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
