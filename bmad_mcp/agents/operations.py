@@ -68,7 +68,11 @@ async def agent_get(call: Call, agent: AgentName) -> AgentOut:
         row,
         aliases=row["aliases"] or None,
         definition=Definition.of(
-            row, path=row["source_path"], dependencies=row["dependencies"] or None, text=row["content"]
+            row,
+            path=row["source_path"],
+            dependencies=row["dependencies"] or None,
+            # Files of a project may say more than the fields tell; those that come along do not.
+            text=None if row["source"] == "builtin" else row["content"],
         ),
         work=work_of(row),
     )

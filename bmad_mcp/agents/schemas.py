@@ -140,7 +140,7 @@ class Deactivation(Out):
 
 
 class Definition(Out):
-    """Where the persona comes from, and its text as it was written."""
+    """Where the persona comes from; `text` is the project's file as it was written."""
 
     source: str
     path: str | None = None

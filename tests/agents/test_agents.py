@@ -346,6 +346,7 @@ async def test_activation_writes_a_trail_and_counts_versions(run, sql):
 
 
 async def test_an_agent_is_read_in_full(run, sql):
+    assert (await run("agent_get", agent="qa")).definition.text is None, "the fields say it all"
     await sql(
         "UPDATE bmad_agents SET source = 'v4', source_path = '.bmad-core/agents/dev.md', content = '# dev'"
         " WHERE project_id = bmad_project() AND name = 'dev'"
