@@ -19,6 +19,10 @@ Perform = Callable[..., Awaitable[Any]]
 _PERSONA_NAME = re.compile(r"\w[\w.-]{0,63}")
 _AGENTS_A_PAGE = 100
 _LOOK_BACK_DAYS = 30
+READING = (
+    "You may only read here. Make no call that writes, such as agent_activate, task_start or story_update: tell the user"
+    " who would do what next, of what follows."
+)
 _TASK_KEY: TypeAdapter[str] = TypeAdapter(TaskKey)
 
 
@@ -89,7 +93,9 @@ async def _persona_names(perform: Perform) -> list[str]:
             return [name for name in names if _PERSONA_NAME.fullmatch(name)]
 
 
-async def build(name: str, arguments: Mapping[str, str], perform: Perform) -> GetPromptResult:
+async def build(
+    name: str, arguments: Mapping[str, str], perform: Perform, *, may_write: bool = True
+) -> GetPromptResult:
     """The prompt of this name; `perform(operation, **input)` reads what it tells. Raises BmadError."""
     known = PROMPTS.get(name)
     _check_arguments(name, known, arguments)
@@ -98,6 +104,8 @@ async def build(name: str, arguments: Mapping[str, str], perform: Perform) -> Ge
         data, instructions = await _persona(name, perform)
     else:
         data, instructions = await _BUILDERS[name](given, perform)
+    if not may_write:
+        instructions = f"{READING}\n\n{instructions}"
     return GetPromptResult(
         description=known.description if known else f"The persona, memory and work of {name}.",
         messages=[
