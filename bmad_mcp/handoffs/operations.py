@@ -155,7 +155,8 @@ async def _refuse(call: Call, handoff: str, named: str | None) -> NoReturn:
         raise NotFound(f"There is no handoff {handoff}. handoff_list shows the handoffs.", field="handoff")
     if now["status"] != HandoffStatus.OFFERED:
         refused = HANDOFF.refuse(handoff, now["status"], HandoffStatus.ACCEPTED)
-        raise type(refused)(f"{refused.message} {now['accepted_by']} took it at {now['accepted_at']:%H:%M:%S} UTC.")
+        took = f"{now['accepted_by']} took it at {now['accepted_at']:%H:%M:%S} UTC."
+        raise type(refused)(f"{refused.message} {took}", field=refused.field)
     raise Forbidden(
         f"{handoff} is offered to {now['to']}, not to {named or now['in_session']}. Activate {now['to']} with"
         f" agent_activate, or pass agent={now['to']!r}.",

@@ -76,10 +76,9 @@ def take(agent: str | None, task: StoryTask) -> str:
 
 
 def _work(agent: str, status: str, move: str, tasks: Sequence[StoryTask], key: str) -> str:
-    mine = next((task for task in tasks if task.held_by == agent), None)
-    ready = next((task for task in tasks if task.ready and _fits(task, agent)), None)
-    if mine or ready:
-        return take(agent, mine or ready)
+    mine = [task for task in tasks if task.held_by == agent]
+    if own := mine or [task for task in tasks if task.ready and _fits(task, agent)]:
+        return take(agent, own[0])
     review = next((task.key for task in tasks if task.status == "review" and not task.held_by), None)
     if review and agent == "qa":
         return f"{review} waits for review: task_claim agent=qa task={review}, and keep its lease number."

@@ -244,7 +244,8 @@ async def story_next(call: Call) -> StoryNext:
     beside = StoryTask(**{**one, "title": cut(one["title"], TITLE)}) if (one := row["beside"]) else None
     if row["key"] is None:
         reason, then = advice.without_story(agent, beside, **row["how_much"])
-        return StoryNext(story=None, why=reason, **({"tasks": [beside]} if beside else {}), next=then)
+        told = StoryNext(story=None, why=reason, next=then)
+        return told.model_copy(update={"tasks": [beside]}) if beside else told
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(
         story=StoryInHand.of(row, epic=cut(row["epic"], TITLE)),

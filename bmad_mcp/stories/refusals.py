@@ -14,13 +14,13 @@ def unknown_story(story: str) -> NotFound:
 async def changed_meanwhile(db: Transaction, now: Any, expected: int) -> VersionConflict:
     """The error for a stale version; `now` is the row of STATE and tells who changed it."""
     when = f"at {now['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
+    if expected > now["version"]:
+        who = "it never had that version"
     # A claimed task takes its story along and is told under the task.
-    known = now["told_at"] == now["updated_at"]
-    who = (
-        f"{await db.person(now['told_by'])} changed it {when} ({now['told_operation']})"
-        if known
-        else f"it changed {when}"
-    )
+    elif now["told_at"] == now["updated_at"]:
+        who = f"{await db.person(now['told_by'])} changed it {when} ({now['told_operation']})"
+    else:
+        who = f"it changed {when}"
     return VersionConflict(
         f"Story {now['key']} is at version {now['version']}, not {expected}: {who}."
         " Read it with story_get and try again with that version.",

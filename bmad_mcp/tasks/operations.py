@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from bmad_mcp.activity.record import noted
 from bmad_mcp.agents.lookup import agent_name
@@ -194,12 +194,22 @@ async def task_heartbeat(call: Call, task: TaskKey, lease: int) -> Heartbeat:
     return Heartbeat(lease_until=until)
 
 
+def _of_other_tools(status: Any) -> Any:
+    if status == TaskStatus.COMPLETED:
+        raise ValueError("cannot be completed here: task_complete finishes a task, with its `lease`")
+    if status == TaskStatus.ACTIVE:
+        raise ValueError("cannot be active here: task_claim takes a task")
+    return status
+
+
 async def task_update(
     call: Call,
     task: TaskKey,
     lease: Annotated[int | None, Field(description="Needed while the task is held.")] = None,
     expected_version: int | None = None,
-    status: Literal["pending", "in_progress", "review", "blocked", "cancelled"] | None = None,
+    status: Annotated[
+        Literal["pending", "in_progress", "review", "blocked", "cancelled"] | None, BeforeValidator(_of_other_tools)
+    ] = None,
     note: Line | None = None,
     title: Title | None = None,
     priority: Priority | None = None,
@@ -324,8 +334,9 @@ async def _refuse_change(
     before = await call.db.fetchrow(queries.STATE, number_of(task))
     _check_change(task, before, lease, status)
     if expected_version is not None and before["version"] != expected_version:
+        why = "somebody changed it" if expected_version < before["version"] else "it never had that version"
         raise VersionConflict(
-            f"Task {task} is at version {before['version']}, not {expected_version}: somebody changed it."
+            f"Task {task} is at version {before['version']}, not {expected_version}: {why}."
             " Read it with task_get and try again.",
             field="expected_version",
         )

@@ -67,7 +67,10 @@ async def template_render(
         raise Invalid(f"`values` is over {VALUES_CAP:,} characters. Render the document in parts.", field="values")
     row = await _row(call, template)
     if row["kind"] != "document":
-        raise Invalid(f"{row['name']} is a {row['kind']} guide to read with template_get; nothing in it is filled.")
+        raise Invalid(
+            f"{row['name']} is a {row['kind']} guide to read with template_get; nothing in it is filled.",
+            field="template",
+        )
     done = _rendered(row, values)
     known = names_in(row["body"]) | names_in("" if _sections(row["body"]) else row["content"])
     unused = [str(name)[:100] for name in values if name not in known][:UNUSED_TOLD]
