@@ -27,7 +27,7 @@ def _actions(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"The lease of {ending[0]['task']} ends soon: {ending[0]['agent']} calls task_heartbeat or task_complete."
     if handoffs := row["handoffs"]:
         first = handoffs[0]
-        yield f"{first['handoff']} waits for {first['to']}: handoff_accept handoff={first['handoff']}."
+        yield f"{first['key']} waits for {first['to']}: handoff_accept handoff={first['key']}."
     if tasks := row["review"]:
         yield f"{tasks[0]} waits for review: agent_activate agent=qa, then task_claim agent=qa task={tasks[0]}."
     if "review" in stories:

@@ -57,8 +57,8 @@ STORE = f"WITH {keeping()} SELECT FROM kept"
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"
 
-_PROVENANCE = f"""{told("m.principal")} AS principal, m.author_kind AS author, m.agent, m.created_at, m.delivery,
-    m.provider, m.attempts, m.failure
+_PROVENANCE = f"""{told("m.principal")} AS principal, m.author_kind AS author, m.agent,
+    date_trunc('second', m.created_at) AS created_at, m.delivery, m.provider, m.attempts, m.failure
 FROM mcp_memories m WHERE m.project_id = bmad_project()"""
 PROVENANCE = f"SELECT m.id::text AS id, {_PROVENANCE} AND m.id = ANY($1::uuid[])"
 # What a memory service found has the service's ids.
@@ -200,8 +200,8 @@ LEFT JOIN evidence ON evidence.id = s.id, asked, best
 ORDER BY s.score DESC, m.id DESC
 """
 
-# What an agent begins with: its last session, lessons and decisions of anybody, and what else it kept. Work of others is
-# told where it is looked for. The session is looked for among its latest only: it may have none.
+# What an agent begins with: its last session, lessons and decisions of anybody, and what else it kept. Work of others
+# is told where it is looked for. The session is looked for among its latest only: it may have none.
 _MINE = "FROM mcp_memories m WHERE m.project_id = bmad_project() AND m.agent = $1::text ORDER BY m.created_at DESC"
 BEGINNING = f"""
 WITH asked AS (SELECT '{{}}'::text[] AS words, '{{}}'::text[] AS names), evidence AS (SELECT 1 AS times), first AS (

@@ -248,7 +248,7 @@ async def story_next(call: Call) -> StoryNext:
         return told.model_copy(update={"tasks": [beside]}) if beside else told
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(
-        story=StoryInHand.of(row, epic=cut(row["epic"], TITLE)),
+        story=StoryInHand.of(row, epic_title=cut(row["epic_title"], TITLE)),
         why=advice.why(row["rank"], agent),
         context=compact(row),
         tasks=tasks,

@@ -87,7 +87,8 @@ HELD_BY = f"CASE WHEN {TASK_HELD} THEN t.lease_agent END"
 GET = f"""
 SELECT s.id, s.key, s.title, s.status::text AS status, s.version, s.role, s.want, s.benefit, s.acceptance, s.sections,
     s.points, s.priority::text AS priority, s.gate, s.source_path AS file, s.raw_status AS file_status,
-    s.tracker_status, s.updated_at, s.completed_at, e.key AS epic, e.title AS epic_title,
+    s.tracker_status, date_trunc('second', s.updated_at) AS updated_at,
+    date_trunc('second', s.completed_at) AS completed_at, e.key AS epic, e.title AS epic_title,
     (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('key', 'T-' || t.number, 'title', t.title,
         'status', t.status, 'agent', nullif(t.agent, ''), 'held_by', {HELD_BY},
         'ready', nullif({TASK_CLAIMABLE}, false))) ORDER BY t.number)
@@ -246,7 +247,7 @@ SELECT who.agent AS asks, chosen.rank, story.*,
     CASE WHEN coalesce(chosen.rank, 4) >= 4 THEN {_BESIDE} END AS beside,
     CASE WHEN chosen.rank IS NULL THEN {_HOW_MUCH} END AS how_much
 FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
-SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.title AS epic,
+SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.key AS epic, e.title AS epic_title,
     s.role, s.want, s.benefit, s.acceptance, s.sections, s.gate ->> 'gate' AS gate, {TASK_PROGRESS},
     (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(o) - 'place' - 'priority' - 'number') ORDER BY
         o.place, o.priority DESC, o.number)

@@ -130,6 +130,7 @@ class StoryInHand(StoryState):
     """The story to work on."""
 
     epic: str | None = None
+    epic_title: str | None = None
     priority: str | None = None
     points: int | None = None
     gate: str | None = None

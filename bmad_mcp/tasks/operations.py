@@ -154,12 +154,11 @@ async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
     return await _answer(call, row)
 
 
-async def _answer(call: Call, row: Any) -> TaskAnswer:
+async def _answer(call: Call, row: Any, **more: Any) -> TaskAnswer:
     """The answer for a row of GET."""
-    summary = (
-        {"summary": await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])} if row["summary"] else {}
-    )
-    return TaskAnswer(task=TaskOut.of(row, **summary))
+    if row["summary"]:
+        more["summary"] = await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])
+    return TaskAnswer(task=TaskOut.of(row, **more))
 
 
 async def task_claim(
@@ -240,7 +239,8 @@ async def task_update(
     )
     if row is None:
         await _refuse_change(call, task, lease, expected_version, status)
-    return await _answer(call, row)
+    # Who changes a task knows what it did; task_get tells the rest.
+    return await _answer(call, row, history=None)
 
 
 async def task_complete(

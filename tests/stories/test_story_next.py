@@ -82,6 +82,7 @@ async def test_a_task_elsewhere_is_told_where_the_story_leaves_none(run, stories
 async def test_only_drafts_left_means_that_sm_or_po_must_make_one_ready(run, stories, session):
     found = await run("story_next", caller=await session("dev"))
     assert (found.story.key, found.story.status) == ("1.1", "draft")
+    assert (found.story.epic, found.story.epic_title) == ("1", "One")
     assert "pm or po or sm complete it" in found.why
     assert found.next.startswith("agent_activate agent=sm")
     mine = await run("story_next", caller=await session("sm", "two"))

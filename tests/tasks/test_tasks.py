@@ -289,7 +289,9 @@ async def test_an_edit_on_an_old_version_is_refused(run):
         await run("task_update", task="T-1", expected_version=1, title="c")
     with pytest.raises(VersionConflict, match="not 9: it never had that version"):
         await run("task_update", task="T-1", expected_version=9, title="c")
-    assert (await run("task_get", task="T-1")).task.title == "b"
+    found = (await run("task_get", task="T-1")).task
+    assert (found.title, {event.at.microsecond for event in found.history}) == ("b", {0})
+    assert (await run("task_update", task="T-1", note="n")).task.history is None
 
 
 async def test_an_update_without_a_change_is_refused(run):
