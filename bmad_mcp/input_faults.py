@@ -17,8 +17,10 @@ def _least(count: int, what: str) -> str:
     return "must not be empty" if count == 1 else f"must have at least {count:,} {what}"
 
 
-_A_LIST, _AN_OBJECT = "must be a list, as in [1, 2]", 'must be an object, as in {"name": "value"}'
+_A_LIST, _AN_OBJECT = 'must be a list, as in ["a", "b"]', 'must be an object, as in {"name": "value"}'
+_OF_OBJECTS = 'must be a list of objects, as in [{"name": "value"}]'
 _A_NUMBER, _WHOLE, _YES_NO = "must be a number", "must be a whole number", "must be true or false"
+_NAME = "[key]"
 # Errors of which fields there are, and not of their values.
 ABOUT_FIELDS = ("missing", "extra_forbidden")
 # By the type of pydantic's error: the words, or what makes them of its context.
@@ -54,9 +56,18 @@ _WORDS: Mapping[str, str | Callable[[Any], str]] = {
 }
 
 
-def in_words(fault: ErrorDetails) -> str:
+def place_of(fault: ErrorDetails) -> str:
+    """The field as callers write it; pydantic also tells that the name of an entry is wrong, and not its value."""
+    return ".".join(str(part) for part in fault["loc"] if part != _NAME)
+
+
+def in_words(fault: ErrorDetails, model: type[BaseModel]) -> str:
     """What follows the name of the field: `must be a whole number`."""
     words = _WORDS.get(fault["type"])
+    if words is _A_LIST and fields_at(model, fault["loc"]) != fields_at(model, fault["loc"][:-1]):
+        return _OF_OBJECTS
+    if fault["loc"][-1:] == (_NAME,):
+        return f"is no such name: it {in_words({**fault, 'loc': fault['loc'][:-1]}, model)}"
     if words is None:
         return f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
     return words if isinstance(words, str) else words(fault["ctx"])

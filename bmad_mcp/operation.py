@@ -19,7 +19,7 @@ from bmad_mcp.call import Call, Caller, Workspace, open_call
 from bmad_mcp.encryption.columns import RESULT
 from bmad_mcp.encryption.vaults import Unreadable, row_of
 from bmad_mcp.errors import BmadError, Conflict, Forbidden, Invalid, NoRoom, Overloaded, Unavailable
-from bmad_mcp.input_faults import ABOUT_FIELDS, fields_at, in_words
+from bmad_mcp.input_faults import ABOUT_FIELDS, fields_at, in_words, place_of
 from bmad_mcp.replica import ReplicaLost
 from bmad_mcp.shapes import Aged, unstorable
 from bmad_mcp.telemetry.events import CallRecord, recorded_call
@@ -125,15 +125,13 @@ class Operation:
         try:
             checked = self.arguments.model_validate(given)
         except ValidationError as error:
-            raise Invalid(
-                self._explain(error), field=".".join(str(part) for part in error.errors()[0]["loc"])
-            ) from None
+            raise Invalid(self._explain(error), field=place_of(error.errors()[0])) from None
         values = dict(checked.__dict__)
         return values, values.pop(IDEMPOTENCY_FIELD, None)
 
     def _explain(self, error: ValidationError) -> str:
         faults = error.errors(include_url=False)[:5]
-        sentences = (f"`{'.'.join(map(str, fault['loc']))}` {in_words(fault)}" for fault in faults)
+        sentences = (f"`{place_of(fault)}` {in_words(fault, self.arguments)}" for fault in faults)
         inside = next((fault["loc"][:-1] for fault in faults if fault["type"] in ABOUT_FIELDS and fault["loc"][1:]), ())
         what = f"`{'.'.join(map(str, inside))}`" if inside else self.name
         return f"{'; '.join(sentences)}. {what} takes {fields_at(self.arguments, inside) or 'no arguments'}."

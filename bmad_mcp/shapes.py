@@ -27,6 +27,12 @@ class Out(BaseModel):
         return cls(**{name: value for name, value in values.items() if value is not None and value != ""})
 
 
+class Aliased(Out):
+    """A result with a field that is no name in Python, such as `from`."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+
 class Aged(Out):
     """A result that a replica of the database may give; then it has an age."""
 

@@ -40,7 +40,14 @@ OF_PYTHON = re.compile(
             {"status": "done"},
             "`status` must be 'pending', 'active', 'in_progress', 'review', 'completed',",
         ),
-        ("task_create", {"title": "a", "depends_on": "T-1"}, "`depends_on` must be a list"),
+        ("task_create", {"title": "a", "depends_on": "T-1"}, '`depends_on` must be a list, as in ["a", "b"].'),
+        ("checklist_run", {"checklist": "a", "subject": "b", "results": "1-3"}, "`results` must be a list of objects"),
+        ("task_update", {"task": "T-1", "status": "completed"}, "task_complete finishes a task"),
+        (
+            "gate_record",
+            {"story": "1.1", "gate": "PASS", "reason": "x", "nfr": {"y": "PASS"}},
+            "`nfr.y` is no such name",
+        ),
         ("template_render", {"template": "a", "values": []}, "`values` must be an object"),
         ("artifact_record", {"kind": "A B"}, "`kind` must be small letters, digits, spaces, - and _, such as prd."),
         ("task_claim", {"agent": "dev", "lease_seconds": 1}, "`lease_seconds` must be at least 5."),
@@ -56,6 +63,7 @@ def test_the_field_and_what_it_must_be_are_told(name, arguments, told):
     with pytest.raises(Invalid) as refused:
         BY_NAME[name].check(arguments)
     assert told in refused.value.message
+    assert "[" not in refused.value.field
 
 
 def test_no_argument_of_any_operation_is_refused_in_words_of_python():

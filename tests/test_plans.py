@@ -75,6 +75,7 @@ async def every_call(at: World, front: Front) -> None:
     await call("agent_list", "status", status="busy")
     await call("agent_get", agent="dev")
     await call("agent_context", agent="qa", focus="the parser")
+    await call("agent_context", "no focus", agent="dev")
     await tasks(at, front)
     await stories(at, front)
     await runs(at, front.ready[6])

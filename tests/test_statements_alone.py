@@ -21,6 +21,7 @@ from bmad_mcp.operation import perform
 from bmad_mcp.telemetry.events import CallRecord, Observer, observed_by
 
 ONE_ROUND_TRIP = {
+    "story_next": {},
     "task_create": {"title": "Write the parser"},
     "task_list": {},
     "task_get": {"task": "T-1"},

@@ -9,7 +9,8 @@ SELECT a.id, date_trunc('second', a.at) AS at, a.operation,
     CASE WHEN starts_with(a.subject, 'member ~') THEN 'member ' || {told("substr(a.subject, 8)")} ELSE a.subject END
         AS subject, a.agent,
     CASE WHEN starts_with(a.subject, 'token ') THEN {told(_TITLE)}
-        ELSE left(coalesce(a.detail ->> 'note', {_TITLE}, a.detail ->> 'summary'), 160) END AS note,
+        ELSE left(coalesce(a.detail ->> 'note', {_TITLE}, a.detail ->> 'summary',
+            nullif(concat_ws(': ', a.detail ->> 'subject', a.detail ->> 'gate'), '')), 160) END AS note,
     a.detail ->> 'status' AS status
 FROM bmad_agent_activity a WHERE a.project_id = bmad_project()
 """

@@ -31,7 +31,7 @@ from bmad_mcp.lifecycles import AGENT, AgentStatus, agent_status
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.look_up import look_up
 from bmad_mcp.memory.provider import Question
-from bmad_mcp.memory.recall import note_recall, recall_within_budget
+from bmad_mcp.memory.recall import Recall, note_recall, recall_within_budget
 from bmad_mcp.memory.remember import remember_work
 from bmad_mcp.memory.schemas import MemoryFound
 from bmad_mcp.operation import Operation, always
@@ -40,6 +40,8 @@ from bmad_mcp.shapes import AgentName, Cursor, Limit, Line, decode_cursor, encod
 # How many memories a session begins with, and how much of each.
 MEMORIES = 5
 MEMORY_CHARACTERS = 400
+# Of one that fits no focus.
+GUESS_CHARACTERS = 200
 NOTE_CHARACTERS = 300
 
 
@@ -66,7 +68,11 @@ async def agent_get(call: Call, agent: AgentName) -> AgentOut:
         row,
         aliases=row["aliases"] or None,
         definition=Definition.of(
-            row, path=row["source_path"], dependencies=row["dependencies"] or None, text=row["content"]
+            row,
+            path=row["source_path"],
+            dependencies=row["dependencies"] or None,
+            # Files of a project may say more than the fields tell; those that come along do not.
+            text=None if row["source"] == "builtin" else row["content"],
         ),
         work=work_of(row),
     )
@@ -76,11 +82,11 @@ async def agent_context(call: Call, agent: AgentName, focus: Line = "") -> Agent
     """Read what an agent would begin with; activates nothing."""
     answer = await look_up(call, Question(focus, agent=agent, limit=MEMORIES), keep=False)
     row = await _with_work(call, agent)
-    found = await recall_within_budget(call, Question(focus, agent=row["agent"], limit=MEMORIES), answer)
+    found = await recall_within_budget(call, _question(focus, row["agent"]), answer)
     return AgentContext(
         agent=AgentBrief.of(row),
         persona=compact(row["agent"], row["persona"], row["commands"]),
-        memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
+        memory=_memory(found),
         work=work_of(row),
     )
 
@@ -94,7 +100,7 @@ async def agent_activate(
     answer = await look_up(call, Question(focus, agent=agent, limit=MEMORIES))
     row = await _with_work(call, agent)
     name = row["agent"]
-    found = await recall_within_budget(call, Question(focus, agent=name, limit=MEMORIES), answer)
+    found = await recall_within_budget(call, _question(focus, name), answer)
     session_id = uuid7()
     await call.db.execute(queries.LOCK_SESSIONS)
     started_at = await call.db.fetchval(
@@ -114,7 +120,7 @@ async def agent_activate(
     return Activation(
         agent=AgentBrief.of(row, status=agent_status(AgentStatus.ACTIVE, holds=bool(work.held))),
         persona=compact(name, row["persona"], row["commands"]),
-        memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
+        memory=_memory(found),
         work=work,
         session=Session(id=session_id.hex[-8:], started_at=started_at),
         next=next_step(name, work),
@@ -177,6 +183,15 @@ def _after_session(agent: str, held: list[str]) -> str:
         f"{agent} still holds {', '.join(held)}: task_complete or task_update(status='pending') frees it at once, else"
         " anybody may claim it once the lease has passed."
     )
+
+
+def _question(focus: str, agent: str) -> Question:
+    return Question(focus, agent=agent, limit=MEMORIES, otherwise="beginning")
+
+
+def _memory(found: Recall) -> MemoryFound:
+    fits = any(one.score != 0 for one in found.items)
+    return MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS if fits else GUESS_CHARACTERS)
 
 
 async def _with_work(call: Call, agent: str) -> Any:

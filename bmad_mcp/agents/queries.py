@@ -1,6 +1,7 @@
 """SQL of agents, their sessions and their work; tasks, stories, stages and handoffs are read to show what waits."""
 
 from bmad_mcp.activity.record import COLUMNS, FIRST_ID, MARK
+from bmad_mcp.agents.persona import MAY_EDIT
 from bmad_mcp.encryption.queries import beginning_of
 from bmad_mcp.lifecycles import AGENT, TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, AgentStatus
 
@@ -73,7 +74,9 @@ _READY = f"""(
     FROM (SELECT r.* FROM ({_READY_OF.format(role="a.name")} UNION ALL {_READY_OF.format(role="''")}) r
           ORDER BY r.priority DESC, r.number LIMIT 5) t
 ) AS ready"""
-# In hand: the story of a task it holds; else the one under review for the reviewer, the one in progress for the rest.
+# In hand: the story of a task it holds; else the one under review for the reviewer, the first draft for who completes it,
+# the one in progress for the rest.
+_PLANNERS = ", ".join(f"'{agent}'" for agent, sections in MAY_EDIT.items() if "Story" in sections)
 _STORY_FIELDS = "jsonb_build_object('key', s.key, 'title', left(s.title, 120), 'status', s.status)"
 _FIRST_STORY = f"""(SELECT {_STORY_FIELDS} FROM bmad_stories s
     WHERE s.project_id = bmad_project() AND s.status = '{{status}}'
@@ -82,8 +85,9 @@ _FIRST_STORY = f"""(SELECT {_STORY_FIELDS} FROM bmad_stories s
 _STORY_HELD = f"""(SELECT {_STORY_FIELDS} FROM {held_by("a.name", "t.story_id")} t CROSS JOIN LATERAL (
         SELECT x.* FROM bmad_stories x WHERE x.project_id = bmad_project() AND x.id = t.story_id OFFSET 0) s
     ORDER BY s.epic_number, s.number, s.suffix LIMIT 1)"""
-_STORY = f"""coalesce({_STORY_HELD}, CASE a.name WHEN 'qa' THEN {_FIRST_STORY.format(status="review")}
-    ELSE {_FIRST_STORY.format(status="in_progress")} END) AS story"""
+_STORY = f"""coalesce({_STORY_HELD}, CASE WHEN a.name = 'qa' THEN {_FIRST_STORY.format(status="review")}
+    WHEN a.name IN ({_PLANNERS}) THEN {_FIRST_STORY.format(status="draft")} END,
+    CASE WHEN a.name <> 'qa' THEN {_FIRST_STORY.format(status="in_progress")} END) AS story"""
 _HANDOFFS = f"""(
     SELECT jsonb_agg(jsonb_build_object('key', 'H-' || h.number, 'id', h.id, 'from', h.from_agent, 'note', h.note, 'task', h.task,
         'story', h.story) ORDER BY h.number)

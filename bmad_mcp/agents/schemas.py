@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt
-from bmad_mcp.shapes import Out
+from bmad_mcp.shapes import Aliased, Out
 
 
 class AgentItem(Out):
@@ -55,10 +55,8 @@ class StoryInHand(Out):
     status: str
 
 
-class WaitingHandoff(Out):
+class WaitingHandoff(Aliased):
     """A handoff that nobody has accepted yet."""
-
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
     key: str
     from_agent: str = Field(alias="from")
@@ -140,7 +138,7 @@ class Deactivation(Out):
 
 
 class Definition(Out):
-    """Where the persona comes from, and its text as it was written."""
+    """Where the persona comes from; `text` is the project's file as it was written."""
 
     source: str
     path: str | None = None

@@ -47,6 +47,9 @@ def next_step(agent: str, work: Work) -> str:
     if work.stages:
         stage = work.stages[0]
         return f"{stage.workflow} waits for you: read workflow_get, do the stage, then call workflow_advance."
+    if work.story and work.story.status == "draft":
+        key = work.story.key
+        return f"Story {key} is a draft: story_get story={key}, complete it with story_update, then set status=ready."
     if work.story:
         return f"Call story_next, or story_get with story={work.story.key!r}."
     return f"Nothing waits for {agent}. project_status shows where the project stands and what comes next."

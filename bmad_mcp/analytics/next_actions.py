@@ -29,7 +29,7 @@ def _actions(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"The lease of {ending[0]['task']} ends soon: {ending[0]['agent']} calls task_heartbeat or task_complete."
     if handoffs := row["handoffs"]:
         first = handoffs[0]
-        yield f"{first['handoff']} waits for {first['to']}: handoff_accept handoff={first['handoff']}."
+        yield f"{first['key']} waits for {first['to']}: handoff_accept handoff={first['key']}."
     if tasks := row["review"]:
         yield f"{tasks[0]} waits for review: agent_activate agent=qa, then task_claim agent=qa task={tasks[0]}."
     if "review" in stories:
@@ -58,7 +58,7 @@ def _planning(row: Mapping[str, Any], stories: Mapping[str, str]) -> Iterator[st
         yield f"Story {stories['draft']} is a draft: agent_activate agent=sm, then story_update to complete it."
     if not stories and not row["epics"]:
         brought = on_folder("import", ANY_FOLDER, row["key"])
-        yield f"There is no epic yet: epic_create and story_create make some, `{brought}` brings them in."
+        yield f"There is no epic yet: epic_create (toolset planning) and story_create make some, `{brought}` brings them in."
         if not row["workflows"]:
             yield "workflow_start type=greenfield-fullstack (or another type) leads from the idea to the stories."
     elif not stories:

@@ -85,7 +85,7 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
            WHERE t.{PROJECT} AND t.status IN ('active', 'in_progress')
              AND t.lease_until < clock_timestamp() + make_interval(secs => {LEASE_SOON_SECONDS})
            ORDER BY t.lease_until LIMIT {SHOWN}) h) AS leases,
-    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('handoff', 'H-' || w.number, 'from_agent', w.from_agent,
+    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('key', 'H-' || w.number, 'from', w.from_agent,
         'to', w.to_agent,
         'task', (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.id = w.task_id),
         'story', (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.id = w.story_id))) ORDER BY w.number)

@@ -2,7 +2,9 @@
 
 from datetime import datetime
 
-from bmad_mcp.shapes import Out
+from pydantic import Field
+
+from bmad_mcp.shapes import Aliased, Out
 
 
 class ProjectName(Out):
@@ -21,11 +23,11 @@ class LeaseEnding(Out):
     passed: bool | None = None
 
 
-class HandoffWaiting(Out):
+class HandoffWaiting(Aliased):
     """A handoff that nobody accepted yet."""
 
-    handoff: str
-    from_agent: str
+    key: str
+    from_agent: str = Field(alias="from")
     to: str
     task: str | None = None
     story: str | None = None

@@ -66,7 +66,9 @@ async def artifact_record(
         )
     label = checked_label(path, "path") if path is not None else None
     if label is not None and "://" in label:
-        raise Invalid("`path` must be a path in the project, such as docs/prd.md; put an address into `title`.")
+        raise Invalid(
+            "`path` must be a path in the project, such as docs/prd.md; put an address into `title`.", field="path"
+        )
     ids = await _ids(call, story, task, workflow)
     kept = await call.db.fetchval(
         queries.RECORD,

@@ -59,6 +59,12 @@ async def checklist_run(
     name, texts = row["name"], [item["text"] for item in row["items"]]
     if not texts:
         raise Invalid(f"The checklist {name} has no items to mark. checklist_list shows others.", field="checklist")
+    if not results:
+        raise Invalid(
+            f"`results` is empty: nothing was checked, so nothing is stored. Mark the items 1-{len(texts)} of {name};"
+            " checklist_get shows them.",
+            field="results",
+        )
     answers = answered(name, texts, results)
     found = outcome(answers, len(texts))
     about = " ".join(subject.split())

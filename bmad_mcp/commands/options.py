@@ -98,4 +98,4 @@ def _explain(fault: Any, chosen: dict[str, Any]) -> str:
     # A wrong value may be a mistyped secret: an address is never repeated.
     hidden = fault["type"] == "value_error" or field.endswith(("_url", "_key", "_keys", "_token"))
     shown = "" if hidden else f" (it is {fault['input']!r})"
-    return f"{name} {in_words(fault)}{shown}."
+    return f"{name} {in_words(fault, Settings)}{shown}."

@@ -1,5 +1,6 @@
 """What can be done with handoffs: offer, accept, list."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, Field
@@ -64,7 +65,7 @@ async def handoff_offer(
     answer = await look_up(call, question, keep=False)
     row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)
     _check_offer(row, to, task, story)
-    found = await recall_within_budget(call, question, answer)
+    found = await recall_within_budget(call, replace(question, otherwise="nothing"), answer)
     handoff_id = uuid7()
     made = await call.db.fetchrow(
         queries.OFFER,
@@ -154,7 +155,8 @@ async def _refuse(call: Call, handoff: str, named: str | None) -> NoReturn:
         raise NotFound(f"There is no handoff {handoff}. handoff_list shows the handoffs.", field="handoff")
     if now["status"] != HandoffStatus.OFFERED:
         refused = HANDOFF.refuse(handoff, now["status"], HandoffStatus.ACCEPTED)
-        raise type(refused)(f"{refused.message} {now['accepted_by']} took it at {now['accepted_at']:%H:%M:%S} UTC.")
+        took = f"{now['accepted_by']} took it at {now['accepted_at']:%H:%M:%S} UTC."
+        raise type(refused)(f"{refused.message} {took}", field=refused.field)
     raise Forbidden(
         f"{handoff} is offered to {now['to']}, not to {named or now['in_session']}. Activate {now['to']} with"
         f" agent_activate, or pass agent={now['to']!r}.",

@@ -2,16 +2,14 @@
 
 from datetime import datetime
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from bmad_mcp.memory.schemas import MemoryFound, MemoryReceipt
-from bmad_mcp.shapes import Out
+from bmad_mcp.shapes import Aliased, Out
 
 
-class HandoffBrief(Out):
+class HandoffBrief(Aliased):
     """A handoff in one line; its note is cut."""
-
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
     key: str
     status: str

@@ -30,6 +30,11 @@ def closed(scopes: frozenset[Scope]) -> frozenset[Scope]:
     return frozenset[Scope]().union(*(up_to(scope) for scope in scopes))
 
 
+def writes(operation: Operation) -> Forbidden:
+    """What a read-only server says to an operation that writes."""
+    return Forbidden(f"{operation.name} writes, and this server is read-only.")
+
+
 class MissingScope(Forbidden):
     """The token lacks scopes that its holder's role would allow; a new token with `scopes` mends it."""
 
@@ -58,7 +63,7 @@ class Access:
         if self.refused is not None:
             raise self.refused
         if self.read_only and operation.scope != "read":
-            raise Forbidden(f"{operation.name} writes, and this server is read-only.")
+            raise writes(operation)
         if operation.scope not in up_to(HIGHEST[self.role]):
             raise Forbidden(
                 f"{operation.name} needs the role {LEAST_ROLE[operation.scope]} in this project, and you are"

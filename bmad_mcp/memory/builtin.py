@@ -9,7 +9,7 @@ from bmad_mcp.counts import counted
 from bmad_mcp.db import Transaction, uuid7
 from bmad_mcp.encryption import columns
 from bmad_mcp.memory import outbox, queries, spelling, vector_queries
-from bmad_mcp.memory.categories import category_of
+from bmad_mcp.memory.categories import LESSONS, category_of
 from bmad_mcp.memory.confidence import confidence_of
 from bmad_mcp.memory.embedder import Embedder, in_a_sentence
 from bmad_mcp.memory.identifiers import identifiers_of
@@ -20,6 +20,8 @@ from bmad_mcp.memory.vectors import NONE_CLOSE, Close, close_to
 # How much each of these may move a score up or down.
 RECENCY, CERTAINTY, OWN, FITTING = 0.1, 0.05, 1.05, 1.03
 FRESH_DAYS = 30.0
+# Where nothing fits, each one is a guess.
+BEGINNING = 3
 
 
 class BuiltinMemory:
@@ -74,7 +76,28 @@ class BuiltinMemory:
         )
 
     async def recall(self, question: Question) -> list[Remembered]:
-        """The memories that fit best, best first; the latest with the score 0 when none does."""
+        """The memories that fit best, best first; with the score 0 what the question wants when none does."""
+        if question.otherwise == "beginning" and not question.text.strip():
+            return await self._beginning(question)
+        found = await self._fitting(question)
+        if question.otherwise == "latest" or any(one.score for one in found):
+            return found
+        return await self._beginning(question) if question.otherwise == "beginning" else []
+
+    async def _beginning(self, question: Question) -> list[Remembered]:
+        rows = await self._db.fetch(queries.BEGINNING, question.agent, question.limit, list(LESSONS))
+        first = {row["same"]: row for row in reversed(rows)}
+        chosen = [row for row in rows if first[row["same"]] is row][: min(question.limit, BEGINNING)]
+        return [
+            _remembered(
+                {**row, "text": await self._db.reveal(columns.MEMORY, str(row["id"]), row["text"])},
+                0.0,
+                _why(row, question.agent, ()),
+            )
+            for row in chosen
+        ]
+
+    async def _fitting(self, question: Question) -> list[Remembered]:
         if self._db.vault is not None:
             asked = await as_asked(self._db, self._db.vault, question.text)
             rows = await self._look(queries.RECALL_MARKED, question, asked)

@@ -21,6 +21,15 @@ class MemoryCategory(StrEnum):
     USER_PREFERENCES = "USER_PREFERENCES"
 
 
+# What holds beyond the piece of work in which it was learned; the others tell of work that was done.
+LESSONS = (
+    MemoryCategory.USER_PREFERENCES,
+    MemoryCategory.WORKFLOW_OPTIMIZATION,
+    MemoryCategory.QUALITY_METRICS,
+    MemoryCategory.AGENT_CONTEXT,
+)
+
+
 class Found(NamedTuple):
     """A category, the words that led to it (the weightiest first), and what each counted.
 

@@ -33,7 +33,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to look for. `agent` goes first in the results; with `only_agent` nothing else is in them."""
+    """What to look for. `agent` goes first in the results; with `only_agent` nothing else is in them.
+
+    `otherwise`: what to give when nothing fits, the latest of all, what its agent begins with, or nothing.
+    """
 
     text: str = ""
     agent: str | None = None
@@ -41,6 +44,7 @@ class Question:
     category: str | None = None
     since: datetime | None = None
     limit: int = 5
+    otherwise: Literal["latest", "beginning", "nothing"] = "latest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.encryption.people import told
+from bmad_mcp.memory.categories import MemoryCategory
 
 # Reciprocal rank fusion: an item counts weight * strength / (60 + its place in a ranking), where strength is its own
 # worth beside the best of that ranking, so that a clear winner stays one. A name that matches is stronger evidence
@@ -56,8 +57,8 @@ STORE = f"WITH {keeping()} SELECT FROM kept"
 FORGET = "DELETE FROM mcp_memories WHERE project_id = bmad_project() AND id = ANY($1::uuid[])"
 COUNT = "SELECT count(*) FROM mcp_memories WHERE project_id = bmad_project()"
 
-_PROVENANCE = f"""{told("m.principal")} AS principal, m.author_kind AS author, m.agent, m.created_at, m.delivery,
-    m.provider, m.attempts, m.failure
+_PROVENANCE = f"""{told("m.principal")} AS principal, m.author_kind AS author, m.agent,
+    date_trunc('second', m.created_at) AS created_at, m.delivery, m.provider, m.attempts, m.failure
 FROM mcp_memories m WHERE m.project_id = bmad_project()"""
 PROVENANCE = f"SELECT m.id::text AS id, {_PROVENANCE} AND m.id = ANY($1::uuid[])"
 # What a memory service found has the service's ids.
@@ -197,6 +198,26 @@ FROM (SELECT id, score FROM found UNION ALL SELECT id, 0 FROM latest) s
 JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = s.id
 LEFT JOIN evidence ON evidence.id = s.id, asked, best
 ORDER BY s.score DESC, m.id DESC
+"""
+
+# What an agent begins with: its last session, lessons and decisions of anybody, and what else it kept. Work of others
+# is told where it is looked for. The session is looked for among its latest only: it may have none.
+_MINE = "FROM mcp_memories m WHERE m.project_id = bmad_project() AND m.agent = $1::text ORDER BY m.created_at DESC"
+BEGINNING = f"""
+WITH asked AS (SELECT '{{}}'::text[] AS words, '{{}}'::text[] AS names), evidence AS (SELECT 1 AS times), first AS (
+    (SELECT o.id, 0 AS place FROM (SELECT m.id, m.category, m.created_at {_MINE} LIMIT 200) o
+     WHERE o.category = '{MemoryCategory.AGENT_SESSIONS}' ORDER BY o.created_at DESC LIMIT 1)
+    UNION ALL
+    SELECT l.id, 1 FROM unnest($3::text[]) c (category) CROSS JOIN LATERAL (
+        SELECT m.id FROM mcp_memories m WHERE m.project_id = bmad_project() AND m.category = c.category
+        ORDER BY m.created_at DESC LIMIT $2::int) l
+    UNION ALL
+    SELECT o.id, 2 FROM (SELECT m.id, m.category {_MINE} LIMIT 2 * $2::int) o
+    WHERE o.category <> '{MemoryCategory.AGENT_SESSIONS}'
+)
+SELECT {SHOWN}, false AS is_close, 0 AS score
+FROM first JOIN mcp_memories m ON m.project_id = bmad_project() AND m.id = first.id, asked, evidence
+ORDER BY first.place, m.agent IS NOT DISTINCT FROM $1::text DESC, m.created_at DESC, m.id DESC
 """
 
 # With encrypted memories the question comes as marks of its words, several for each while keys change.

@@ -19,6 +19,10 @@ Perform = Callable[..., Awaitable[Any]]
 _PERSONA_NAME = re.compile(r"\w[\w.-]{0,63}")
 _AGENTS_A_PAGE = 100
 _LOOK_BACK_DAYS = 30
+READING = (
+    "You may only read here. Make no call that writes, such as agent_activate, task_start or story_update: tell the user"
+    " who would do what next, of what follows."
+)
 _TASK_KEY: TypeAdapter[str] = TypeAdapter(TaskKey)
 
 
@@ -89,7 +93,9 @@ async def _persona_names(perform: Perform) -> list[str]:
             return [name for name in names if _PERSONA_NAME.fullmatch(name)]
 
 
-async def build(name: str, arguments: Mapping[str, str], perform: Perform) -> GetPromptResult:
+async def build(
+    name: str, arguments: Mapping[str, str], perform: Perform, *, may_write: bool = True
+) -> GetPromptResult:
     """The prompt of this name; `perform(operation, **input)` reads what it tells. Raises BmadError."""
     known = PROMPTS.get(name)
     _check_arguments(name, known, arguments)
@@ -98,6 +104,8 @@ async def build(name: str, arguments: Mapping[str, str], perform: Perform) -> Ge
         data, instructions = await _persona(name, perform)
     else:
         data, instructions = await _BUILDERS[name](given, perform)
+    if not may_write:
+        instructions = f"{READING}\n\n{instructions}"
     return GetPromptResult(
         description=known.description if known else f"The persona, memory and work of {name}.",
         messages=[
@@ -135,7 +143,7 @@ async def _next_story(_: Mapping[str, str], perform: Perform) -> tuple[str, str]
     return _json(story_next=await perform("story_next")), (
         "Take the next story of this BMad project and carry it on.\n"
         '1. Call agent_activate with the agent that the story\'s status asks for: "sm" for a draft, "dev" for one that'
-        ' is ready or in progress, "qa" for one in review.\n'
+        ' is ready or in progress, "qa" for one in review; without a story, the one that `next` names.\n'
         "2. Call story_next again: it is the state that counts, this block may be old.\n"
         "3. Do its ready tasks one by one: task_start claims one and answers its lease number, task_complete wants it.\n"
         "4. When all is done, move the story on with story_update and hand it over with handoff_offer."

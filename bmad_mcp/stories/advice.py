@@ -15,7 +15,7 @@ WHY = {
     5: "It is in progress.",
     6: "Nothing is in progress; it is the first ready story.",
     7: "Only stories in review are left. qa decides about it.",
-    8: "All open stories are drafts. sm or po must make one ready before work starts.",
+    8: f"All open stories are drafts: one must become ready before work starts. {' or '.join(sorted(PLANNERS))} complete it.",
 }
 
 
@@ -24,8 +24,25 @@ def why(rank: int, agent: str | None) -> str:
     return WHY[rank].format(agent=agent or "anybody")
 
 
-def next_call(agent: str | None, story: dict[str, Any], tasks: Sequence[StoryTask]) -> str:
-    """What the agent calls next for its story; `story` has key, status and version."""
+def next_call(
+    agent: str | None, story: dict[str, Any], tasks: Sequence[StoryTask], beside: StoryTask | None = None
+) -> str:
+    """What the agent calls next for its story, or for the task `beside` it; `story` has key, status and version."""
+    of_story = _of_story(agent, story, tasks)
+    if beside is None or not (beside.held_by or _fits(beside, agent)):
+        return of_story
+    both = [take(agent, beside), of_story]
+    if beside.held_by:
+        return " Or: ".join(both)
+    if story["status"] in ("ready", "in_progress"):
+        if agent is None or any(task.ready and _fits(task, agent) for task in tasks):
+            return of_story
+        # What is left of the story is for others.
+        return both[0] if tasks else " Or: ".join(reversed(both))
+    return " Or: ".join(reversed(both) if story["status"] == "draft" and agent in PLANNERS else both)
+
+
+def _of_story(agent: str | None, story: dict[str, Any], tasks: Sequence[StoryTask]) -> str:
     move = f"story_update story={story['key']} expected_version={story['version']} status="
     match story["status"]:
         case "draft" if agent in PLANNERS:
@@ -42,13 +59,27 @@ def next_call(agent: str | None, story: dict[str, Any], tasks: Sequence[StoryTas
     return _work(agent, story["status"], move, tasks, story["key"])
 
 
+def _fits(task: StoryTask, agent: str | None) -> bool:
+    """Whether the task is for this agent; anybody may become whoever a task is for."""
+    return agent is None or task.agent in (None, agent)
+
+
+def take(agent: str | None, task: StoryTask) -> str:
+    """How a task is taken, or gone on with by who holds it."""
+    if task.held_by:
+        return f"You hold {task.key}: go on, task_heartbeat in time, then task_complete."
+    if agent is None:
+        role = task.agent or "dev"
+        return f"agent_activate agent={role}, then task_start agent={role} task={task.key}."
+    if not _fits(task, agent):
+        return f"{task.key} is for {task.agent}: handoff_offer to={task.agent}, or agent_activate it."
+    return f"task_start agent={agent} task={task.key}, and keep its lease number."
+
+
 def _work(agent: str, status: str, move: str, tasks: Sequence[StoryTask], key: str) -> str:
-    mine = next((task.key for task in tasks if task.held_by == agent), None)
-    ready = next((task.key for task in tasks if task.ready and task.agent in (None, agent)), None)
-    if mine:
-        return f"You hold {mine}: go on, task_heartbeat in time, then task_complete."
-    if ready:
-        return f"task_start agent={agent} task={ready}, and keep its lease number."
+    mine = [task for task in tasks if task.held_by == agent]
+    if own := mine or [task for task in tasks if task.ready and _fits(task, agent)]:
+        return take(agent, own[0])
     review = next((task.key for task in tasks if task.status == "review" and not task.held_by), None)
     if review and agent == "qa":
         return f"{review} waits for review: task_claim agent=qa task={review}, and keep its lease number."
@@ -75,11 +106,20 @@ def about_open_tasks(status: str, keys: Sequence[str]) -> str:
     )
 
 
-def nothing_to_do(project: str, epics: int, stories: int) -> tuple[str, str]:
-    """Why there is no story, and what to do about it."""
+def without_story(project: str, agent: str | None, task: StoryTask | None, epics: int, stories: int) -> tuple[str, str]:
+    """Why there is no story, and what to do about it: take the task that there is, else make more."""
+    reason, then = _no_story(project, epics, stories)
+    if task is None:
+        return reason, then
+    state = f"held by {task.held_by}" if task.held_by else f"ready for {task.agent or 'any agent'}"
+    return f"{reason} {task.key} is {state}.", take(agent, task)
+
+
+def _no_story(project: str, epics: int, stories: int) -> tuple[str, str]:
     if stories:
+        closed = "The only story is" if stories == 1 else f"All {stories} stories are"
         return (
-            "The only story is done or cancelled." if stories == 1 else f"All {stories} stories are done or cancelled.",
+            f"{closed} done or cancelled.",
             "story_create adds one to an epic; project_status shows the rest of the project.",
         )
     if epics:

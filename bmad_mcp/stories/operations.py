@@ -44,12 +44,13 @@ from bmad_mcp.stories.schemas import (
     StoryState,
     StoryTask,
 )
-from bmad_mcp.stories.sections import Section, bare, name_for, text_of, with_text
+from bmad_mcp.stories.sections import TOP_LEVEL, Section, bare, name_for, text_of, with_text
 from bmad_mcp.stories.wording import read_acceptance, read_story_sentence, sections_of, tidy
 
 STARTED = frozenset({StoryStatus.IN_PROGRESS, StoryStatus.REVIEW, StoryStatus.DONE})
 # Where a story has its work behind it.
 BEHIND = frozenset({StoryStatus.REVIEW, StoryStatus.DONE, StoryStatus.CANCELLED})
+SENTENCE = ("role", "want", "benefit")
 WORKABLE = frozenset({StoryStatus.READY, StoryStatus.IN_PROGRESS, StoryStatus.REVIEW})
 
 
@@ -137,13 +138,26 @@ async def story_get(call: Call, story: StoryKey) -> StoryOut:
     row = await call.db.fetchrow(queries.GET, story)
     if row is None:
         raise unknown_story(story)
+    told = read_story_sentence(text_of(row["sections"], "Story"))
+    repeats = told == tuple(row[name] for name in SENTENCE)
     found = StoryOut.of(
         row,
-        sections=[SectionOut.of({**one, "text": bare(one["text"])}) for one in row["sections"]],
+        sections=_with_words(row["sections"]),
         tasks=[StoryTask(**task) for task in row["tasks"] or []],
+        **(dict.fromkeys(SENTENCE) if repeats else {}),
     )
     # Told as null when there is none.
     return found.model_copy(update={"gate": row["gate"], "file": row["file"]})
+
+
+def _with_words(sections: list[Section]) -> list[SectionOut]:
+    """The sections that have a text, and those around them."""
+    kept: list[SectionOut] = []
+    for one in reversed(sections):
+        text, level = bare(one["text"]), one["level"]
+        if text or (kept and kept[-1].level > level):
+            kept.append(SectionOut.of(one, text=text, level=None if level == TOP_LEVEL else level))
+    return kept[::-1]
 
 
 async def story_update(
@@ -179,7 +193,7 @@ async def story_update(
     if status is not None:
         check_move(acting, story, before["status"], status)
         await call.db.execute(queries.LOCK_TASKS, before["id"])
-    fields = ("sections", "acceptance", "role", "want", "benefit")
+    fields = ("sections", "acceptance", *SENTENCE)
     row = await call.db.fetchrow(queries.UPDATE, story, expected_version, status, *map(changed.get, fields))
     if row is None:
         await _refuse_update(call, story, expected_version, status)
@@ -196,7 +210,7 @@ def _edited(sections: list[Section], governs: str | None) -> dict[str, Any]:
     if governs == "Acceptance Criteria":
         changed["acceptance"] = read_acceptance(text_of(sections, governs))
     elif governs == "Story" and (sentence := read_story_sentence(text_of(sections, governs))):
-        changed |= dict(zip(("role", "want", "benefit"), sentence, strict=True))
+        changed |= dict(zip(SENTENCE, sentence, strict=True))
     return changed
 
 
@@ -233,16 +247,18 @@ async def story_next(call: Call) -> StoryNext:
     """The story to work on now, why, the context to do it, and what to call next."""
     row = await call.db.fetchrow(queries.NEXT, call.caller.connection)
     agent = row["asks"]
+    beside = StoryTask(**{**one, "title": cut(one["title"], TITLE)}) if (one := row["beside"]) else None
     if row["key"] is None:
-        reason, then = advice.nothing_to_do(call.project_key, **await call.db.fetchrow(queries.HOW_MUCH))
-        return StoryNext(story=None, why=reason, next=then)
+        reason, then = advice.without_story(call.project_key, agent, beside, **row["how_much"])
+        told = StoryNext(story=None, why=reason, next=then)
+        return told.model_copy(update={"tasks": [beside]}) if beside else told
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]
     return StoryNext(
-        story=StoryInHand.of(row, epic=cut(row["epic"], TITLE)),
+        story=StoryInHand.of(row, epic_title=cut(row["epic_title"], TITLE)),
         why=advice.why(row["rank"], agent),
         context=compact(row),
         tasks=tasks,
-        next=advice.next_call(agent, dict(row), tasks),
+        next=advice.next_call(agent, dict(row), tasks, beside),
     )
 
 

@@ -5,7 +5,7 @@ from bmad_mcp.activity.record import COLUMNS
 from bmad_mcp.activity.similar import unless_similar
 from bmad_mcp.agents.queries import held_by
 from bmad_mcp.encryption.people import told
-from bmad_mcp.lifecycles import EPIC, STORY, TASK_CLAIMABLE, TASK_HELD, StoryStatus
+from bmad_mcp.lifecycles import EPIC, STORY, TASK_CLAIMABLE, TASK_HELD, TASK_LEFT, TASK_READY, StoryStatus
 
 GATE_HISTORY = 20
 # How many open tasks are told when their story closes.
@@ -104,9 +104,11 @@ HELD_BY = f"CASE WHEN {TASK_HELD} THEN t.lease_agent END"
 GET = f"""
 SELECT s.id, s.key, s.title, s.status::text AS status, s.version, s.role, s.want, s.benefit, s.acceptance, s.sections,
     s.points, s.priority::text AS priority, s.gate, s.source_path AS file, s.raw_status AS file_status,
-    s.tracker_status, s.updated_at, s.completed_at, e.key AS epic, e.title AS epic_title,
+    s.tracker_status, date_trunc('second', s.updated_at) AS updated_at,
+    date_trunc('second', s.completed_at) AS completed_at, e.key AS epic, e.title AS epic_title,
     (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('key', 'T-' || t.number, 'title', t.title,
-        'status', t.status, 'agent', nullif(t.agent, ''), 'held_by', {HELD_BY})) ORDER BY t.number)
+        'status', t.status, 'agent', nullif(t.agent, ''), 'held_by', {HELD_BY},
+        'ready', nullif({TASK_CLAIMABLE}, false))) ORDER BY t.number)
      FROM bmad_tasks t WHERE t.project_id = s.project_id AND t.story_id = s.id) AS tasks
 FROM bmad_stories s
 JOIN bmad_epics e ON e.project_id = s.project_id AND e.id = s.epic_id
@@ -241,16 +243,33 @@ _RANKED = " UNION ALL ".join(
         _first(8, StoryStatus.DRAFT),
     )
 )
-HOW_MUCH = """
-SELECT (SELECT count(*) FROM bmad_epics WHERE project_id = bmad_project()) AS epics,
-    (SELECT count(*) FROM bmad_stories WHERE project_id = bmad_project()) AS stories
-"""
-# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it.
+# The best task of each role, its own and nobody's first: beside the stories there may be tasks without one.
+_TASK = "t.number, t.title, t.status, t.agent, t.priority"
+_OF_ROLE = f"SELECT {_TASK} FROM bmad_tasks t WHERE t.project_id = bmad_project() AND t.agent = r.role"
+_ROLES = f"""
+    (SELECT a.name AS role FROM bmad_agents a WHERE a.project_id = bmad_project() UNION ALL SELECT '') r CROSS JOIN LATERAL (
+        ({_OF_ROLE} AND {TASK_READY} ORDER BY t.priority DESC, t.number LIMIT 1)
+        UNION ALL
+        ({_OF_ROLE} AND {TASK_LEFT} AND t.lease_until <= statement_timestamp() ORDER BY t.lease_until LIMIT 1)) t"""
+_BESIDE = f"""(SELECT jsonb_strip_nulls(jsonb_build_object('key', 'T-' || b.number, 'title', b.title, 'status', b.status,
+        'agent', nullif(b.agent, ''), 'held_by', b.held_by, 'ready', nullif(b.held_by IS NULL, false)))
+    FROM (SELECT t.*, {_ASKS} AS held_by, 1 AS place FROM {held_by(_ASKS, _TASK, 1)} t
+        UNION ALL
+        SELECT t.*, NULL, CASE WHEN r.role IN ({_ASKS}, '') THEN 2 ELSE 3 END FROM {_ROLES}) b
+    ORDER BY b.place, b.priority DESC, b.number LIMIT 1)"""
+_HOW_MUCH = """jsonb_build_object(
+    'epics', (SELECT count(*) FROM bmad_epics e WHERE e.project_id = bmad_project()),
+    'stories', (SELECT count(*) FROM bmad_stories s WHERE s.project_id = bmad_project()))"""
+# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it. Where it
+# leaves them no task, the one to take instead.
 NEXT = f"""
 WITH who AS MATERIALIZED ({AGENT_IN_SESSION}),
 chosen AS MATERIALIZED (SELECT key, rank FROM ({_RANKED}) AS one LIMIT 1)
-SELECT who.agent AS asks, chosen.rank, story.* FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
-SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.title AS epic,
+SELECT who.agent AS asks, chosen.rank, story.*,
+    CASE WHEN coalesce(chosen.rank, 4) >= 4 THEN {_BESIDE} END AS beside,
+    CASE WHEN chosen.rank IS NULL THEN {_HOW_MUCH} END AS how_much
+FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
+SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.key AS epic, e.title AS epic_title,
     s.role, s.want, s.benefit, s.acceptance, s.sections, s.gate ->> 'gate' AS gate, {TASK_PROGRESS},
     (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(o) - 'place' - 'priority' - 'number') ORDER BY
         o.place, o.priority DESC, o.number)

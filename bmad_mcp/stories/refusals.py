@@ -15,15 +15,18 @@ def unknown_story(story: str) -> NotFound:
 async def changed_meanwhile(db: Transaction, now: Any, expected: int) -> VersionConflict:
     """The error for a stale version; `now` is the row of STATE and tells who changed it."""
     when = f"at {now['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
-    told = now
-    if now["told_at"] != now["updated_at"]:
-        told = await db.fetchrow(TOLD_OF_FILES, now["updated_at"])
-    # A claimed task takes its story along and is told under the task.
-    who = (
-        f"{await db.person(told['told_by'])} changed it {when} ({told['told_operation']})"
-        if told
-        else f"it changed {when}"
-    )
+    if expected > now["version"]:
+        who = "it never had that version"
+    else:
+        told = now
+        if now["told_at"] != now["updated_at"]:
+            told = await db.fetchrow(TOLD_OF_FILES, now["updated_at"])
+        # A claimed task takes its story along and is told under the task.
+        who = (
+            f"{await db.person(told['told_by'])} changed it {when} ({told['told_operation']})"
+            if told
+            else f"it changed {when}"
+        )
     return VersionConflict(
         f"Story {now['key']} is at version {now['version']}, not {expected}: {who}."
         " Read it with story_get and try again with that version.",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bmad_mcp.shapes import Out
+from bmad_mcp.stories.sections import TOP_LEVEL
 
 GateWord = Literal["PASS", "CONCERNS", "FAIL", "WAIVED"]
 
@@ -79,10 +80,10 @@ class StoryChange(Out):
 
 
 class SectionOut(Out):
-    """A section: its heading, the heading's level and the text under it."""
+    """A section: its heading, the heading's level where it is not 2, and the text under it."""
 
     name: str
-    level: int
+    level: int = TOP_LEVEL
     text: str = ""
 
 
@@ -98,7 +99,10 @@ class StoryTask(Out):
 
 
 class StoryOut(Out):
-    """A whole story. `file_status` and `tracker_status` are the words that the imported files use."""
+    """A whole story; its sections without text are left out, as is what they say already (role, want and benefit).
+
+    `file_status` and `tracker_status` are the words that the imported files use.
+    """
 
     key: str
     title: str
@@ -126,6 +130,7 @@ class StoryInHand(StoryState):
     """The story to work on."""
 
     epic: str | None = None
+    epic_title: str | None = None
     priority: str | None = None
     points: int | None = None
     gate: str | None = None

@@ -48,7 +48,7 @@ async def claim_named(
         if row is not None:
             return _claimed(row)
         await _refuse_held(call, key, agent, target)
-    raise Conflict(f"{key} goes from hand to hand at this moment. Nothing was written; call again.")
+    raise Conflict(f"{key} goes from hand to hand at this moment. Nothing was written; call again.", field="task")
 
 
 async def _refuse_held(call: Call, key: str, agent: str, target: TaskStatus) -> None:
@@ -60,16 +60,16 @@ async def _refuse_held(call: Call, key: str, agent: str, target: TaskStatus) -> 
         raise TASK.refuse(key, now["status"], target)
     if now["open_dependencies"]:
         raise Conflict(
-            f"{key} waits for {now['open_dependencies']} unfinished task(s); task_get lists them as waits_for."
+            f"{key} waits for {now['open_dependencies']} unfinished task(s); task_get lists them as waits_for.",
+            field="task",
         )
     if not now["story_open"]:
-        raise Conflict(f"The story {now['story']} of {key} is {_not_open(key, now['story_status'])}")
+        raise Conflict(f"The story {now['story']} of {key} is {_not_open(key, now['story_status'])}", field="task")
     if not now["held"]:
         return
     held = f"{key} is held by {now['lease_agent']} until {now['lease_until']:%H:%M:%S} UTC."
-    if now["lease_agent"] == agent:
-        raise Conflict(f"{held} {_if_it_is_you(target)} Else claim another one, or wait until the lease passes.")
-    raise Conflict(f"{held} Claim another one, or wait until the lease passes.")
+    then = f"{_if_it_is_you(target)} Else claim" if now["lease_agent"] == agent else "Claim"
+    raise Conflict(f"{held} {then} another one, or wait until the lease passes.", field="task")
 
 
 def _not_open(key: str, story_status: str) -> str:

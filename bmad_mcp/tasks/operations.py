@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from bmad_mcp.activity.record import noted
 from bmad_mcp.activity.similar import marks, refuse_similar
@@ -159,12 +159,11 @@ async def task_get(call: Call, task: TaskKey) -> TaskAnswer:
     return await _answer(call, row)
 
 
-async def _answer(call: Call, row: Any) -> TaskAnswer:
+async def _answer(call: Call, row: Any, **more: Any) -> TaskAnswer:
     """The answer for a row of GET."""
-    summary = (
-        {"summary": await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])} if row["summary"] else {}
-    )
-    return TaskAnswer(task=TaskOut.of(row, **summary))
+    if row["summary"]:
+        more["summary"] = await call.db.reveal(columns.COMPLETION, row["key"], row["summary"])
+    return TaskAnswer(task=TaskOut.of(row, **more))
 
 
 async def task_claim(
@@ -199,12 +198,22 @@ async def task_heartbeat(call: Call, task: TaskKey, lease: int) -> Heartbeat:
     return Heartbeat(lease_until=until)
 
 
+def _of_other_tools(status: Any) -> Any:
+    if status == TaskStatus.COMPLETED:
+        raise ValueError("cannot be completed here: task_complete finishes a task, with its `lease`")
+    if status == TaskStatus.ACTIVE:
+        raise ValueError("cannot be active here: task_claim takes a task")
+    return status
+
+
 async def task_update(
     call: Call,
     task: TaskKey,
     lease: Annotated[int | None, Field(description="Needed while the task is held.")] = None,
     expected_version: int | None = None,
-    status: Literal["pending", "in_progress", "review", "blocked", "cancelled"] | None = None,
+    status: Annotated[
+        Literal["pending", "in_progress", "review", "blocked", "cancelled"] | None, BeforeValidator(_of_other_tools)
+    ] = None,
     note: Line | None = None,
     title: Title | None = None,
     priority: Priority | None = None,
@@ -235,7 +244,8 @@ async def task_update(
     )
     if row is None:
         await _refuse_change(call, task, lease, expected_version, status)
-    return await _answer(call, row)
+    # Who changes a task knows what it did; task_get tells the rest.
+    return await _answer(call, row, history=None)
 
 
 async def task_complete(
@@ -329,8 +339,9 @@ async def _refuse_change(
     before = await call.db.fetchrow(queries.STATE, number_of(task))
     _check_change(task, before, lease, status)
     if expected_version is not None and before["version"] != expected_version:
+        why = "somebody changed it" if expected_version < before["version"] else "it never had that version"
         raise VersionConflict(
-            f"Task {task} is at version {before['version']}, not {expected_version}: somebody changed it."
+            f"Task {task} is at version {before['version']}, not {expected_version}: {why}."
             " Read it with task_get and try again.",
             field="expected_version",
         )

@@ -1,9 +1,16 @@
 """What goes out about tasks."""
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from bmad_mcp.memory.schemas import MemoryReceipt
 from bmad_mcp.shapes import Out
+
+
+def _whole_second(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
 
 
 class TaskBrief(Out):
@@ -22,7 +29,7 @@ class TaskBrief(Out):
 class TaskEvent(Out):
     """One thing that happened to a task: the status it was moved to, and what else was changed."""
 
-    at: datetime
+    at: Annotated[datetime, AfterValidator(_whole_second)]
     operation: str
     agent: str | None = None
     status: str | None = None

@@ -11,13 +11,14 @@ from bmad_mcp.operation import Operation
 from bmad_mcp.shapes import Cursor, DefinitionName, Limit, decode_cursor, encode_cursor
 from bmad_mcp.templates import queries
 from bmad_mcp.templates.markdown import template_markdown
-from bmad_mcp.templates.rendering import render, render_path, render_text
+from bmad_mcp.templates.rendering import names_in, render, render_path, render_text
 from bmad_mcp.templates.schemas import Rendered, TemplateBrief, TemplateOut, TemplatePage
 
 VALUES_CAP = 200_000
 TEXT_CAP = 500_000
 # About 10,000 tokens of English: hosts cut an answer at 25,000.
 SHOWN = 40_000
+UNUSED_TOLD = 20
 
 
 async def template_list(
@@ -29,7 +30,7 @@ async def template_list(
     """List the templates of documents, or the task guides."""
     (after,) = decode_cursor(cursor, str) if cursor else ("",)
     rows = await call.db.fetch(queries.LIST, kind, after, limit + 1)
-    following = encode_cursor(rows[limit - 1]["name"]) if len(rows) > limit else None
+    following = encode_cursor(rows[limit - 1]["place"]) if len(rows) > limit else None
     return TemplatePage(items=[TemplateBrief.of(row) for row in rows[:limit]], next_cursor=following)
 
 
@@ -61,13 +62,19 @@ async def template_render(
         ),
     ],
 ) -> Rendered:
-    """Make a document from a template; names without a value stay visible and are told."""
+    """Make a document from a template; names without a value stay visible; these and unused ones are told."""
     if len(str(values)) > VALUES_CAP:
         raise Invalid(f"`values` is over {VALUES_CAP:,} characters. Render the document in parts.", field="values")
     row = await _row(call, template)
     if row["kind"] != "document":
-        raise Invalid(f"{row['name']} is a {row['kind']} guide to read with template_get; nothing in it is filled.")
-    return _rendered(row, values)
+        raise Invalid(
+            f"{row['name']} is a {row['kind']} guide to read with template_get; nothing in it is filled.",
+            field="template",
+        )
+    done = _rendered(row, values)
+    known = names_in(row["body"]) | names_in("" if _sections(row["body"]) else row["content"])
+    unused = [str(name)[:100] for name in values if name not in known][:UNUSED_TOLD]
+    return done.model_copy(update={"unused": unused}) if unused else done
 
 
 def _rendered(row: Any, values: Mapping[str, Any]) -> Rendered:
@@ -88,13 +95,19 @@ def _sections(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _row(call: Call, name: str) -> Any:
-    plain = name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".md")
-    bare = plain.removesuffix("-tmpl")
-    row = await call.db.fetchrow(queries.GET, list(dict.fromkeys([name, plain, bare, f"{bare}-tmpl"])))
+    stem, _, kind = name.rpartition(".")
+    row = await call.db.fetchrow(queries.GET, _names(name), _names(stem), kind)
     if row is None:
         known = ", ".join(await call.db.fetchval(queries.NAMES) or []) or "none"
         raise NotFound(f"There is no template {name!r}. There are: {known}.", field="template")
     return row
+
+
+def _names(name: str) -> list[str]:
+    """The names that may be meant: with and without the ending of a file and `-tmpl`."""
+    plain = name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".md")
+    bare = plain.removesuffix("-tmpl")
+    return list(dict.fromkeys([name, plain, bare, f"{bare}-tmpl"]))
 
 
 OPERATIONS = (

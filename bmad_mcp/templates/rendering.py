@@ -26,6 +26,15 @@ def render(
     return _tidy("\n".join(lines)), list(document.filling.missing)
 
 
+def names_in(template: Any) -> set[str]:
+    """Every name that a template takes a value for: those in its texts, and the ids of its sections."""
+    if isinstance(template, str):
+        return set(VARIABLE.findall(template))
+    if isinstance(template, Mapping):
+        return {str(template.get("id"))}.union(*map(names_in, template.values()))
+    return set[str]().union(*map(names_in, template)) if isinstance(template, list) else set()
+
+
 def render_text(text: str, values: Mapping[str, Any], form: str = "markdown") -> tuple[str, list[str]]:
     """The same for a template that is one text."""
     filling = Filling(is_yaml=form in YAML)

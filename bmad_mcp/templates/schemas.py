@@ -32,8 +32,9 @@ class TemplateOut(TemplateBrief):
 
 
 class Rendered(Out):
-    """A document made from a template; `missing` names the values that it still needs."""
+    """A document made from a template; `missing` names the values that it still needs, `unused` those it has no place for."""
 
     markdown: str
     missing: list[str]
+    unused: list[str] | None = None
     filename: str | None = None

@@ -13,7 +13,7 @@ from bmad_mcp.db import uuid7
 from bmad_mcp.errors import Conflict, InvalidMove, NotFound
 from bmad_mcp.lifecycles import WORKFLOW, WorkflowStatus, WorkflowType, move
 from bmad_mcp.memory.look_up import look_up
-from bmad_mcp.memory.recall import note_recall, recall_within_budget
+from bmad_mcp.memory.recall import note_recall
 from bmad_mcp.memory.schemas import MemoryFound
 from bmad_mcp.operation import Operation, always
 from bmad_mcp.projects.counters import next_number
@@ -31,7 +31,7 @@ from bmad_mcp.shapes import (
     number_of,
 )
 from bmad_mcp.workflows import queries
-from bmad_mcp.workflows.lessons import MEMORY_CHARACTERS, question_of, remember_outcome, remember_pattern
+from bmad_mcp.workflows.lessons import MEMORY_CHARACTERS, like_it, question_of, remember_outcome, remember_pattern
 from bmad_mcp.workflows.routes import loop_body, with_ways_back
 from bmad_mcp.workflows.schemas import (
     Progress,
@@ -83,7 +83,7 @@ async def workflow_start(
         raise NotFound(f"There is no story {story}. story_list shows the stories.", field="story")
     await check_similar(call, title or definition["title"], type, story)
     similar = await call.db.fetch(queries.SIMILAR, type)
-    found = await recall_within_budget(call, question, answer)
+    found = await like_it(call, question, answer)
     run_id, number = uuid7(), await next_number(call, "workflow")
     kind = type if type in set(WorkflowType) else WorkflowType.CUSTOM.value
     await call.db.execute(queries.CREATE, run_id, number, kind, type, title or definition["title"], story_id)

@@ -116,7 +116,8 @@ WHERE w.project_id = bmad_project() AND w.number = $1::int AND s.status = 'activ
 """
 BRIEF_FIELDS = """
     w.id, w.number, 'W-' || w.number AS key, w.definition AS type, w.definition, w.title, w.status::text AS status,
-    w.reason, w.started_at, w.completed_at, w.story_id,
+    w.reason, date_trunc('second', w.started_at) AS started_at, date_trunc('second', w.completed_at) AS completed_at,
+    w.story_id,
     (SELECT t.key FROM bmad_stories t WHERE t.project_id = w.project_id AND t.id = w.story_id) AS story, p.*
 """
 # What a cancellation cut off is no progress; a stage that the run left out is.

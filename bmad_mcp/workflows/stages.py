@@ -118,7 +118,8 @@ async def _handoff_prompt(call: Call, run: Run, stage: Any) -> str | None:
         return None
     givers, takers = (_spoken(agent) for agent in (previous["agent"], stage["agent"]))
     keys = [f"{giver}_to_{taker}" for giver in givers for taker in takers]
-    if previous["updates"]:
+    # What was updated is handed over to be checked, and to nothing else.
+    if previous["updates"] and stage["validates"]:
         keys += [f"updated_to_{taker}" for taker in takers]
     if stage["condition"] == "po_checklist_issues":
         keys.append("po_issues")

@@ -154,6 +154,15 @@ async def test_the_reviewer_has_the_story_under_review_in_hand(run, put, story):
     assert (await run("agent_activate", agent="dev")).work.story is None
 
 
+async def test_who_completes_drafts_is_told_of_the_first(run, put, story):
+    planner, dev = await run("agent_activate", agent="sm"), await run("agent_activate", agent="dev")
+    assert (planner.work.story.key, planner.work.story.status) == ("1.1", "draft")
+    assert planner.next.startswith("Story 1.1 is a draft: story_get story=1.1")
+    assert dev.work.story is None
+    await put("1.1", status="in_progress")
+    assert (await run("agent_activate", agent="sm")).work.story.status == "in_progress"
+
+
 async def test_an_unknown_agent_is_refused_with_the_names_there_are(run):
     for name in ("agent_activate", "agent_get", "agent_context", "agent_deactivate"):
         with pytest.raises(NotFound, match=r"There are: analyst, architect, dev"):
@@ -295,6 +304,25 @@ def test_the_ids_of_calls_have_their_random_digits_also_after_the_clock_went_bac
     assert {len(set(digits)) for digits in zip(*(one[12:24] for one in made), strict=True)} == {16}
 
 
+async def test_without_a_focus_an_agent_begins_with_its_last_session_and_with_lessons(run):
+    await run("workflow_start", type="greenfield-ui")
+    for agent in ("dev", "qa"):
+        await run("agent_activate", agent=agent)
+        await run("memory_store", text=f"Kept by {agent}: the parser is done.", category="TASK_COMPLETION")
+        await run("agent_deactivate", agent=agent, summary=f"Summary of {agent}")
+    await run("memory_store", text="Never log passwords. " * 20, category="USER_PREFERENCES")
+    await run("memory_store", text="Never log passwords. " * 20, category="USER_PREFERENCES")
+    begun = (await run("agent_activate", agent="dev")).memory.items
+    assert [one.text.split(".")[0].split("\n")[0] for one in begun] == [
+        "Summary of dev", "Never log passwords", "Kept by dev: the parser is done",
+    ]  # fmt: skip
+    assert len(begun[1].text) <= 201
+    assert {one.score for one in begun} == {0.0}
+    assert [one.text[:5] for one in (await run("agent_activate", agent="pm", focus="zebra")).memory.items] == ["Never"]
+    found = (await run("agent_activate", agent="pm", focus="what is done of the parser?")).memory.items
+    assert {one.text.split(":")[0] for one in found} >= {"Kept by dev", "Kept by qa"}
+
+
 async def test_an_idle_session_without_a_summary_leaves_no_memory(run, sql):
     await run("agent_activate", agent="dev")
     ended = await run("agent_deactivate", agent="dev")
@@ -326,6 +354,7 @@ async def test_activation_writes_a_trail_and_counts_versions(run, sql):
 
 
 async def test_an_agent_is_read_in_full(run, sql):
+    assert (await run("agent_get", agent="qa")).definition.text is None, "the fields say it all"
     await sql(
         "UPDATE bmad_agents SET source = 'v4', source_path = '.bmad-core/agents/dev.md', content = '# dev'"
         " WHERE project_id = bmad_project() AND name = 'dev'"

@@ -77,7 +77,7 @@ async def test_waiting_handoffs_are_told(run, story, sql):
         )
     status = await run("project_status")
     assert [one.model_dump(exclude_unset=True) for one in status.handoffs] == [
-        {"handoff": "H-2", "from_agent": "dev", "to": "qa", "story": "1.1"}
+        {"key": "H-2", "from": "dev", "to": "qa", "story": "1.1"}
     ]
     assert status.next[0] == "H-2 waits for qa: handoff_accept handoff=H-2."
     assert "Ignore" not in status.model_dump_json()

@@ -50,7 +50,7 @@ async def stored(workspace, name="ten"):
         ("ppf-------", 67, "concerns"),
         ("pff-------", 33, "fail"),
         ("pppppppp  ", 80, "concerns"),
-        ("          ", 0, "fail"),
+        ("f         ", 0, "fail"),
         ("pp~-------", 83, "concerns"),
     ],
 )
@@ -109,6 +109,8 @@ async def test_a_run_is_stored_with_who_what_and_when(run, ten, workspace):
         "principal": "local",
         "detail": {"subject": "T-4", "gate": "concerns", "score": 90},
     }
+    latest = (await run("activity_list", limit=1)).items[0]
+    assert (latest.subject, latest.note) == ("checklist ten", "T-4: concerns")
 
 
 async def test_a_person_runs_a_checklist_too(run, ten, workspace):
@@ -263,9 +265,11 @@ async def test_the_real_checklists_are_run_with_lean_answers_and_survive_an_impo
     folder = installed(V4, tmp_path / "shop")
     await import_folder(workspace.opened, folder)
     for name, items in (("architect", 195), ("pm", 139), ("story-dod", 28)):
-        nothing = await run("checklist_run", checklist=name, subject="the project", results=[])
-        assert (nothing.score, nothing.gate, nothing.counts["unanswered"]) == (0, "fail", items)
-        assert nothing.more == f"Also unanswered 26-{items}."
+        with pytest.raises(Invalid, match="`results` is empty"):
+            await run("checklist_run", checklist=name, subject="the project", results=[])
+        nothing = await run("checklist_run", checklist=name, subject="the project", results=[mark(1, "fail")])
+        assert (nothing.score, nothing.gate, nothing.counts["unanswered"]) == (0, "fail", items - 1)
+        assert nothing.more == f"Also unanswered 27-{items}."
         assert len(nothing.model_dump_json(exclude_unset=True)) < 7_000
         found = await run("checklist_get", checklist=name)
         by_text = {text: n for section in found.sections for n, text in section.items.items()}

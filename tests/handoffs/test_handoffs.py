@@ -163,8 +163,9 @@ async def test_only_the_agent_it_is_offered_to_accepts(run, sql):
 async def test_a_second_acceptance_is_refused_and_told_who_was_first(run):
     await run("handoff_offer", to="qa", note="x")
     await run("handoff_accept", handoff="H-1")
-    with pytest.raises(InvalidMove, match=r"H-1 is accepted; it cannot become accepted.*qa took it at"):
+    with pytest.raises(InvalidMove, match=r"H-1 is accepted; it cannot become accepted.*qa took it at") as refused:
         await run("handoff_accept", handoff="H-1")
+    assert refused.value.field == "handoff"
     with pytest.raises(NotFound, match=r"no handoff H-7\. handoff_list"):
         await run("handoff_accept", handoff="H-7")
 

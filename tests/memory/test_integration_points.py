@@ -109,6 +109,14 @@ async def test_how_a_run_ended_is_what_the_next_one_begins_with(do, beside_servi
     assert all(one.source in (None, "builtin") for one in again.memory.items)
 
 
+async def test_what_is_not_like_it_is_not_told(do, beside_service):
+    await do("memory_store", text="Bananas are yellow", category="WORKFLOW_PATTERNS")
+    await do("memory_store", text="Bananas go to qa", category="AGENT_COLLABORATION")
+    await do("workflow_start", type="brownfield-service", title="Harbour")
+    assert (await do("workflow_start", type="brownfield-service", title="Harbour again")).memory.items == []
+    assert (await do("handoff_offer", to="ux", note="Please look")).memory.items == []
+
+
 async def test_a_cancelled_run_says_why(do, beside_service):
     await do("workflow_start", type="brownfield-service", title="Harbour")
     cancelled = await do("workflow_cancel", workflow="W-1", reason="the harbour closed")

@@ -91,9 +91,15 @@ class Player:
 
 
 @pytest.fixture
-async def call(workspace) -> AsyncIterator[Assistant]:
-    """A client on a server that offers what the plugin's offers, with the sample project."""
+async def call(empty, workspace) -> Assistant:
+    """The same with the sample project."""
     await import_folder(workspace.opened, sample.FOLDER)
+    return empty
+
+
+@pytest.fixture
+async def empty(workspace) -> AsyncIterator[Assistant]:
+    """A client on a server that offers what the plugin's offers, with a project of which nothing is there yet."""
     face = McpFace(workspace, lambda _: Caller())
     async with (
         listening(lambda at: build_app(face, workspace, FirstPage(workspace, "x", at, START))) as address,
@@ -132,6 +138,15 @@ async def test_the_prompt_for_the_next_story_can_be_played_as_it_stands(call):
     steps = prompt[prompt.rindex("\n1. ") :].split("\n4. ")[0]
     player = Player(call)
     assert (await player.play(steps))[-1] == "task_complete"
+
+
+@pytest.mark.parametrize("name", ["next-story", "skill", "instructions"])
+async def test_a_text_leads_to_a_task_without_a_story_too(empty, name):
+    made = await empty("task_create", title="Write the parser")
+    player = Player(empty)
+    await player.play(TEXTS[name])
+    done = await empty("task_get", task=made["task"]["key"])
+    assert (player.given["task"], done["task"]["status"]) == (made["task"]["key"], "completed")
 
 
 async def test_the_order_that_our_texts_told_before_is_refused(call):

@@ -7,7 +7,7 @@ import pytest
 from commands.command import succeeds
 from harness import TestWorkspace
 from mcp.client import Client
-from processes import Refused, assistant, fresh_key
+from processes import assistant, fresh_key
 from server.rest.example_calls import answers_of
 
 from bmad_mcp.app import open_workspace
@@ -83,8 +83,11 @@ async def test_a_server_process_offers_no_write_and_runs_none(server_env):
         assert listed == {one.name for one in CATALOG if one.toolset and one.scope == "read"}
         for operation in CATALOG:
             if operation.name in WRITES and operation.toolset:
-                with pytest.raises(Refused, match="this server is read-only"):
-                    await call(operation.name)
+                result = await call.client.call_tool(operation.name, {})
+                assert (result.is_error, result.meta["bmad/code"]) == (True, "forbidden"), operation.name
+                assert "this server is read-only" in result.content[0].text
+        prompt = (await call.client.get_prompt("next-story")).messages[0].content.text
+        assert prompt.index("You may only read here.") < prompt.index("1. Call agent_activate")
         # What the start itself makes is there all the same: the project and its definitions.
         assert (await call("agent_list"))["items"]
         assert (await call("health"))["database"]["read_only"] is True

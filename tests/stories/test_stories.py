@@ -13,6 +13,27 @@ from bmad_mcp.stories.markdown import story_markdown
 pytest_plugins = ("stories.fixtures",)
 
 
+async def test_a_story_is_told_once_with_its_sections_that_have_words(run, story, put):
+    names = ("Story", "Dev Notes", "Testing", "Dev Agent Record", "Agent Model Used", "File List", "QA Results")
+    levels, texts = (2, 2, 3, 2, 3, 3, 2), ("\nAs a user.\n", "", "", "\n", "", "\na.py\n", "\n")
+    sections = [
+        dict(zip(("name", "level", "text"), one, strict=True)) for one in zip(names, levels, texts, strict=True)
+    ]
+    await put("1.1", status="ready", sections=sections)
+    await run("task_create", title="Do", story="1.1")
+    await run("task_create", title="Held", story="1.1")
+    await run("task_claim", agent="dev", task="T-2")
+    told = (await run("story_get", story="1.1")).model_dump(exclude_unset=True)
+    assert told["sections"] == [
+        {"name": "Story", "text": "As a user."}, {"name": "Dev Agent Record"},
+        {"name": "File List", "level": 3, "text": "a.py"},
+    ]  # fmt: skip
+    assert (told["role"], told["gate"], told["file"]) == ("visitor", None, None)
+    assert [(task["key"], task.get("ready"), task.get("held_by")) for task in told["tasks"]] == [
+        ("T-1", True, None), ("T-2", None, "dev"),
+    ]  # fmt: skip
+
+
 async def test_a_story_takes_the_next_number_of_its_epic(run):
     await run("epic_create", title="One")
     await run("epic_create", title="Two")
@@ -27,9 +48,7 @@ async def test_a_new_story_is_a_draft_at_version_1_with_sections_made_of_the_inp
     assert found.sections[0].text == "**As a** visitor,\n**I want** to log in,\n**so that** I see my own things"
     assert found.sections[1].text == "1. A wrong password is refused\n2. Five wrong passwords lock the account"
     assert found.acceptance == ["A wrong password is refused", "Five wrong passwords lock the account"]
-    assert (found.role, found.want, found.points, found.epic, found.epic_title) == (
-        "visitor", "to log in", 3, "1", "Signing in",
-    )  # fmt: skip
+    assert (found.role, found.want, found.points, found.epic, found.epic_title) == (None, None, 3, "1", "Signing in")
     told = found.model_dump(exclude_unset=True)
     assert (told["gate"], told["file"], told["tasks"]) == (None, None, [])
 

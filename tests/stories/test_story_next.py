@@ -40,10 +40,52 @@ async def test_when_all_is_done_it_says_so(run, stories, put):
     assert nothing_to_do("shop", epics=1, stories=1)[0] == "The only story is done or cancelled."
 
 
+async def test_a_task_without_a_story_is_told_with_how_to_take_it(run, session, sql):
+    await run("task_create", title="For qa", agent="qa", priority="high")
+    dev, qa = await session("dev"), await session("qa", "two")
+    found = await run("story_next", caller=dev)
+    assert (found.story, found.next) == (None, "T-1 is for qa: handoff_offer to=qa, or agent_activate it.")
+    await run("task_create", title="For anybody")
+    found = await run("story_next", caller=dev)
+    assert found.why == "There is no epic and no story yet. T-2 is ready for any agent."
+    assert found.next == "task_start agent=dev task=T-2, and keep its lease number."
+    assert [task.model_dump(exclude_unset=True) for task in found.tasks] == [
+        {"key": "T-2", "title": "For anybody", "status": "pending", "ready": True}
+    ]
+    person = Caller(connection="a person")
+    told = (await run("story_next", caller=person)).next
+    assert told == "agent_activate agent=dev, then task_start agent=dev task=T-2."
+    assert (await run("story_next", caller=qa)).next.startswith("task_start agent=qa task=T-1")
+    await run("task_claim", agent="dev")
+    assert (await run("story_next", caller=dev)).next.startswith("You hold T-2: go on")
+    await sql("UPDATE bmad_tasks SET lease_until = now() - interval '1 s' WHERE project_id = bmad_project()")
+    assert (await run("story_next", caller=dev)).next.startswith("task_start agent=dev task=T-2")
+
+
+async def test_a_task_elsewhere_is_told_where_the_story_leaves_none(run, stories, put, session):
+    await run("task_create", title="Loose")
+    dev, take = await session("dev"), "task_start agent=dev task=T-1, and keep its lease number."
+    assert (await run("story_next", caller=dev)).next.startswith(f"{take} Or: agent_activate agent=sm")
+    mine = await run("story_next", caller=await session("sm", "two"))
+    assert mine.next.startswith("Complete it with story_update")
+    await put("1.2", status="ready")
+    assert (await run("story_next", caller=dev)).next.startswith("It has no open task.")
+    await run("task_create", title="Its own", story="1.2", agent="dev", priority="low")
+    assert (await run("story_next", caller=dev)).next.startswith("task_start agent=dev task=T-2")
+    await run("task_claim", agent="ux", task="T-2")
+    await run("task_update", task="T-2", lease=1, status="blocked")
+    assert (await run("story_next", caller=dev)).why == "It is in progress."
+    await run("task_update", task="T-2", status="pending")
+    await run("task_claim", agent="ux", task="T-2")
+    found = await run("story_next", caller=dev)
+    assert (found.story.key, found.next) == ("1.2", take)
+
+
 async def test_only_drafts_left_means_that_sm_or_po_must_make_one_ready(run, stories, session):
     found = await run("story_next", caller=await session("dev"))
     assert (found.story.key, found.story.status) == ("1.1", "draft")
-    assert "sm or po" in found.why
+    assert (found.story.epic, found.story.epic_title) == ("1", "One")
+    assert "pm or po or sm complete it" in found.why
     assert found.next.startswith("agent_activate agent=sm")
     mine = await run("story_next", caller=await session("sm", "two"))
     assert mine.next == "Complete it with story_update, then story_update story=1.1 expected_version=1 status=ready."

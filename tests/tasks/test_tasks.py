@@ -169,8 +169,9 @@ async def test_completion_frees_what_waited_and_only_when_all_is_done(run):
     await run("task_create", title="a")
     await run("task_create", title="b")
     await run("task_create", title="c", depends_on=["T-1", "T-2"])
-    with pytest.raises(Conflict, match=r"waits for 2 unfinished"):
+    with pytest.raises(Conflict, match=r"waits for 2 unfinished") as refused:
         await run("task_claim", agent="dev", task="T-3")
+    assert refused.value.field == "task"
     first = await run("task_claim", agent="dev", task="T-1")
     done = await run("task_complete", task="T-1", lease=first.lease, summary="ok", quality=90, artifacts=["src/a.py"])
     assert (done.task.status, done.unblocked) == ("completed", [])
@@ -296,7 +297,11 @@ async def test_an_edit_on_an_old_version_is_refused(run):
     await run("task_update", task="T-1", expected_version=1, title="b")
     with pytest.raises(VersionConflict, match="at version 2, not 1"):
         await run("task_update", task="T-1", expected_version=1, title="c")
-    assert (await run("task_get", task="T-1")).task.title == "b"
+    with pytest.raises(VersionConflict, match="not 9: it never had that version"):
+        await run("task_update", task="T-1", expected_version=9, title="c")
+    found = (await run("task_get", task="T-1")).task
+    assert (found.title, {event.at.microsecond for event in found.history}) == ("b", {0})
+    assert (await run("task_update", task="T-1", note="n")).task.history is None
 
 
 async def test_an_update_without_a_change_is_refused(run):

@@ -28,6 +28,22 @@ async def test_the_built_in_templates_are_listed_page_by_page(run):
     guides = await run("template_list", kind="task")
     assert guides.items
     assert all(one.kind == "task" for one in guides.items)
+    # A document has the same name.
+    assert {"qa-gate.task", "create-story"} <= {one.name for one in guides.items}
+
+
+async def test_each_listed_name_leads_to_the_template_that_was_listed(run, workspace):
+    await change(workspace.opened, ADD, "data", "v1.task", {}, "literally")
+    await change(workspace.opened, ADD, "data", "qa-gate", {}, "data")
+    for kind in ("document", "task", "data"):
+        for item in (await run("template_list", kind=kind, limit=100)).items:
+            found = await run("template_get", template=item.name)
+            assert (found.kind, found.title) == (kind, item.title), item.name
+    pages = [await run("template_list", kind="task", limit=3)]
+    while pages[-1].next_cursor:
+        pages.append(await run("template_list", kind="task", limit=3, cursor=pages[-1].next_cursor))
+    names = [one.name for page in pages for one in page.items]
+    assert names == [one.name for one in (await run("template_list", kind="task")).items]
 
 
 @pytest.mark.parametrize("name", ["prd", "prd-tmpl", "prd-tmpl.yaml", "PRD", "prd.md"])
@@ -73,6 +89,16 @@ async def test_missing_values_stay_visible_and_are_named(run):
     assert done.missing
     shown = done.markdown + (done.filename or "")
     assert all(f"{{{{{name}}}}}" in shown for name in done.missing)
+
+
+async def test_values_without_a_place_are_named(run, workspace):
+    known = (await run("template_render", template="story", values={})).missing
+    values = dict.fromkeys(known, "x") | {"status": "Draft", "story_titel": "X"}
+    assert (await run("template_render", template="story", values=values)).unused == ["story_titel"]
+    assert "unused" not in (await run("template_render", template="prd", values={})).model_dump(exclude_unset=True)
+    await change(workspace.opened, ADD, "document", "note", {"filename": "{{day}}.md"}, "# {{title}}")
+    done = await run("template_render", template="note", values={"title": "a", "day": "b", "c": "d"})
+    assert done.unused == ["c"]
 
 
 async def test_the_gate_template_makes_a_yaml_file(run):

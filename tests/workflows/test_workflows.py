@@ -259,7 +259,8 @@ async def test_the_handoff_prompt_of_the_last_agent_that_did_something_is_given(
             {"position": 3, "kind": "agent", "agent": "ux-expert/architect", "creates": "c"},
             {"position": 4, "kind": "agent", "agent": "pm", "updates": "d"},
             {"position": 5, "kind": "agent", "agent": "po", "validates": "all"},
-            {"position": 6, "kind": "agent", "agent": "various", "condition": "po_checklist_issues"},
+            {"position": 6, "kind": "agent", "agent": "various", "updates": "e", "condition": "po_checklist_issues"},
+            {"position": 7, "kind": "agent", "agent": "po", "action": "shard_documents"},
         ],
         "handoff_prompts": {
             "analyst_to_pm": "To pm",
@@ -271,9 +272,9 @@ async def test_the_handoff_prompt_of_the_last_agent_that_did_something_is_given(
     await change(workspace.opened, ADD_DEFINITION, "handing", "Handing", definition)
     await run("workflow_start", type="handing")
     told = []
-    for outcome in ("done", "skip", "done", "done", "done"):
+    for outcome in ("done", "skip", "done", "done", "done", "done"):
         told.append((await run("workflow_advance", workflow="W-1", outcome=outcome)).stage.handoff_prompt)
-    assert told == ["To pm", "To ux", None, "Updated", "Issues"]
+    assert told == ["To pm", "To ux", None, "Updated", "Issues", None]
 
 
 async def test_a_definition_without_stages_cannot_run_and_names_those_that_can(run, workspace):

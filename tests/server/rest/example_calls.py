@@ -111,7 +111,10 @@ CALLS: tuple[tuple[str, Mapping[str, Any] | Callable[[Answers], Mapping[str, Any
     ("memory_related", lambda was: {"memory": was["memory_store"]["memory"]["id"], "limit": 2}),
     ("template_list", {"limit": 2}),
     ("template_get", {"template": "story"}),
-    ("template_render", {"template": "story", "values": {"title": "Tide table as a file", "role": "skipper"}}),
+    (
+        "template_render",
+        {"template": "story", "values": {"story_title_short": "Tide table as a file", "role": "skipper"}},
+    ),
     ("checklist_list", {"limit": 2}),
     ("checklist_get", {"checklist": "story-draft"}),
     (

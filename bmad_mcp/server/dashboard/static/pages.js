@@ -199,7 +199,7 @@ export class DriftPage {
         ? table("Leases that end soon", ["Task", "Agent", "Left"], leases.map((one) => [one.task, one.agent, countdown(one.until)]))
         : null,
       handoffs
-        ? table("Handoffs that wait", ["Handoff", "From", "To", "About"], handoffs.map((one) => [one.handoff, one.from_agent, one.to, one.task ?? one.story]))
+        ? table("Handoffs that wait", ["Handoff", "From", "To", "About"], handoffs.map((one) => [one.key, one.from, one.to, one.task ?? one.story]))
         : null,
     );
   }
