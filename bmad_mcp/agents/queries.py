@@ -184,7 +184,10 @@ WITH {_ended("s.caller = $3::text", "AND a.id <> $1::uuid")}, activated AS (
         jsonb_strip_nulls(jsonb_build_object('note', nullif($7::text, '')))
     FROM activated
 )
-SELECT date_trunc('second', started_at) AS started_at FROM session
+SELECT date_trunc('second', started_at) AS started_at, (
+    SELECT array_agg(a.name ORDER BY a.name) FROM bmad_agents a
+    WHERE a.project_id = bmad_project() AND a.id <> $1::uuid AND a.id IN (SELECT agent_id FROM earlier)) AS ended
+FROM session
 """
 
 # By the session's own caller: others may be in session as the same agent.

@@ -26,13 +26,12 @@ from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
 from bmad_mcp.identity.verifying import Verifier, find_role, name_of
 from bmad_mcp.operation import Operation, Scope
 from bmad_mcp.server.dashboard import routes as dashboard
+from bmad_mcp.server.headers import MCP_SESSION_HEADER, PROJECT_HEADER, SESSION_HEADER
 from bmad_mcp.server.rest.problems import Refusal, problem_of
 from bmad_mcp.telemetry import events
 
 logger = logging.getLogger("bmad_mcp.server")
 
-SESSION_HEADER = "x-bmad-session"
-PROJECT_HEADER = "x-bmad-project"
 SESSION_LENGTH = 200
 MCP_PATH = "/mcp"
 METADATA_PATH = "/.well-known/oauth-protected-resource/mcp"
@@ -297,8 +296,12 @@ def _caller(principal: str, headers: Headers) -> Caller:
 
 
 def _session(headers: Headers) -> str:
-    sent = headers.get(SESSION_HEADER, "")
-    return sent if 0 < len(sent) <= SESSION_LENGTH and sent.isprintable() else ""
+    """Which assistant of its principal sends: by its header, and by its connection where the protocol has one.
+
+    Windows that read one file of their host send one header, and are several assistants all the same.
+    """
+    sent = (headers.get(name, "") for name in (SESSION_HEADER, MCP_SESSION_HEADER))
+    return " ".join(one for one in sent if 0 < len(one) <= SESSION_LENGTH and one.isprintable())
 
 
 def _bearer(headers: Headers) -> str | None:
