@@ -19,7 +19,7 @@ from bmad_mcp.agents.ending import end_sessions_of
 from bmad_mcp.call import Caller, Workspace
 from bmad_mcp.catalog import BY_NAME
 from bmad_mcp.db import DATABASE_FAILURES
-from bmad_mcp.errors import BmadError, Forbidden, RateLimited
+from bmad_mcp.errors import BmadError, Forbidden, RateLimited, Unavailable
 from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.rates import Rates
@@ -111,8 +111,8 @@ class McpEndpoint:
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
             return
-        except RateLimited as limited:
-            await problem_of(limited)(scope, receive, send)
+        except (RateLimited, Unavailable) as refused:
+            await problem_of(refused)(scope, receive, send)
             return
         was_read = False
 
@@ -138,7 +138,7 @@ class McpEndpoint:
             logger.info("Sessions of a client that went stay open for now: %s", type(error).__name__)
 
     async def _check(self, asked: Any, request: Request) -> None:
-        """Raise what is no tool's own answer: Refusal where more scopes would do, RateLimited where no tool is called."""
+        """Raise what is no tool's own answer: Refusal where more scopes would do, `refused` where no tool is called."""
         is_call = isinstance(asked, dict) and asked.get("method") == "tools/call"
         if (refused := access_of(request).refused) is not None:
             if is_call:
