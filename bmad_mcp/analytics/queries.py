@@ -1,6 +1,6 @@
 """SQL of the project at a glance and of its board."""
 
-from bmad_mcp.agents.queries import held_by
+from bmad_mcp.agents.queries import held_by, waiting_handoffs
 from bmad_mcp.lifecycles import TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, StoryStatus
 
 # Each costs a model about 25 tokens, and the whole status has 600.
@@ -89,8 +89,7 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
         'to', w.to_agent,
         'task', (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.id = w.task_id),
         'story', (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.id = w.story_id))) ORDER BY w.number)
-     FROM (SELECT * FROM bmad_agent_collaborations h WHERE h.{PROJECT} AND h.status = 'offered'
-           ORDER BY h.number LIMIT {SHOWN}) w) AS handoffs,
+     FROM {waiting_handoffs(SHOWN)} w) AS handoffs,
     (SELECT jsonb_agg(jsonb_build_object('workflow', 'W-' || w.number, 'agent', w.agent) ORDER BY w.number)
      FROM (SELECT f.number, g.agent FROM bmad_workflows f CROSS JOIN LATERAL (
                SELECT x.agent FROM bmad_workflow_stages x

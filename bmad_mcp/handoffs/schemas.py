@@ -9,7 +9,7 @@ from bmad_mcp.shapes import Out
 
 
 class HandoffBrief(Out):
-    """A handoff in one line; its note is cut."""
+    """A handoff in one line; its note is cut. `is_over`: nobody took it up, and its task or story has ended since."""
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
@@ -19,6 +19,7 @@ class HandoffBrief(Out):
     to: str
     task: str | None = None
     story: str | None = None
+    is_over: bool | None = None
     note: str
 
 
