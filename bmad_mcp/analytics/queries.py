@@ -123,3 +123,25 @@ BOARD = " UNION ALL ".join(
     for status in StoryStatus
     for way in (" DESC" if status in (StoryStatus.DONE, StoryStatus.CANCELLED) else "",)
 )
+
+# Of the tasks without a story the newest are looked at: their index knows no status. What is looked for is so in all.
+LOOSE_LOOKED_AT = 1_000
+_LOOSE = f"""
+WITH loose AS MATERIALIZED (
+    SELECT t.number, t.title, t.status, t.agent, t.lease_agent, t.lease_until,
+        t.status IN ('completed', 'cancelled') AS is_closed FROM bmad_tasks t
+    WHERE t.{PROJECT} AND t.story_id IS NULL {{found}}
+    ORDER BY t.number DESC LIMIT {LOOSE_LOOKED_AT}
+), shown AS (
+    (SELECT t.* FROM loose t WHERE NOT t.is_closed ORDER BY t.number LIMIT {BOARD_COLUMN})
+    UNION ALL (SELECT t.* FROM loose t WHERE t.is_closed ORDER BY t.number DESC LIMIT {BOARD_COLUMN})
+)
+SELECT 'T-' || t.number AS key, t.title, t.status::text AS status, t.agent,
+    CASE WHEN {TASK_HELD} THEN t.lease_agent END AS held_by, CASE WHEN {TASK_HELD} THEN t.lease_until END AS lease_until,
+    c.open_count, c.closed_count
+FROM shown t, (SELECT count(*) FILTER (WHERE NOT l.is_closed) AS open_count,
+    count(*) FILTER (WHERE l.is_closed) AS closed_count FROM loose l) c
+ORDER BY t.is_closed, CASE WHEN t.is_closed THEN -t.number ELSE t.number END
+"""
+LOOSE = _LOOSE.format(found="")
+LOOSE_FOUND = _LOOSE.format(found="AND strpos(lower('T-' || t.number || ' ' || t.title), lower($1::text)) > 0")
