@@ -160,6 +160,14 @@ HANDOFF_MOVES: Mapping[HandoffStatus, frozenset[HandoffStatus]] = {
 }
 
 
+# In SQL on a row `h`: the work that it hands over has ended, so nobody has to take it up. Each is one look by a key.
+HANDOFF_OVER = """(
+    coalesce((SELECT t.status IN ('completed', 'cancelled') FROM bmad_tasks t
+              WHERE t.project_id = bmad_project() AND t.id = h.task_id), false)
+    OR coalesce((SELECT s.status IN ('done', 'cancelled') FROM bmad_stories s
+                 WHERE s.project_id = bmad_project() AND s.id = h.story_id), false))"""
+
+
 class Rows(Protocol):
     """What a move needs of a transaction."""
 

@@ -153,6 +153,9 @@ async def stories(at: World, front: Front) -> None:
     version = (await call("story_get", story=key)).version
     await call("agent_activate", "sm", agent="sm")
     changed = await call("story_update", story=key, expected_version=version, section="Dev Notes", text="-")
+    changed = await call(
+        "story_update", "plan", story=key, expected_version=changed.story.version, title="It", points=3
+    )
     await call("story_update", "status", story=key, expected_version=changed.story.version, status="ready")
     await call("agent_activate", "qa", agent="qa")
     await call("gate_record", story=front.story["review"], gate="PASS", reason="Fine")

@@ -103,7 +103,7 @@ async def agent_activate(
     found = await recall_within_budget(call, _question(focus, name), answer)
     session_id = uuid7()
     await call.db.execute(queries.LOCK_SESSIONS)
-    started_at = await call.db.fetchval(
+    begun = await call.db.fetchrow(
         queries.ACTIVATE,
         row["id"],
         session_id,
@@ -113,7 +113,7 @@ async def agent_activate(
         call.id,
         noted(call, focus),
     )
-    if started_at is None:
+    if begun is None:
         raise AGENT.refuse(name, row["status"], AgentStatus.ACTIVE)
     await note_recall(call, found, agent=name)
     work = work_of(row)
@@ -122,8 +122,20 @@ async def agent_activate(
         persona=compact(name, row["persona"], row["commands"]),
         memory=_memory(found),
         work=work,
-        session=Session(id=session_id.hex[-8:], started_at=started_at),
-        next=next_step(name, work),
+        session=Session(id=session_id.hex[-8:], started_at=begun["started_at"]),
+        **({"ended": begun["ended"]} if begun["ended"] else {}),
+        next=next_step(name, work) + _one_assistant(begun["ended"]),
+    )
+
+
+def _one_assistant(ended: list[str] | None) -> str:
+    """What to do when two assistants are one to the server; empty when nobody's session was ended."""
+    if not ended:
+        return ""
+    who = " and ".join(ended)
+    return (
+        f" This ended your session as {who}. If {who} is another assistant, connect it by itself (over HTTP with its own"
+        " x-bmad-session header) and let it call agent_activate again."
     )
 
 

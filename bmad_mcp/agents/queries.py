@@ -3,7 +3,7 @@
 from bmad_mcp.activity.record import COLUMNS, FIRST_ID, MARK
 from bmad_mcp.agents.persona import MAY_EDIT
 from bmad_mcp.encryption.queries import beginning_of
-from bmad_mcp.lifecycles import AGENT, TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, AgentStatus
+from bmad_mcp.lifecycles import AGENT, HANDOFF_OVER, TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, AgentStatus
 
 
 def held_by(agent: str, fields: str, most: int | None = None) -> str:
@@ -21,6 +21,19 @@ def held_by(agent: str, fields: str, most: int | None = None) -> str:
         )
     )
     return f"(SELECT t.* FROM ({' UNION ALL '.join(parts)}) t{first})"
+
+
+# No status says that the work of an open handoff has ended, so such ones stay; only the newest open ones are looked at.
+HANDOFFS_LOOKED_AT = 100
+
+
+def waiting_handoffs(most: int, which: str = "") -> str:
+    """SQL of the open handoffs that somebody has to take up, the first `most` of them by their numbers."""
+    return f"""(SELECT h.* FROM (
+        SELECT h.* FROM bmad_agent_collaborations h
+        WHERE h.project_id = bmad_project() {which} AND h.status = 'offered'
+        ORDER BY h.number DESC LIMIT {HANDOFFS_LOOKED_AT}) h
+    WHERE NOT {HANDOFF_OVER} ORDER BY h.number LIMIT {most})"""
 
 
 # `agent_status` of lifecycles, in SQL.
@@ -94,9 +107,7 @@ _HANDOFFS = f"""(
     FROM (SELECT c.number, c.id, c.from_agent, {beginning_of("c.note", 300)} AS note,
             (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.project_id = c.project_id AND t.id = c.task_id) AS task,
             (SELECT s.key FROM bmad_stories s WHERE s.project_id = c.project_id AND s.id = c.story_id) AS story
-          FROM bmad_agent_collaborations c
-          WHERE c.project_id = bmad_project() AND c.to_agent = a.name AND c.status = 'offered'
-          ORDER BY c.number LIMIT 5) h
+          FROM {waiting_handoffs(5, "AND h.to_agent = a.name")} c) h
 ) AS handoffs"""
 # A stage names one role, or several as `pm/architect`, perhaps by a name that the agent also answers to.
 _STAGES = """(
@@ -188,7 +199,10 @@ WITH {_ended("s.caller = $3::text", "AND a.id <> $1::uuid")}, activated AS (
         jsonb_strip_nulls(jsonb_build_object('note', nullif($7::text, '')))
     FROM activated
 )
-SELECT date_trunc('second', started_at) AS started_at FROM session
+SELECT date_trunc('second', started_at) AS started_at, (
+    SELECT array_agg(a.name ORDER BY a.name) FROM bmad_agents a
+    WHERE a.project_id = bmad_project() AND a.id <> $1::uuid AND a.id IN (SELECT agent_id FROM earlier)) AS ended
+FROM session
 """
 
 # By the session's own caller: others may be in session as the same agent.

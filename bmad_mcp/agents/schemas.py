@@ -107,13 +107,17 @@ class Session(Out):
 
 
 class Activation(Out):
-    """Everything to begin with: who you are, what is remembered, what waits, and what to call next."""
+    """Everything to begin with: who you are, what is remembered, what waits, and what to call next.
+
+    `ended`: the agents whose sessions of the same caller this ended.
+    """
 
     agent: AgentBrief
     persona: str
     memory: MemoryFound
     work: Work
     session: Session
+    ended: list[str] | None = None
     next: str
 
 

@@ -4,7 +4,7 @@ Each statement takes $1 and $2, the window's begin and end; TASKS also $3, the b
 now.
 """
 
-from bmad_mcp.lifecycles import TASK_LEFT, TASK_READY
+from bmad_mcp.lifecycles import HANDOFF_OVER, TASK_LEFT, TASK_READY
 
 # Linear between the two nearest values, as PERCENTILE.INC of spreadsheets.
 _THREE = "percentile_cont(ARRAY[0.5, 0.85, 0.95]) WITHIN GROUP (ORDER BY {value})"
@@ -124,6 +124,6 @@ SELECT o.*, (SELECT count(*) FROM followed) AS with_task, (SELECT count(*) FROM 
     (SELECT count(*) FROM followed WHERE returned) AS returned, w.*
 FROM (SELECT count(*) AS offered, count(*) FILTER (WHERE status = 'accepted') AS accepted, {three("wait")} AS wait
       FROM offered) o, (SELECT count(*) AS open, {seconds("min(h.created_at)", "$3::timestamptz")} AS oldest
-      FROM bmad_agent_collaborations h WHERE h.project_id = bmad_project() AND h.status = 'offered'
+      FROM bmad_agent_collaborations h WHERE h.project_id = bmad_project() AND h.status = 'offered' AND NOT {HANDOFF_OVER}
         AND ($4::text IS NULL OR h.to_agent = $4::text)) w
 """

@@ -20,6 +20,8 @@ from bmad_mcp.analytics.schemas import (
     Drift,
     HandoffWaiting,
     LeaseEnding,
+    LooseTask,
+    LooseTasks,
     ProjectName,
     ProjectStatus,
 )
@@ -61,10 +63,13 @@ async def project_drift(call: Call) -> Drift:
 async def project_board(
     call: Call, query: Annotated[str | None, Field(max_length=300, description="A part of keys or titles.")] = None
 ) -> Board:
-    """Stories by status, with their tasks and who holds them now."""
+    """Stories by status, with their tasks and who holds them now; then the tasks without a story."""
     counting = (queries.COUNTS,) if query is None else (queries.COUNTS_FOUND, query)
+    looking = (queries.LOOSE,) if query is None else (queries.LOOSE_FOUND, query)
     counts = {row["status"]: row["count"] for row in await call.db.fetch(*counting)}
     rows = await call.db.fetch(queries.BOARD, query)
+    loose = await call.db.fetch(*looking)
+    tasks = LooseTasks.of(loose[0], items=[LooseTask.of(row) for row in loose]) if loose else None
     return Board(
         project=call.project_key,
         columns=[
@@ -79,6 +84,7 @@ async def project_board(
             )
             for status in StoryStatus
         ],
+        **({"tasks": tasks} if tasks else {}),
     )
 
 

@@ -1,6 +1,6 @@
 """SQL of the project at a glance and of its board."""
 
-from bmad_mcp.agents.queries import held_by
+from bmad_mcp.agents.queries import held_by, waiting_handoffs
 from bmad_mcp.lifecycles import TASK_HELD, TASK_LEFT, TASK_TO_REVIEW, StoryStatus
 
 # Each costs a model about 25 tokens, and the whole status has 600.
@@ -89,8 +89,7 @@ SELECT p.key, p.name, p.settings -> 'files' AS files,
         'to', w.to_agent,
         'task', (SELECT 'T-' || t.number FROM bmad_tasks t WHERE t.{PROJECT} AND t.id = w.task_id),
         'story', (SELECT s.key FROM bmad_stories s WHERE s.{PROJECT} AND s.id = w.story_id))) ORDER BY w.number)
-     FROM (SELECT * FROM bmad_agent_collaborations h WHERE h.{PROJECT} AND h.status = 'offered'
-           ORDER BY h.number LIMIT {SHOWN}) w) AS handoffs,
+     FROM {waiting_handoffs(SHOWN)} w) AS handoffs,
     (SELECT jsonb_agg(jsonb_build_object('workflow', 'W-' || w.number, 'agent', w.agent) ORDER BY w.number)
      FROM (SELECT f.number, g.agent FROM bmad_workflows f CROSS JOIN LATERAL (
                SELECT x.agent FROM bmad_workflow_stages x
@@ -124,3 +123,25 @@ BOARD = " UNION ALL ".join(
     for status in StoryStatus
     for way in (" DESC" if status in (StoryStatus.DONE, StoryStatus.CANCELLED) else "",)
 )
+
+# Of the tasks without a story the newest are looked at: their index knows no status. What is looked for is so in all.
+LOOSE_LOOKED_AT = 1_000
+_LOOSE = f"""
+WITH loose AS MATERIALIZED (
+    SELECT t.number, t.title, t.status, t.agent, t.lease_agent, t.lease_until,
+        t.status IN ('completed', 'cancelled') AS is_closed FROM bmad_tasks t
+    WHERE t.{PROJECT} AND t.story_id IS NULL {{found}}
+    ORDER BY t.number DESC LIMIT {LOOSE_LOOKED_AT}
+), shown AS (
+    (SELECT t.* FROM loose t WHERE NOT t.is_closed ORDER BY t.number LIMIT {BOARD_COLUMN})
+    UNION ALL (SELECT t.* FROM loose t WHERE t.is_closed ORDER BY t.number DESC LIMIT {BOARD_COLUMN})
+)
+SELECT 'T-' || t.number AS key, t.title, t.status::text AS status, t.agent,
+    CASE WHEN {TASK_HELD} THEN t.lease_agent END AS held_by, CASE WHEN {TASK_HELD} THEN t.lease_until END AS lease_until,
+    c.open_count, c.closed_count
+FROM shown t, (SELECT count(*) FILTER (WHERE NOT l.is_closed) AS open_count,
+    count(*) FILTER (WHERE l.is_closed) AS closed_count FROM loose l) c
+ORDER BY t.is_closed, CASE WHEN t.is_closed THEN -t.number ELSE t.number END
+"""
+LOOSE = _LOOSE.format(found="")
+LOOSE_FOUND = _LOOSE.format(found="AND strpos(lower('T-' || t.number || ' ' || t.title), lower($1::text)) > 0")

@@ -113,8 +113,28 @@ class Column(Out):
     stories: list[Card]
 
 
+class LooseTask(Out):
+    """A task that belongs to no story; with an end of its lease it is held."""
+
+    key: str
+    title: str
+    status: str
+    agent: str | None = None
+    held_by: str | None = None
+    lease_until: datetime | None = None
+
+
+class LooseTasks(Out):
+    """How many tasks have no story (of the newest 1,000), and the first open ones, then the last closed ones."""
+
+    open_count: int
+    closed_count: int
+    items: list[LooseTask]
+
+
 class Board(Out):
-    """Stories by status."""
+    """Stories by status, and the tasks that belong to none."""
 
     project: str
     columns: list[Column]
+    tasks: LooseTasks | None = None

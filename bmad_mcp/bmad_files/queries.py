@@ -343,7 +343,8 @@ SELECT settings -> 'bmad' AS settings, imported_at IS NOT NULL AS imported FROM 
 HELD_STORIES = """
 SELECT s.id, s.version, s.key, s.status::text AS status, s.extra -> 'imported' AS imported,
     jsonb_build_object('title', s.title, 'role', s.role, 'want', s.want, 'benefit', s.benefit,
-        'acceptance', s.acceptance, 'sections', s.sections, 'gate', s.gate, 'source_path', s.source_path) AS row
+        'acceptance', s.acceptance, 'sections', s.sections, 'gate', s.gate, 'source_path', s.source_path) AS row,
+    s.points IS NOT NULL OR s.priority <> 'medium' AS is_ranked
 FROM bmad_stories s WHERE s.project_id = bmad_project()
 """
 HELD_TASKS = """

@@ -13,7 +13,7 @@ from bmad_mcp.encryption import columns
 from bmad_mcp.errors import Conflict, Forbidden, Invalid, NotFound
 from bmad_mcp.handoffs import queries
 from bmad_mcp.handoffs.schemas import Acceptance, HandedTask, HandoffBrief, HandoffOut, HandoffPage, Offer
-from bmad_mcp.lifecycles import HANDOFF, TASK, HandoffStatus, TaskStatus, move
+from bmad_mcp.lifecycles import HANDOFF, TASK, HandoffStatus, StoryStatus, TaskStatus, move
 from bmad_mcp.memory.categories import MemoryCategory
 from bmad_mcp.memory.elapsed import in_words
 from bmad_mcp.memory.look_up import look_up
@@ -35,6 +35,7 @@ from bmad_mcp.shapes import (
 )
 
 FINISHED = (TaskStatus.COMPLETED, TaskStatus.CANCELLED)
+ENDED = (StoryStatus.DONE, StoryStatus.CANCELLED)
 HELD = (TaskStatus.ACTIVE, TaskStatus.IN_PROGRESS)
 # How much of a note a list shows.
 LISTED_CHARACTERS = 120
@@ -60,7 +61,7 @@ async def handoff_offer(
     task: TaskKey | None = None,
     story: StoryKey | None = None,
 ) -> Offer:
-    """Hand work over to another agent; a task changes hands when it is accepted."""
+    """Hand work over to another agent; a task changes hands when it is accepted. Offered again, the open offer changes."""
     question = Question(f"{to} {note[:MEMORY_CHARACTERS]}", category=MemoryCategory.AGENT_COLLABORATION, limit=MEMORIES)
     answer = await look_up(call, question, keep=False)
     row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)
@@ -84,8 +85,17 @@ async def handoff_offer(
     return Offer(
         handoff=HandoffOut.of(made, note=note),
         memory=MemoryFound.of_recall(found, longest=MEMORY_CHARACTERS),
-        next=f"{made['to']} takes it up with agent_activate, then handoff_accept with handoff={made['key']!r}.",
+        next=_changed(made)
+        + f"{made['to']} takes it up with agent_activate, then handoff_accept with handoff={made['key']!r}.",
     )
+
+
+def _changed(made: Any) -> str:
+    """What became of an offer of the same work that was open; empty when there was none."""
+    if made["was_to"] is None:
+        return ""
+    instead = f" and is to {made['to']}, no longer to {made['was_to']}" if made["was_to"] != made["to"] else ""
+    return f"{made['key']} was open already: it has this note now{instead}. "
 
 
 def _check_offer(row: Any, to: str, task: str | None, story: str | None) -> None:
@@ -101,6 +111,12 @@ def _check_offer(row: Any, to: str, task: str | None, story: str | None) -> None
             f"{task} is {row['task_status']}: nothing of it is left to hand over. Leave `task` out and pass its `story`,"
             f" or {again or 'make a new one with task_create'}.",
             field="task",
+        )
+    if row["story_status"] in ENDED:
+        raise Conflict(
+            f"Story {row['of_story']} is {row['story_status']}: nothing of it is left to hand over. Hand over without"
+            f" {'its task' if story is None else '`story`'}, or name what comes next.",
+            field="task" if story is None else "story",
         )
     if row["to_agent"] == (row["in_session"] or row["holder"]):
         raise Invalid(

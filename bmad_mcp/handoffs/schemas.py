@@ -9,7 +9,7 @@ from bmad_mcp.shapes import Aliased, Out
 
 
 class HandoffBrief(Aliased):
-    """A handoff in one line; its note is cut."""
+    """A handoff in one line; its note is cut. `is_over`: nobody took it up, and its task or story has ended since."""
 
     key: str
     status: str
@@ -17,6 +17,7 @@ class HandoffBrief(Aliased):
     to: str
     task: str | None = None
     story: str | None = None
+    is_over: bool | None = None
     note: str
 
 

@@ -44,6 +44,10 @@ STRANGERS_WAIT_SECONDS = 3.0
 MANY_STRANGERS = "The server is busy with tokens that it does not know. Try again in a second."
 
 
+class ManyStrangers(Overloaded):
+    """Too many tokens that were never known as good: their senders get no more than a word."""
+
+
 class Verifier(Protocol):
     """Knows one kind of token; None: this one is not good. Raises Unavailable when it cannot be told now."""
 
@@ -98,13 +102,13 @@ class StaticTokens:
     async def _turn(self) -> AsyncIterator[None]:
         """A stranger's turn; raises Overloaded when too many wait, or one waits too long."""
         if self._waiting >= STRANGERS_WAITING:
-            raise Overloaded(MANY_STRANGERS)
+            raise ManyStrangers(MANY_STRANGERS)
         self._waiting += 1
         try:
             async with asyncio.timeout(STRANGERS_WAIT_SECONDS):
                 await self._strangers.acquire()
         except TimeoutError:
-            raise Overloaded(MANY_STRANGERS) from None
+            raise ManyStrangers(MANY_STRANGERS) from None
         finally:
             self._waiting -= 1
         try:

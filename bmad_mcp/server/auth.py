@@ -23,16 +23,15 @@ from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.principals import Principal
 from bmad_mcp.identity.rates import Rates
 from bmad_mcp.identity.rights import ACCESS, SCOPES, Access, MissingScope
-from bmad_mcp.identity.verifying import Verifier, find_role, name_of
+from bmad_mcp.identity.verifying import ManyStrangers, Verifier, find_role, name_of
 from bmad_mcp.operation import Operation, Scope
 from bmad_mcp.server.dashboard import routes as dashboard
+from bmad_mcp.server.headers import MCP_SESSION_HEADER, PROJECT_HEADER, SESSION_HEADER
 from bmad_mcp.server.rest.problems import Refusal, problem_of
 from bmad_mcp.telemetry import events
 
 logger = logging.getLogger("bmad_mcp.server")
 
-SESSION_HEADER = "x-bmad-session"
-PROJECT_HEADER = "x-bmad-project"
 SESSION_LENGTH = 200
 MCP_PATH = "/mcp"
 METADATA_PATH = "/.well-known/oauth-protected-resource/mcp"
@@ -144,8 +143,11 @@ class Authentication:
             return
         except (RateLimited, Unavailable) as error:
             events.request_refused(error.code)
-            await problem_of(error)(scope, receive, send)
-            return
+            if scope["path"] != MCP_PATH or isinstance(error, ManyStrangers):
+                await problem_of(error)(scope, receive, send)
+                return
+            # A model learns of it by the answer of its tool, which only the endpoint can give. Nothing runs with this.
+            scope[ACCESS] = Access(Caller("unknown", "http"), self._workspace, "viewer", frozenset(), refused=error)
         scope[_RESOURCE] = self._resource
         if self._verifier is None:
             await self._app(scope, receive, send)
@@ -166,12 +168,6 @@ class Authentication:
             access, project = await self._access(principal, headers)
             if counted is None:
                 await self._rates.take(project=project)
-        except RateLimited as limited:
-            if scope["path"] != MCP_PATH:
-                raise
-            # A model learns of it by the answer of its tool, which only the endpoint can give.
-            events.request_refused(limited.code)
-            return Access(_caller(principal.name, headers), self._workspace, "viewer", frozenset(), refused=limited)
         except Refusal:
             self._members.pop(member, None)
             raise
@@ -298,8 +294,12 @@ def _caller(principal: str, headers: Headers) -> Caller:
 
 
 def _session(headers: Headers) -> str:
-    sent = headers.get(SESSION_HEADER, "")
-    return sent if 0 < len(sent) <= SESSION_LENGTH and sent.isprintable() else ""
+    """Which assistant of its principal sends: by its header, and by its connection where the protocol has one.
+
+    Windows that read one file of their host send one header, and are several assistants all the same.
+    """
+    sent = (headers.get(name, "") for name in (SESSION_HEADER, MCP_SESSION_HEADER))
+    return " ".join(one for one in sent if 0 < len(one) <= SESSION_LENGTH and one.isprintable())
 
 
 def _bearer(headers: Headers) -> str | None:

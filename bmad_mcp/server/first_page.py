@@ -52,11 +52,13 @@ CONTENT_SECURITY_POLICY = policy_of(_SOURCE)
 
 
 class FirstPage:
-    """The page of one server; only its state is read anew for each request."""
+    """The page of one server; its state is read, and its snippets are made, for each request."""
 
     def __init__(self, workspace: Workspace, project: str, address: str, start: StdioCommand) -> None:
         self._workspace = workspace
         self._project = project
+        self._address = address
+        self._start = start
         program = with_variables(start.env, own_command())
         self._fixed = {
             "version": escape(__version__),
@@ -64,7 +66,6 @@ class FirstPage:
             "program": escape(program),
             "variables": f"; <code>{' '.join(map(escape, start.secrets))}</code> must be set" if start.secrets else "",
             "tabs": "\n    ".join(_tab(host, is_first=host is HOSTS[0]) for host in HOSTS),
-            "panes": "\n  ".join(_pane(host, start, address) for host in HOSTS),
             "own_project": _snippet(
                 "own", "Commands to import", _import_commands(program, project), "Copy the commands to import"
             ),
@@ -81,7 +82,9 @@ class FirstPage:
             badge, state = _away("The database is starting, or takes long to answer. This page looks again by itself.")
         except BmadError as error:
             badge, state = _away(error.message)
-        return _TEMPLATE.substitute(self._fixed, title=escape(title), badge=badge, state=state)
+        # Made for each reader: two who paste from the page must not send one session header.
+        panes = "\n  ".join(_pane(host, self._start, self._address) for host in HOSTS)
+        return _TEMPLATE.substitute(self._fixed, title=escape(title), badge=badge, state=state, panes=panes)
 
     async def _state(self, workspace: Workspace) -> tuple[ProjectStatus, str]:
         status = await perform(BY_NAME["project_status"], {}, CALLER, workspace)

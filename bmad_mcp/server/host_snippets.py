@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bmad_mcp.server.headers import SESSION_HEADER
 from bmad_mcp.settings import Settings
 
 HostName = Literal["claude-code", "claude-desktop", "cursor", "vscode"]
@@ -109,13 +111,20 @@ def stdio_snippet(host: Host, start: StdioCommand, *, show_secrets: bool = False
 
 
 def http_snippet(host: Host, address: str) -> str:
-    """The JSON that makes the host use a running server at `address`, such as http://127.0.0.1:8770."""
+    """The JSON that makes the host use a running server at `address`, such as http://127.0.0.1:8770.
+
+    Each one has a session header of its own, so that two hosts are two assistants to the server.
+    """
+    session = f"{host.name}-{secrets.token_hex(3)}"
     if host.name == "claude-desktop":
         # Its file knows commands only; its connectors are reached from the internet.
-        bridge = {"command": "npx", "args": ["-y", "mcp-remote", f"{address}/mcp", "--transport", "http-only"]}
+        # No blank in an argument: on Windows the host does not quote it.
+        told = ["--transport", "http-only", "--header", f"{SESSION_HEADER}:{session}"]
+        bridge = {"command": "npx", "args": ["-y", "mcp-remote", f"{address}/mcp", *told]}
         return _json({host.container: {SERVER_NAME: bridge}})
     entry: dict[str, Any] = {"type": "http"} if host.says_type else {}
-    return _json({host.container: {SERVER_NAME: {**entry, "url": f"{address}/mcp"}}})
+    entry |= {"url": f"{address}/mcp", "headers": {SESSION_HEADER: session}}
+    return _json({host.container: {SERVER_NAME: entry}})
 
 
 def _json(value: dict[str, Any]) -> str:

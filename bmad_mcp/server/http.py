@@ -1,20 +1,25 @@
 """The HTTP surface: MCP at /mcp, REST, health and pages for people; the guard and authentication come first."""
 
+import logging
+import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bmad_mcp import __version__
+from bmad_mcp.agents.ending import end_sessions_of
 from bmad_mcp.call import Caller, Workspace
-from bmad_mcp.errors import Forbidden, RateLimited
+from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.db import DATABASE_FAILURES
+from bmad_mcp.errors import BmadError, Forbidden, RateLimited, Unavailable
 from bmad_mcp.identity.access_changes import AccessChanges
 from bmad_mcp.identity.browser_sign_in import BrowserSignIn
 from bmad_mcp.identity.rates import Rates
@@ -25,7 +30,6 @@ from bmad_mcp.server.auth import (
     MCP_PATH,
     METADATA_PATH,
     METRICS_PATH,
-    SESSION_HEADER,
     Authentication,
     Resource,
     access_of,
@@ -35,6 +39,7 @@ from bmad_mcp.server.auth import (
 from bmad_mcp.server.dashboard.routes import ShownSetting, build_dashboard
 from bmad_mcp.server.first_page import CONTENT_SECURITY_POLICY, FirstPage
 from bmad_mcp.server.guard import Guard, Names
+from bmad_mcp.server.headers import MCP_SESSION_HEADER
 from bmad_mcp.server.health import Readiness
 from bmad_mcp.server.live_stream import LiveStreams
 from bmad_mcp.server.mcp import McpFace
@@ -49,7 +54,9 @@ from bmad_mcp.telemetry.tracing import joined
 if TYPE_CHECKING:
     from bmad_mcp.server.metrics.page import MetricsPage
 
-__all__ = ["SESSION_HEADER", "access_of", "build_app", "caller_of"]
+__all__ = ["access_of", "build_app", "caller_of"]
+
+logger = logging.getLogger("bmad_mcp.server")
 
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -69,13 +76,19 @@ async def admit(request: Request, operation: Operation) -> tuple[Caller, Workspa
 
 
 class McpEndpoint:
-    """MCP at one address: POST only, and only JSON that means one thing."""
+    """MCP at one address: only by POST, and only JSON that means one thing.
+
+    A client that shakes hands gets a session id, which nobody keeps: it is the name of that connection, at any server.
+    With DELETE it says that it goes: what its agents began ends, while the id, which nobody knows of, cannot.
+    """
 
     def __init__(self, manager: StreamableHTTPSessionManager, face: McpFace) -> None:
         self._manager = manager
         self._face = face
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "DELETE" and MCP_SESSION_HEADER in Headers(scope=scope):
+            await self._leave(Request(scope))
         if scope["method"] != "POST":
             # Without sessions nothing would ever come on a GET, and the SDK keeps it open for ever.
             answer: Response = JSONResponse(
@@ -98,8 +111,8 @@ class McpEndpoint:
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
             return
-        except RateLimited as limited:
-            await problem_of(limited)(scope, receive, send)
+        except (RateLimited, Unavailable) as refused:
+            await problem_of(refused)(scope, receive, send)
             return
         was_read = False
 
@@ -110,10 +123,22 @@ class McpEndpoint:
             was_read = True
             return dict(message)
 
-        await self._manager.handle_request(scope, replay, send)
+        shakes_hands = isinstance(asked, dict) and asked.get("method") == "initialize"
+        await self._manager.handle_request(scope, replay, _naming(send) if shakes_hands else send)
+
+    async def _leave(self, request: Request) -> None:
+        """End what the connection has open, as over stdio when its client goes."""
+        access = access_of(request)
+        try:
+            # Who may not write has opened none.
+            if access.may(BY_NAME["agent_deactivate"]):
+                await end_sessions_of(await access.workspace.project(), access.caller)
+        except (BmadError, *DATABASE_FAILURES) as error:
+            # The job `sessions` ends them later.
+            logger.info("Sessions of a client that went stay open for now: %s", type(error).__name__)
 
     async def _check(self, asked: Any, request: Request) -> None:
-        """Raise what is no tool's own answer: Refusal where more scopes would do, RateLimited where no tool is called."""
+        """Raise what is no tool's own answer: Refusal where more scopes would do, `refused` where no tool is called."""
         is_call = isinstance(asked, dict) and asked.get("method") == "tools/call"
         if (refused := access_of(request).refused) is not None:
             if is_call:
@@ -128,6 +153,17 @@ class McpEndpoint:
                 await allow(request, operation)
             except Forbidden as forbidden:
                 events.request_refused(forbidden.code)
+
+
+def _naming(send: Send) -> Send:
+    """`send` with the id of a new connection in the headers of a good answer."""
+
+    async def name_it(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            MutableHeaders(scope=message)[MCP_SESSION_HEADER] = secrets.token_hex(16)
+        await send(message)
+
+    return name_it
 
 
 class JoinedTraces:

@@ -170,6 +170,9 @@ class McpFace:
 
     async def _answer(self, ctx: Context, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The result of a tool, as JSON has it."""
+        if (refused := self._access_of(ctx).refused) is not None:
+            # First of all: whose token cannot be looked up learns nothing of the tools.
+            return _refusal(refused)
         operation = self._tools.get(name)
         if operation is None:
             return _refusal(self._unknown_tool(name))

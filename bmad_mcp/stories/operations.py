@@ -31,7 +31,7 @@ from bmad_mcp.stories.epics import epic_create, epic_get, epic_list, refuse_epic
 from bmad_mcp.stories.gates import gate_get, gate_record
 from bmad_mcp.stories.markdown import story_markdown
 from bmad_mcp.stories.refusals import changed_meanwhile, gate_missing, unknown_story
-from bmad_mcp.stories.rights import check_edit, check_move
+from bmad_mcp.stories.rights import check_edit, check_move, check_plan
 from bmad_mcp.stories.schemas import (
     EpicState,
     OpenTask,
@@ -47,6 +47,8 @@ from bmad_mcp.stories.schemas import (
 from bmad_mcp.stories.sections import TOP_LEVEL, Section, bare, name_for, text_of, with_text
 from bmad_mcp.stories.wording import read_acceptance, read_story_sentence, sections_of, tidy
 
+Priority = Literal["low", "medium", "high", "critical"]
+Points = Annotated[int, Field(ge=0, le=1000)]
 STARTED = frozenset({StoryStatus.IN_PROGRESS, StoryStatus.REVIEW, StoryStatus.DONE})
 # Where a story has its work behind it.
 BEHIND = frozenset({StoryStatus.REVIEW, StoryStatus.DONE, StoryStatus.CANCELLED})
@@ -62,8 +64,8 @@ async def story_create(
     want: Line = "",
     benefit: Line = "",
     acceptance: Annotated[tuple[Line, ...], Field(max_length=100)] = (),
-    points: Annotated[int | None, Field(ge=0, le=1000)] = None,
-    priority: Literal["low", "medium", "high", "critical"] = "medium",
+    points: Points | None = None,
+    priority: Priority = "medium",
 ) -> StoryChange:
     """Add a draft story to an epic: as a `role`, I want `want`, so that `benefit`."""
     found = await call.db.fetchrow(queries.LOCK_EPIC, epic)
@@ -169,13 +171,18 @@ async def story_update(
         str | None, Field(max_length=1000, description="Heading, such as Dev Notes; `## Name` adds one.")
     ] = None,
     text: Annotated[LongText | None, Field(description="The section's whole new text.")] = None,
+    title: Title | None = None,
+    points: Points | None = None,
+    priority: Priority | None = None,
     agent: Annotated[AgentName | None, Field(description="Default: the one you activated last.")] = None,
 ) -> StoryChange:
-    """Move a story's status or set one section, as the agent in session may."""
+    """Move a story's status, set one section, or correct its plan, as the agent in session may."""
     if (section is None) != (text is None):
         raise Invalid("`section` and `text` go together: the heading and its whole new text.", field="section")
-    if status is None and section is None:
-        raise Invalid("story_update needs something to change: status, or section with text.")
+    plan = {"title": title and one_line(title), "points": points, "priority": priority}
+    plan = {name: value for name, value in plan.items() if value is not None}
+    if status is None and section is None and not plan:
+        raise Invalid("story_update needs something to change: status, section with text, title, points or priority.")
     before = await call.db.fetchrow(queries.STATE, story)
     if before is None:
         raise unknown_story(story)
@@ -185,19 +192,23 @@ async def story_update(
         # Before the rights: nobody may make a move that there is not.
         raise STORY.refuse(story, before["status"], status)
     acting = await acting_agent(call, agent)
-    name, changed = None, {}
+    if plan:
+        check_plan(acting, next(iter(plan)))
+    name, changed = None, dict(plan)
     if section is not None and text is not None:
         name, governs = name_for(before["sections"], section)
         check_edit(acting, name, governs)
-        changed = _edited(with_text(before["sections"], name, text, governs), governs)
+        changed |= _edited(with_text(before["sections"], name, text, governs), governs)
     if status is not None:
         check_move(acting, story, before["status"], status)
         await call.db.execute(queries.LOCK_TASKS, before["id"])
-    fields = ("sections", "acceptance", *SENTENCE)
+    fields = ("sections", "acceptance", *SENTENCE, "title", "points", "priority")
     row = await call.db.fetchrow(queries.UPDATE, story, expected_version, status, *map(changed.get, fields))
     if row is None:
         await _refuse_update(call, story, expected_version, status)
-    await record(call, f"story {story}", agent=acting, status=status, was=status and before["status"], section=name)
+    await record(
+        call, f"story {story}", agent=acting, status=status, was=status and before["status"], section=name, **plan
+    )
     more: dict[str, Any] = {"section": name}
     if status is not None:
         more |= await _after_move(call, row, acting)

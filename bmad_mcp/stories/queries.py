@@ -186,6 +186,8 @@ UPDATE bmad_stories AS s SET
     {STORY.set_from_parameter_sql("coalesce($3::text, s.status::text)")},
     sections = coalesce($4::jsonb, s.sections), acceptance = coalesce($5::jsonb, s.acceptance),
     role = coalesce($6::text, s.role), want = coalesce($7::text, s.want), benefit = coalesce($8::text, s.benefit),
+    title = coalesce($9::text, s.title), points = coalesce($10::int, s.points),
+    priority = coalesce($11::text::bmad_task_priority, s.priority),
     completed_at = CASE WHEN $3::text = 'done' THEN now() ELSE s.completed_at END,
     updated_at = now(), version = s.version + 1
 WHERE s.project_id = bmad_project() AND s.key = $1 AND s.version = $2::int

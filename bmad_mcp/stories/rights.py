@@ -65,6 +65,16 @@ def check_move(agent: str | None, story: str, current: str, target: str) -> None
     )
 
 
+def check_plan(agent: str | None, what: str) -> None:
+    """Raises Forbidden unless the agent may change what a story is called and how it ranks; a person may."""
+    if agent is not None and agent not in PLANNERS:
+        raise Forbidden(
+            f"{agent} may not change the {what} of a story; {_listed(PLANNERS)} may. Hand it over with handoff_offer, or"
+            " activate that agent.",
+            field=what,
+        )
+
+
 def check_gate(agent: str | None) -> None:
     """Raises Forbidden unless the agent may record a quality gate; without an agent a person acts, who may."""
     if agent is not None and agent not in REVIEWER:

@@ -31,6 +31,15 @@ def log_to_stderr(level: str, form: Format = "text", secrets: Iterable[str] = ()
     # They tell of every request and every retry; what matters of that is told by us, without addresses.
     for name in ("httpx", "httpcore", "alembic.runtime.plugins", "pgqueuer"):
         logging.getLogger(name).setLevel(logging.CRITICAL if name == "pgqueuer" else logging.WARNING)
+    logging.getLogger("asyncpg.pool").addFilter(_without_frames)
+
+
+def _without_frames(record: logging.LogRecord) -> bool:
+    """The pool looks for a database that is away again and again: a line each time says why, and no stack."""
+    if record.exc_info and (error := record.exc_info[1]) is not None:
+        record.msg, record.args = "The database is away (%s); trying again", (exception_text(error, None),)
+        record.exc_info = None
+    return True
 
 
 class TextLines(logging.Formatter):

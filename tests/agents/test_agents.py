@@ -171,9 +171,12 @@ async def test_an_unknown_agent_is_refused_with_the_names_there_are(run):
 
 async def test_a_caller_works_as_one_agent_at_a_time(run, sql):
     await run("agent_activate", caller=ONE, agent="dev")
-    await run("agent_activate", caller=TWO, agent="dev")
-    await run("agent_activate", caller=ONE, agent="qa")
+    alone = await run("agent_activate", caller=TWO, agent="dev")
+    changed = await run("agent_activate", caller=ONE, agent="qa")
     assert await open_sessions(sql) == [("qa", "one"), ("dev", "two")]
+    # Where two assistants are one caller, each has to hear what it does to the other.
+    assert (alone.ended, changed.ended) == (None, ["dev"])
+    assert "ended your session as dev. If dev is another assistant" in changed.next
     assert (await status_of(run, "dev"), await status_of(run, "qa")) == ("active", "active")
     await run("agent_activate", caller=TWO, agent="qa")
     assert await open_sessions(sql) == [("qa", "one"), ("qa", "two")]
@@ -184,6 +187,7 @@ async def test_activating_the_same_agent_again_opens_a_fresh_session(run, sql):
     first = await run("agent_activate", caller=ONE, agent="dev", focus="a")
     second = await run("agent_activate", caller=ONE, agent="dev", focus="b")
     assert first.session.id != second.session.id
+    assert second.ended is None
     assert await open_sessions(sql) == [("dev", "one")]
     assert await status_of(run, "dev") == "active"
 

@@ -89,6 +89,72 @@ async def test_a_status_goes_into_its_own_line_of_a_v4_story(folder, opened, run
     ]
 
 
+async def retitle(run, key, **plan):
+    now = await run("story_get", story=key)
+    await run("story_update", story=key, expected_version=now.version, **plan)
+
+
+async def agrees(opened, folder, run, key, title):
+    """Both sides tell this title, and another import or export changes nothing."""
+    before, rows = bytes_of(folder), await dump(opened)
+    again = await export_folder(opened, folder)
+    assert (again.files, again.conflicts, again.newer, again.refused) == ((), (), (), ())
+    report = await import_folder(opened, folder)
+    assert report.conflicts == ()
+    assert (bytes_of(folder), await dump(opened)) == (before, rows)
+    assert (await run("story_get", story=key)).title == title
+
+
+async def test_a_title_goes_into_the_heading_of_a_v4_story_and_nowhere_else(folder, opened, run):
+    await import_folder(opened, folder)
+    before = bytes_of(folder)
+    await retitle(run, "2.2", title="Find products: 100 %", points=5, priority="high")
+    again = await import_folder(opened, folder)
+    assert (again.conflicts, (await run("story_get", story="2.2")).title) == ((), "Find products: 100 %")
+    report = await export_folder(opened, folder)
+    ((path, (old, new)),) = [
+        (path, lines) for path, lines in diff(before, bytes_of(folder)).items() if path == STORY_22
+    ]
+    assert old == ["# Story 2.2: Search products"]
+    assert new == ["# Story 2.2: Find products: 100 %"]
+    assert ("story 2.2 has another title",) in [one.reasons for one in report.files if one.path == path]
+    assert report.only_here == ("2.2",)
+    assert "have no place for points and priorities" in report.render()
+    await agrees(opened, folder, run, "2.2", "Find products: 100 %")
+    found = await run("story_get", story="2.2")
+    assert (found.points, found.priority) == (5, "high")
+
+
+async def test_a_title_goes_into_the_v6_story_and_the_epics_document(v6_folder, opened, run):
+    await import_folder(opened, v6_folder)
+    before = bytes_of(v6_folder)
+    # The second one has no file of its own.
+    await retitle(run, "2.2", title="Find products")
+    await retitle(run, "3.1", title="Take the order")
+    await export_folder(opened, v6_folder)
+    changed = diff(before, bytes_of(v6_folder))
+    assert changed[f"{BUILDING}/2-2-search-products.md"] == (
+        ["# Story 2.2: Search products"],
+        ["# Story 2.2: Find products"],
+    )
+    _, told = changed["_bmad-output/planning-artifacts/epics.md"]
+    assert told == ["### Story 2.2: Find products", "### Story 3.1: Take the order"]
+    assert set(changed) == {f"{BUILDING}/2-2-search-products.md", "_bmad-output/planning-artifacts/epics.md"}
+    await agrees(opened, v6_folder, run, "2.2", "Find products")
+    await agrees(opened, v6_folder, run, "3.1", "Take the order")
+
+
+async def test_a_title_that_both_sides_changed_is_a_conflict(folder, opened, run):
+    await import_folder(opened, folder)
+    await retitle(run, "2.2", title="Find products")
+    path = folder / STORY_22
+    path.write_text(path.read_text().replace("Search products", "Look for products", 1))
+    report = await export_folder(opened, folder)
+    (conflict,) = report.conflicts
+    assert (conflict.field, conflict.file, conflict.database) == ("title", "Look for products", "Find products")
+    assert report.files == ()
+
+
 async def test_after_an_export_both_sides_agree(folder, opened, run):
     await import_folder(opened, folder)
     await run("agent_activate", agent="dev")

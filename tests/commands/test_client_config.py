@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from processes import fresh_key
 
+from bmad_mcp.server.headers import SESSION_HEADER
 from bmad_mcp.server.host_snippets import HOSTS, http_snippet, stdio_command, stdio_snippet
 from bmad_mcp.settings import Settings
 
@@ -90,6 +92,18 @@ def test_over_http_the_snippet_names_the_address(name):
     entry = entry_of(name, done.stdout)
     assert "http://127.0.0.1:9001/mcp" in (entry.get("url"), *entry.get("args", ()))
     assert "serve --http" in done.stderr
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=NAMES)
+def test_each_snippet_over_http_has_a_session_header_of_its_own(host):
+    sent = []
+    for _ in range(2):
+        entry = entry_of(host.name, http_snippet(host, "http://127.0.0.1:1"))
+        told = entry.get("headers") or dict([entry["args"][entry["args"].index("--header") + 1].split(":")])
+        assert list(told) == [SESSION_HEADER]
+        assert re.fullmatch(rf"{host.name}-[0-9a-f]{{6}}", told[SESSION_HEADER])
+        sent.append(told[SESSION_HEADER])
+    assert sent[0] != sent[1]
 
 
 def test_an_unknown_host_is_refused_with_the_known_ones():

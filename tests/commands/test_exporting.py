@@ -61,7 +61,18 @@ async def test_a_dry_run_prints_diffs_and_changes_nothing_and_the_export_then_do
         set(planned)
         == set(done)
         == {
-            *("project", "folder", "dry_run", "files", "refused", "conflicts", "newer", "gone", "unwritten"),
+            *(
+                "project",
+                "folder",
+                "dry_run",
+                "files",
+                "refused",
+                "conflicts",
+                "newer",
+                "gone",
+                "unwritten",
+                "only_here",
+            ),
         }
     )
     assert (planned["dry_run"], done["dry_run"], done["project"]) == (True, False, key)

@@ -36,6 +36,60 @@ async def test_a_holder_whose_lease_passed_hands_nothing_over(run, sql):
     assert (await run("handoff_offer", to="qa", note="x", task="T-1")).handoff.from_agent == "user"
 
 
+async def test_work_that_is_offered_again_changes_the_open_handoff(run, story, sql):
+    await run("task_create", title="one", story="1.1")
+    await run("handoff_offer", to="qa", note="first", task="T-1")
+    await run("handoff_offer", to="qa", note="of the story", story="1.1")
+    again = await run("handoff_offer", to="qa", note="second", task="T-1")
+    assert (again.handoff.key, again.handoff.note) == ("H-1", "second")
+    assert again.next.startswith("H-1 was open already: it has this note now. qa takes it up")
+    other = await run("handoff_offer", to="ux", note="third", task="T-1")
+    assert (other.handoff.key, other.handoff.to) == ("H-1", "ux")
+    assert "it has this note now and is to ux, no longer to qa. ux takes it up" in other.next
+    # A story may be for several, each once; another agent's offer is its own.
+    assert (await run("handoff_offer", to="qa", note="again", story="1.1")).handoff.key == "H-2"
+    assert (await run("handoff_offer", to="ux", note="you too", story="1.1")).handoff.key == "H-3"
+    await run("agent_activate", caller=ONE, agent="sm")
+    assert (await run("handoff_offer", caller=ONE, to="qa", note="mine", task="T-1")).handoff.key == "H-4"
+    told = [(one.key, one.to, one.note) for one in (await run("handoff_list")).items]
+    assert told == [("H-4", "qa", "mine"), ("H-3", "ux", "you too"), ("H-2", "qa", "again"), ("H-1", "ux", "third")]
+    assert (await run("agent_context", agent="qa")).work.handoffs[0].key == "H-2"
+    (row,) = await sql(
+        "SELECT detail FROM bmad_agent_activity WHERE project_id = bmad_project() AND detail ->> 'to' = 'ux'"
+        " AND subject = 'handoff H-1'"
+    )
+    assert row["detail"]["was_to"] == "qa"
+    await run("handoff_accept", handoff="H-1")
+    assert (await run("handoff_offer", to="qa", note="anew", task="T-1")).handoff.key == "H-5"
+
+
+async def test_of_eight_offers_at_once_one_is_made(run):
+    await run("task_create", title="one")
+    made = await asyncio.gather(*(run("handoff_offer", to="qa", note=f"{at}", task="T-1") for at in range(8)))
+    assert {one.handoff.key for one in made} == {"H-1"}
+    assert len((await run("handoff_list")).items) == 1
+
+
+async def test_what_is_over_waits_for_nobody(run, story, sql):
+    await run("task_create", title="one")
+    await run("task_create", title="two")
+    await run("handoff_offer", to="qa", note="of a task", task="T-1")
+    await run("handoff_offer", to="qa", note="of a story", story="1.1")
+    await run("handoff_offer", to="qa", note="that waits", task="T-2")
+    await run("task_complete", task="T-1", lease=(await run("task_claim", agent="dev", task="T-1")).lease)
+    await sql("UPDATE bmad_stories SET status = 'done' WHERE project_id = bmad_project()")
+    status = await run("project_status")
+    assert [one.handoff for one in status.handoffs] == ["H-3"]
+    assert [one for one in status.next if "H-" in one] == ["H-3 waits for qa: handoff_accept handoff=H-3."]
+    assert [one.key for one in (await run("agent_activate", agent="qa")).work.handoffs] == ["H-3"]
+    assert (await run("analytics_overview")).handoffs.open_count == 1
+    listed = (await run("handoff_list", status="offered")).items
+    assert [(one.key, one.is_over) for one in listed] == [("H-3", None), ("H-2", True), ("H-1", True)]
+    with pytest.raises(Conflict, match=r"Story 1\.1 is done: nothing of it is left to hand over") as refused:
+        await run("handoff_offer", to="dev", note="x", story="1.1")
+    assert refused.value.field == "story"
+
+
 async def test_the_story_comes_with_its_task(run, story):
     await run("task_create", title="one", story="1.1")
     assert (await run("handoff_offer", to="qa", note="x", task="T-1")).handoff.story == "1.1"
@@ -223,11 +277,10 @@ async def test_handoffs_are_listed_newest_first_and_narrowed(run):
 
 
 async def test_a_default_page_costs_little(run):
-    await run("task_create", title="one")
-    for _ in range(25):
-        await run(
-            "handoff_offer", to="qa", note="The export is done and tested; the date format is open. " * 5, task="T-1"
-        )
+    note = "The export is done and tested; the date format is open. " * 5
+    for number in range(1, 26):
+        await run("task_create", title="one")
+        await run("handoff_offer", to="qa", note=note, task=f"T-{number}")
     page = await run("handoff_list")
     assert len(page.items) == 20
     assert len(TOKENS.encode(page.model_dump_json(exclude_unset=True))) <= 1_200

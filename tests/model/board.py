@@ -363,13 +363,25 @@ class Board:
         of_task = self.task(task) if task is not None else None
         of_story = self.story(story) if story is not None else None
         need(of_task is None or of_task.status not in CLOSED, "conflict")
+        theirs = of_story or (of_task.story if of_task is not None else None)
+        need(theirs is None or theirs.status not in ("done", "cancelled"), "conflict")
         holder = of_task.holder if of_task is not None and of_task.is_held else None
         need(to != (self.in_session or holder), "invalid")
         if of_task is not None and of_story is not None:
             need(of_task.story in (None, of_story), "invalid")
-        theirs = of_story or (of_task.story if of_task is not None else None)
-        found = Handoff(len(self.handoffs) + 1, self.in_session or holder or "user", to, of_task, theirs)
-        self.handoffs.append(found)
+        giver = self.in_session or holder or "user"
+        found = Handoff(len(self.handoffs) + 1, giver, to, of_task, theirs)
+        again = [
+            one
+            for one in self.handoffs
+            if (one.status, one.giver, one.task) == ("offered", giver, of_task)
+            and (of_task or (theirs and (one.story, one.taker) == (theirs, to)))
+        ]
+        if again:
+            found = again[-1]
+            found.taker = to
+        else:
+            self.handoffs.append(found)
         return {"handoff": self.told_handoff(found)}
 
     def told_handoff(self, handoff: Handoff) -> dict[str, Any]:

@@ -64,6 +64,7 @@ FREE: dict[str, tuple[str, dict[str, str]] | None] = {
     "story_create.benefit": ("story_get", {"story": "story.key"}),
     "story_create.acceptance.0": ("story_get", {"story": "story.key"}),
     "story_update.text": ("story_get", {"story": "story.key"}),
+    "story_update.title": ("story_get", {"story": "story.key"}),
     "gate_record.reason": ("gate_get", {"story": "story.key"}),
     "gate_record.issues.0.finding": ("gate_get", {"story": "story.key"}),
     "gate_record.issues.0.suggested_action": ("gate_get", {"story": "story.key"}),

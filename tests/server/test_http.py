@@ -27,8 +27,9 @@ from bmad_mcp.errors import Unavailable
 from bmad_mcp.server import health
 from bmad_mcp.server.first_page import FirstPage
 from bmad_mcp.server.guard import refuse
+from bmad_mcp.server.headers import MCP_SESSION_HEADER, SESSION_HEADER
 from bmad_mcp.server.host_snippets import HOSTS, StdioCommand
-from bmad_mcp.server.http import SESSION_HEADER, build_app, caller_of
+from bmad_mcp.server.http import build_app, caller_of
 from bmad_mcp.server.mcp import McpFace
 
 MCP_HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
@@ -125,6 +126,34 @@ async def test_the_session_header_tells_assistants_apart(served):
         assert offered.structured_content["handoff"]["from"] == "dev"
         offered = await second.call_tool("handoff_offer", {"to": "qa", "note": "From the second"})
         assert offered.structured_content["handoff"]["from"] == "sm"
+
+
+@pytest.mark.parametrize("session", [None, "claude-code-1a2b3c"])
+async def test_two_windows_with_one_snippet_are_two_assistants(served, session):
+    async with connect(served, "legacy", session) as second:
+        async with connect(served, "legacy", session) as first:
+            await first.call_tool("agent_activate", {"agent": "dev"})
+            begun = (await second.call_tool("agent_activate", {"agent": "qa"})).structured_content
+            assert "ended" not in begun
+            offered = await first.call_tool("handoff_offer", {"to": "sm", "note": "From the first"})
+            assert offered.structured_content["handoff"]["from"] == "dev"
+        # The first one said goodbye.
+        still = (await second.call_tool("agent_list", {"status": "active"})).structured_content["items"]
+        assert [agent["agent"] for agent in still] == ["qa"]
+
+
+async def test_a_session_id_names_a_connection_at_any_server(served, workspace):
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    ids = [
+        (await served.client.post("/mcp", headers=MCP_HEADERS, json=hello)).headers[MCP_SESSION_HEADER] for _ in "12"
+    ]
+    assert ids[0] != ids[1]
+    assert MCP_SESSION_HEADER not in (await served.client.post("/mcp", headers=MCP_HEADERS, json=PING)).headers
+    session = {MCP_SESSION_HEADER: ids[0]}
+    async with Serving(workspace) as other:
+        answer = await other.client.post("/mcp", headers=MCP_HEADERS | session, json=PING)
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "OPTIONS", "HEAD"])

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 
 from bmad_mcp.call import open_call
 from bmad_mcp.errors import Unavailable
+from bmad_mcp.identity import verifying
 from bmad_mcp.identity.issuing import revoke_token
 from bmad_mcp.identity.token_form import new_token
 from bmad_mcp.server.auth import METADATA_PATH, PUBLIC_PATHS
@@ -181,9 +182,31 @@ async def test_what_is_public_tells_nothing_of_the_project():
         ready = await guarded.client.get("/health/ready")
         assert (ready.status_code, ready.json()) == (503, {"status": "not ready"})
         assert (await guarded.client.get("/health/live")).status_code == 200
-        answer = await guarded.call(new_token().text, "project_status")
+        answer = await guarded.post(new_token().text, "tools/list")
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
+        assert (await guarded.call(None, "project_status")).status_code == 401
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_with_the_database_away_a_model_learns_it_from_its_tool(guarded, monkeypatch, mode):
+    async def away():
+        raise Unavailable("The database does not answer.")
+
+    known = await guarded.token("alice", "write")
+    async with guarded.assistant(known, mode) as client:
+        await client.call_tool("task_list", {})
+        monkeypatch.setattr(guarded.workspace, "project", away)
+        monkeypatch.setattr(verifying, "CACHE_SECONDS", 0)
+        for tool in ("task_list", "task_create", "no_such_tool"):
+            told = await client.call_tool(tool, {"title": "Unseen"})
+            assert (told.is_error, told.content[0].text) == (True, "The database does not answer.")
+            assert (told.meta["bmad/code"], told.meta["bmad/retry_after"]) == ("unavailable", 2)
+    # Nobody is let in: whoever sends a token that cannot be looked up gets the same, and nothing ran.
+    assert result_of(await guarded.call(new_token().text, "task_create", {"title": "Unseen"}))["isError"]
+    monkeypatch.undo()
+    assert result_of(await guarded.call(known, "task_list"))["structuredContent"]["items"] == []
+    assert (await guarded.call(new_token().text, "task_list")).status_code == 401
 
 
 async def test_the_metadata_says_the_resource_its_issuer_and_the_first_scopes(guarded, issuer):

@@ -239,7 +239,8 @@ async def test_who_comes_in_while_no_connection_is_free_is_told_when_to_come_aga
     async with guarded_server(busy, rates=rates) as guarded:
         token = await guarded.token("alice")
         async with all_taken(busy.opened.pool):
-            answer = await guarded.call(token, "task_list")
+            assert_overloaded(result_of(await guarded.call(token, "task_list")))
+            answer = await guarded.post(token, "tools/list")
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
             assert answer.headers["retry-after"] == "2"
         assert not result_of(await guarded.call(token, "task_list"))["isError"]

@@ -31,6 +31,37 @@ async def test_a_change_needs_something_to_change(run, story):
         await run("story_update", story="1.1", status="ready")
 
 
+async def test_a_planning_slip_is_corrected(run, story, session, sql):
+    sm = await session("sm")
+    changed = await run(
+        "story_update", caller=sm, story="1.1", expected_version=1, title=" Sign\nin ", points=0, priority="high"
+    )
+    assert (changed.story.title, changed.story.version) == ("Sign in", 2)
+    found = await run("story_get", story="1.1")
+    assert (found.title, found.points, found.priority) == ("Sign in", 0, "high")
+    assert [one.key for one in (await run("story_list", query="sign")).items] == ["1.1"]
+    # Together with a move it is one change, and what is left out stays.
+    await run("story_update", caller=sm, story="1.1", expected_version=2, points=8, status="ready")
+    found = await run("story_get", story="1.1")
+    assert (found.title, found.points, found.status, found.version) == ("Sign in", 8, "ready", 3)
+    rows = await sql(
+        "SELECT agent, detail FROM bmad_agent_activity WHERE project_id = bmad_project() AND operation = 'story_update'"
+        " ORDER BY id"
+    )
+    assert [(row["agent"], row["detail"]) for row in rows] == [
+        ("sm", {"title": "Sign in", "points": 0, "priority": "high"}),
+        ("sm", {"status": "ready", "was": "draft", "points": 8}),
+    ]
+    with pytest.raises(Forbidden, match="dev may not change the title of a story; pm or po or sm may") as refused:
+        await run("story_update", caller=await session("dev", "two"), story="1.1", expected_version=3, title="x")
+    assert refused.value.field == "title"
+    # A person may, as with a new story.
+    await run("story_update", story="1.1", expected_version=3, priority="low")
+    for wrong in ({"points": -1}, {"points": 1001}, {"priority": "urgent"}, {"title": " "}):
+        with pytest.raises(Invalid, match=next(iter(wrong))):
+            await run("story_update", story="1.1", expected_version=4, **wrong)
+
+
 @pytest.mark.parametrize("source", StoryStatus)
 @pytest.mark.parametrize("target", StoryStatus)
 async def test_a_story_moves_as_the_table_says(run, story, put, source, target):

@@ -10,6 +10,7 @@ from harness import TestWorkspace
 
 from bmad_mcp.call import Caller
 from bmad_mcp.catalog import BY_NAME
+from bmad_mcp.db import open_pool
 from bmad_mcp.errors import NotFound
 from bmad_mcp.operation import perform
 from bmad_mcp.telemetry import logs
@@ -141,6 +142,23 @@ async def test_an_exception_of_the_database_is_told_without_the_values_of_rows(l
     if form == "json":
         (line,) = lines()
         assert "which led to:" in json.loads(line)["exception"]
+
+
+async def test_a_pool_without_a_database_says_so_in_one_line(logged, database):
+    lines = logged("text", "warning")
+    pool = await open_pool(**database.app)
+    try:
+        pool.set_connect_args(host="127.0.0.1", port=1, user="x", database="x")
+        async with pool.acquire() as connection:
+            connection.terminate()
+        for _ in range(100):
+            if lines():
+                break
+            await asyncio.sleep(0.01)
+    finally:
+        pool.terminate()
+    (told,) = lines()
+    assert "WARNING asyncpg.pool: The database is away (ConnectionRefusedError: " in told
 
 
 async def test_calls_at_once_keep_their_own_names(logged, pool, workspace):

@@ -65,6 +65,7 @@ class ExportPlan:
     newer: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     unwritten: list[str] = field(default_factory=list)
+    only_here: list[str] = field(default_factory=list)
     stories: dict[str, Told] = field(default_factory=dict)
     epics: dict[str, Told] = field(default_factory=dict)
     documents: set[str] = field(default_factory=set)

@@ -5,6 +5,7 @@ from bmad_mcp.bmad_files.statuses import story_status
 from bmad_mcp.bmad_files.trackers import epic_of
 from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record, Told
 from bmad_mcp.bmad_files.writing.new_files import epic_story_text, epic_text
+from bmad_mcp.bmad_files.writing.story_edit import retitled
 from bmad_mcp.bmad_files.writing.targets import EPIC_WORDS
 from bmad_mcp.lifecycles import StoryStatus
 
@@ -80,6 +81,22 @@ def into_epics(draft: Draft, key: str, held: Record) -> None:
     last = behind[-1]
     told = epic_story_text(key, held["row"], own[-1].line.text if own else None, is_v6=draft.targets.style == "v6")
     draft.change(path, _inserted(text, last.end, told), f"story {key} is new")
+
+
+def retitle_in_epics(draft: Draft, key: str, path: str, was: str, title: str) -> bool:
+    """Give a story's heading in an epics document another title; False where the document cannot tell it."""
+    text = draft.text(path)
+    mark = next((one for one in epic_marks(text or "", path) if one.kind == "story" and one.key == key), None)
+    if text is None or mark is None or mark.title.casefold() != was.casefold() or not was or _is_read_only(draft, path):
+        return False
+    line = mark.line
+    after = text[: line.start] + retitled(line.text, mark.title, title) + text[line.start + len(line.text) :]
+    again = next((one for one in epic_marks(after, path) if one.kind == "story" and one.key == key), None)
+    if again is None or again.title != title or len(epic_marks(after, path)) != len(epic_marks(text, path)):
+        return False
+    draft.change(path, after, f"story {key} has another title")
+    draft.told(key).paths.add(path)
+    return True
 
 
 def _is_read_only(draft: Draft, path: str) -> bool:

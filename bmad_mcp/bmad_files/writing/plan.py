@@ -25,6 +25,8 @@ def plan_export(project: BmadProject, wanted: Wanted, held: Held, now: datetime,
     rows = {row.key: row for row in wanted.stories}
     stories = {story.key: story for story in project.stories}
     for key in sorted(held.stories, key=order_of):
+        if held.stories[key].get("is_ranked"):
+            draft.plan.only_here.append(key)
         export_story(draft, key, held.stories[key], rows.get(key), stories.get(key), mend=mend)
     for key in rows.keys() - held.stories.keys():
         draft.newer(f"story {key}")

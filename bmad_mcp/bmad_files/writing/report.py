@@ -44,7 +44,8 @@ class ExportReport:
     """The outcome of an export.
 
     `newer` is what was changed in the files and not imported yet, `gone` what was imported and has no file any more.
-    `unwritten` are recorded documents whose paths are never written, each with the reason.
+    `unwritten` are recorded documents whose paths are never written, each with the reason; `only_here` are stories with
+    points or a priority, which no file holds.
     """
 
     project: str
@@ -56,6 +57,7 @@ class ExportReport:
     newer: tuple[str, ...]
     gone: tuple[str, ...]
     unwritten: tuple[str, ...] = ()
+    only_here: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -83,6 +85,7 @@ class ExportReport:
             newer=tuple(plan.newer),
             gone=tuple(plan.gone),
             unwritten=tuple(plan.unwritten),
+            only_here=tuple(plan.only_here),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -123,6 +126,8 @@ def _lines(report: ExportReport) -> Iterator[str]:
     yield from _listed("Newer in the files, not imported yet", report.newer, run)
     yield from _listed("Not in the files any more, so not written", report.gone, "Nothing to do if that is right.")
     yield from _unwritten(report.unwritten)
+    mend = "BMad's files have no place for points and priorities; story_get shows them."
+    yield from _listed("Stories with points or a priority of their own, only in the database", report.only_here, mend)
     yield ""
     yield _summary(report)
 

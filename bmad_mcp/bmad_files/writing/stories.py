@@ -1,20 +1,22 @@
-"""Stories in their files: changed sections, check boxes and statuses, and files that stories do not have yet."""
+"""Stories in their files: changed titles, sections, boxes and statuses, and files that stories do not have yet."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from bmad_mcp.bmad_files import markdown
-from bmad_mcp.bmad_files.merging import group_hash, grouped, is_further, section_winner
+from bmad_mcp.bmad_files.merging import group_hash, grouped, is_further, section_winner, winner
 from bmad_mcp.bmad_files.statuses import RANK, story_status
-from bmad_mcp.bmad_files.stories import story_name
+from bmad_mcp.bmad_files.storable import fingerprint
+from bmad_mcp.bmad_files.stories import StoryName, story_name
 from bmad_mcp.bmad_files.story_rows import StoryRow, status_of
 from bmad_mcp.bmad_files.values import StoryValue
 from bmad_mcp.bmad_files.writing.draft import NOT_TOLD, Draft, Record
-from bmad_mcp.bmad_files.writing.epics import into_epics
+from bmad_mcp.bmad_files.writing.epics import into_epics, retitle_in_epics
 from bmad_mcp.bmad_files.writing.gates import export_gate
 from bmad_mcp.bmad_files.writing.new_files import story_text
 from bmad_mcp.bmad_files.writing.story_boxes import Boxes, boxes_of_new, boxes_to_write, tell_boxes, with_own_boxes
-from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited
+from bmad_mcp.bmad_files.writing.story_edit import StoryEdit, StoryFile, edited, with_title
 from bmad_mcp.bmad_files.writing.targets import tracker_key
 from bmad_mcp.bmad_files.writing.trackers import differs, to_tracker
 from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited
@@ -47,10 +49,13 @@ def export_story(
 
 
 def _read_only(draft: Draft, key: str, held: Record, row: StoryRow) -> None:
-    if held["status"] != (held["imported"] or {}).get("status", row.status.value):
-        path = str(row.extra.get("tickets") or "")
+    path, was = str(row.extra.get("tickets") or ""), held["imported"] or {}
+    if held["status"] != was.get("status", row.status.value):
         mend = "Tickets of v7 are only read; set the status there by hand."
         draft.refuse("story", key, "status", row.status.value, held["status"], path, mend)
+    if _title_to_write(draft, key, held, row, was) is not None:
+        mend = "Tickets of v7 are only read; write the title there by hand."
+        draft.refuse("story", key, "title", row.merged["title"], held["row"]["title"], path, mend)
 
 
 def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: StoryValue, mend: Mend) -> None:
@@ -59,8 +64,15 @@ def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: Sto
     status = _status_to_write(draft, key, held, row, was)
     boxes = boxes_to_write(draft, key, held, with_own_boxes(draft, row, story, held, sections), row)
     word = _own_word(draft, story, status)
+    title = _title_to_write(draft, key, held, row, was)
+    if title is not None and story.extra.get("epic_file"):
+        # Where the story has a file too, that one counts, and this document tells the same.
+        is_told = retitle_in_epics(draft, key, str(story.extra["epic_file"]), row.merged["title"], title)
+        if story.path is None and is_told:
+            draft.told(key).fields["title"] = fingerprint(title)
+            title = None
     export_gate(draft, key, held, row, was)
-    is_in_file = bool(sections or boxes.ticks or boxes.titles or boxes.added)
+    is_in_file = bool(sections or boxes.ticks or boxes.titles or boxes.added or title)
     if story.path is None:
         # Told by an epics document or a tracker only; what is more than a status needs a file.
         if is_in_file or (status is not None and story.tracker_key is None):
@@ -76,6 +88,7 @@ def _known_story(draft: Draft, key: str, held: Record, row: StoryRow, story: Sto
             titles=boxes.titles,
             boxes=boxes.texts(),
             status=word,
+            title=_title_in_file(draft, key, story, title),
         )
         if not _edit_file(draft, key, story, edit, held, status, boxes):
             return
@@ -149,6 +162,42 @@ def _status_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: R
     return None
 
 
+def _title_to_write(draft: Draft, key: str, held: Record, row: StoryRow, was: Record) -> str | None:
+    """The title that the files should get, if the database's is the newer one."""
+    before = was.get("fields", {}).get("title")
+    file, ours = row.merged["title"], held["row"]["title"]
+    won = winner(file, ours, before) if before is not None else "same"
+    if won == "file":
+        draft.newer(f"story {key}, title")
+    elif won == "nobody":
+        mend = f"Write it into the file, or call story_update story={key} title=…"
+        draft.refuse("story", key, "title", file, ours, row.path or "", mend)
+    return str(ours) if won == "database" else None
+
+
+def _name_of(path: str) -> StoryName | None:
+    """What a file's name says of its story, also a spec's."""
+    return story_name(path) or story_name(path.rpartition("/")[2].removeprefix("spec-"))
+
+
+def _title_in_file(draft: Draft, key: str, story: StoryValue, title: str | None) -> str | None:
+    """The title, where the story's file can hold it; else what stands against it is kept as a conflict."""
+    text, name = draft.text(story.path or ""), _name_of(story.path or "")
+    if title is None or text is None or name is None:
+        return title
+    file = StoryFile(story.path or "", name, story.generation)
+    try:
+        with_title(file, text, title)
+    except NotEdited as error:
+        if file.read(f"# Story {key}: {title}\n").title == story.title:
+            # A heading holds no more of this title: marks at its ends are not read as a part of it.
+            return None
+        mend = "Change it in the file by hand; the database keeps its own until then."
+        draft.refuse("story", key, "title", f"cannot be changed there: {error}", title, story.path or "", mend)
+        return None
+    return title
+
+
 def _edit_file(
     draft: Draft,
     key: str,
@@ -166,7 +215,7 @@ def _edit_file(
         mend = "Make the file UTF-8 text and import it again; the database keeps its own until then."
         draft.refuse("story", key, "file", "not understood", what, path, mend)
         return False
-    name = name or story_name(path.rpartition("/")[2].removeprefix("spec-"))
+    name = _name_of(path)
     if name is None:
         return False
     file = StoryFile(path, name, story.generation)
@@ -184,6 +233,8 @@ def _edit_file(
     groups = grouped(held["row"]["sections"])
     told.sections |= {one: group_hash(groups.get(one)) or NOT_TOLD for one in edit.sections}
     told.wholly |= edit.sections
+    if edit.title is not None:
+        told.fields["title"] = fingerprint(edit.title)
     written = {known.name for one in edit.sections if (known := canonical(one)) is not None}
     told.fields |= {field: NOT_TOLD for one, fields in FIELDS.items() if one in written for field in fields}
     if edit.ticks or edit.titles or edit.boxes:
@@ -199,6 +250,8 @@ def _edit_file(
 def _check(file: StoryFile, before: str, after: str, held: Record, edit: StoryEdit, status: StoryStatus | None) -> None:
     """Raises NotEdited unless the new text reads as wanted: what cannot be read back must not be written."""
     again = file.read(after)
+    if edit.title is not None and again.title != edit.title:
+        raise NotEdited("the title would not be read as it is written")
     if edit.status is not None and status is not None and status_of(again) != (status, True):
         raise NotEdited("the status would not be read as it is written")
     if edit.status is None and status_of(again) != status_of(file.read(before)):
@@ -282,6 +335,9 @@ def _write_story(
     if name is None:
         return
     file = StoryFile(path, name, "v6" if is_v6 else "v4")
+    if file.read(text).title != title:
+        with contextlib.suppress(NotEdited):
+            text = with_title(file, text, title)
     boxes = boxes_of_new(file, text, tasks)
     if boxes.ticks or boxes.added:
         text = edited(file, text, StoryEdit(ticks=boxes.ticks, boxes=boxes.texts()))
@@ -299,7 +355,8 @@ def _write_story(
 
 
 def _reasons(key: str, edit: StoryEdit, status: StoryStatus | None, story: StoryValue) -> list[str]:
-    reasons = [f"story {key}, section {name}" for name in sorted(edit.sections)]
+    reasons = [f"story {key} has another title"] if edit.title is not None else []
+    reasons += [f"story {key}, section {name}" for name in sorted(edit.sections)]
     if edit.ticks:
         done = sum(edit.ticks.values())
         reasons.append(

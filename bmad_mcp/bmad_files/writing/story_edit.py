@@ -1,4 +1,4 @@
-"""Changes parts of a story's file and leaves every other byte of it alone: a section, a check box, the status."""
+"""Changes parts of a story's file and leaves every other byte of it alone: the title, a section, a box, the status."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from bmad_mcp.bmad_files.stories import StatusMark, StoryName, read_story, statu
 from bmad_mcp.bmad_files.story_rows import stored_sections
 from bmad_mcp.bmad_files.values import Generation, Section, SourceFile, StoryTask, StoryValue
 from bmad_mcp.bmad_files.writing.yaml_edit import NotEdited, set_values
+from bmad_mcp.bmad_files.yaml_guard import read_mapping
 from bmad_mcp.stories.sections import bare, canonical, framed, with_text
 
 TASKS = "Tasks / Subtasks"
@@ -39,6 +40,7 @@ class StoryEdit:
     boxes: tuple[tuple[str, bool], ...] = ()
     status: str | None = None
     was: str | None = None
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,40 @@ def edited(file: StoryFile, text: str, edit: StoryEdit) -> str:
         text = _with_new_boxes(file, text, edit.boxes)
     if edit.status is not None:
         text = with_status(file, text, edit.status)
+    if edit.title is not None:
+        text = with_title(file, text, edit.title)
     return text
+
+
+# ── title ──
+
+
+def with_title(file: StoryFile, text: str, title: str) -> str:
+    """The text with another title, where it tells it: in the front matter, in the heading, or in both."""
+    was, matter = file.read(text).title, markdown.front_matter(text)
+    changed = text
+    in_matter = matter is not None and bool(read_mapping(matter.text, file.path, Deviations()).get("title"))
+    if matter is not None and in_matter:
+        begin = text.index(matter.text, text.index("\n"))
+        changed = text[:begin] + set_values(matter.text, {("title",): title}) + text[begin + len(matter.text) :]
+    found = markdown.headings(changed, matter.body + len(changed) - len(text) if matter else 0)
+    if found and found[0].level == 1:
+        line = changed[found[0].start : found[0].end]
+        told = retitled(line, was, title)
+        if told == line and not in_matter:
+            # `# Story 1.2` alone: the title came from the file's name.
+            bare_line = line.rstrip("\r\n")
+            told = f"{bare_line.rstrip()}: {title}{line[len(bare_line) :]}"
+        changed = changed[: found[0].start] + told + changed[found[0].end :]
+    if changed == text or file.read(changed).title != title:
+        raise NotEdited("its title does not stand in a form that can be changed alone")
+    return changed
+
+
+def retitled(heading: str, was: str, title: str) -> str:
+    """A heading's line with another title behind its number; as it is where it tells another one."""
+    at = heading.rfind(was) if was else -1
+    return heading if at < 0 else heading[:at] + title + heading[at + len(was) :]
 
 
 # ── sections ──

@@ -6,12 +6,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bmad_mcp.catalog import CATALOG
+from bmad_mcp.server.headers import PROJECT_HEADER, SESSION_HEADER
 from bmad_mcp.server.rest.arguments import IDEMPOTENCY_HEADER
 from bmad_mcp.server.rest.ways import PREFIX, ways_of
 
 PREFLIGHT_SECONDS = 600
 # Beside what any page may send and read. Cookies are never taken.
-SENT_HEADERS = ("authorization", IDEMPOTENCY_HEADER, "if-match", "if-none-match", "x-bmad-project", "x-bmad-session")
+SENT_HEADERS = ("authorization", IDEMPOTENCY_HEADER, "if-match", "if-none-match", PROJECT_HEADER, SESSION_HEADER)
 READ_HEADERS = ("allow", "etag", "link", "location", "retry-after", "www-authenticate")
 
 

@@ -95,11 +95,13 @@ async def test_a_refusal_is_told_in_the_view(browser, host, sample, run):
 async def test_hosts_that_can_less_are_shown_what_they_told(browser, host, run):
     started = await run("workflow_start", type="brownfield-ui", title="Redraw")
     key = started.workflow.key
-    # No resources: the board comes from story_list.
+    await run("task_create", title="Billing", agent="dev")
+    # No resources: the board comes from lists.
     tab, view = await opened(browser, await host.page_of("story_list", {"serverTools": {}}))
     await view.get_by_role("region", name="done").get_by_text("Show a day's high").wait_for()
     assert not await told(tab, "resources/read")
-    assert len(await told(tab, "tools/call")) == 1
+    await view.get_by_role("region", name="Tasks without a story").get_by_text("Billing").wait_for()
+    assert len(await told(tab, "tools/call")) == 2
     await tab.page.close()
     # Neither: what the tool answered is all there is.
     tab, view = await opened(browser, await host.page_of("workflow_get", {}, workflow=key))

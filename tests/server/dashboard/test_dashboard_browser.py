@@ -95,6 +95,9 @@ async def test_a_person_works_on_the_board(browser, sample, run, database):
 
         for name in PAGES:
             await show(tab, name)
+            if name == "board":
+                loose = page.get_by_role("region", name="Tasks without a story")
+                await loose.locator(".card", has_text="Seen in the stream").get_by_text("pending · for qa").wait_for()
             if name == "memory":
                 await page.get_by_label("What the memory is asked").fill("constituents")
                 await page.keyboard.press("Enter")

@@ -41,17 +41,29 @@ function dress(context) {
 const call = (name, given) => bridge.call(name, given);
 const canCall = () => host.serverTools !== undefined;
 
-/** Stories by status from pages of story_list, for hosts that read no resources: without who holds what. */
-async function listed() {
-  const columns = new Map(STORY_STATUSES.map((status) => [status, []]));
+/** The items of a list, from so many pages. */
+async function pages(name) {
+  const items = [];
   let cursor;
   for (let page = 0; page < PAGES; page += 1) {
-    const found = await call("story_list", { limit: 100, cursor });
-    for (const story of found.items) columns.get(story.status).push(story);
+    const found = await call(name, { limit: 100, cursor });
+    items.push(...found.items);
     cursor = found.next_cursor;
     if (!cursor) break;
   }
-  return { columns: [...columns].map(([status, stories]) => ({ status, count: stories.length, stories })) };
+  return items;
+}
+
+/** The board from pages of lists, for hosts that read no resources: without when leases end. */
+async function listed() {
+  const columns = new Map(STORY_STATUSES.map((status) => [status, []]));
+  for (const story of await pages("story_list")) columns.get(story.status).push(story);
+  const items = (await pages("task_list")).filter((task) => !task.story);
+  const closed_count = items.filter((task) => ["completed", "cancelled"].includes(task.status)).length;
+  return {
+    columns: [...columns].map(([status, stories]) => ({ status, count: stories.length, stories })),
+    tasks: { open_count: items.length - closed_count, closed_count, items },
+  };
 }
 
 /** The address of what is shown, for hosts that read resources. */

@@ -4,6 +4,7 @@ import { button, el, labelled, plain, replace, shown, words } from "./text.js";
 import { countdown } from "./time.js";
 
 const CARRIED = "text/x-bmad-story";
+const CLOSED = ["done", "completed", "cancelled"];
 
 export class Board {
   /**
@@ -31,6 +32,7 @@ export class Board {
     this._who = el("select", { on: { change: () => this._draw() } });
     this._closed = el("input", { type: "checkbox", checked: true, on: { change: () => this._draw() } });
     this._columns = el("div", { class: "columns", data: { scroll: "columns" } });
+    this._loose = el("section", { class: "loose", "aria-label": "Tasks without a story", hidden: true });
     this._count = el("p", { class: "note", role: "status" });
     root.append(
       el(
@@ -42,6 +44,7 @@ export class Board {
         this._count,
       ),
       this._columns,
+      this._loose,
     );
   }
 
@@ -50,7 +53,10 @@ export class Board {
     return this._words.value.trim().toLowerCase();
   }
 
-  /** Show a board: {columns: [{status, count, stories: [{key, title, points, tasks, claims}]}]}. */
+  /**
+   * Show a board: {columns: [{status, count, stories: [{key, title, points, tasks, claims}]}], tasks: {open_count,
+   * closed_count, items: [{key, title, status, agent, held_by, lease_until}]}}; those tasks belong to no story.
+   */
   show(board) {
     const told = JSON.stringify(board);
     // The same again would only take the focus and the place away from who reads.
@@ -59,6 +65,7 @@ export class Board {
     this._board = board;
     const chosen = this._who.value;
     const agents = new Set(board.columns.flatMap((c) => c.stories.flatMap((s) => (s.claims ?? []).map((one) => one.agent))));
+    for (const task of board.tasks?.items ?? []) if (task.held_by) agents.add(task.held_by);
     const options = [["", "Anyone or nobody"], ["*", "Anyone"], ...[...agents].sort().map((name) => [name, plain(name)])];
     this._who.replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
     if (options.some(([value]) => value === chosen)) this._who.value = chosen;
@@ -70,15 +77,58 @@ export class Board {
     const { wanted } = this;
     let seen = 0;
     const columns = this._board.columns
-      .filter((column) => this._closed.checked || !["done", "cancelled"].includes(column.status))
+      .filter((column) => this._closed.checked || !CLOSED.includes(column.status))
       .map((column) => {
         const stories = column.stories.filter((story) => this._fits(story, wanted));
         seen += this._who.value ? stories.length : stories.length + column.count - column.stories.length;
         return this._column(column, stories);
       });
     replace(this._columns, columns);
-    const told = wanted || this._who.value ? `${seen} ${seen === 1 ? "story fits" : "stories fit"}` : "";
+    const found = this._drawLoose(wanted);
+    const tasks = this._board.tasks ? `, ${found} ${found === 1 ? "task" : "tasks"} without a story` : "";
+    const told = wanted || this._who.value ? `${seen} ${seen === 1 ? "story fits" : "stories fit"}${tasks}` : "";
     if (this._count.textContent !== told) this._count.textContent = told;
+  }
+
+  /** The tasks that belong to no story, below the columns; how many fit. */
+  _drawLoose(wanted) {
+    const { items = [], open_count = 0, closed_count = 0 } = this._board.tasks ?? {};
+    const withClosed = this._closed.checked;
+    const who = this._who.value;
+    const kept = items.filter((task) => withClosed || !CLOSED.includes(task.status));
+    const tasks = kept.filter(
+      (task) =>
+        (!wanted || `${task.key} ${task.title}`.toLowerCase().includes(wanted)) &&
+        (!who || (task.held_by && (who === "*" || task.held_by === who))),
+    );
+    const count = open_count + (withClosed ? closed_count : 0);
+    this._loose.hidden = count === 0;
+    const hidden = count - kept.length;
+    replace(
+      this._loose,
+      el("h3", {}, "Tasks without a story ", el("small", {}, String(count))),
+      tasks.length ? el("ul", { data: { scroll: "loose" } }, tasks.map((task) => this._task(task))) : el("p", { class: "note" }, "None"),
+      hidden > 0 ? el("p", { class: "note" }, `${hidden} more are not shown.`) : null,
+    );
+    return tasks.length;
+  }
+
+  _task(task) {
+    return el(
+      "li",
+      { class: "card", data: { key: task.key } },
+      el("p", { class: "title" }, el("span", { class: "key" }, plain(task.key)), " ", shown(task.title)),
+      el(
+        "p",
+        { class: "facts" },
+        el("span", { class: `dot s-${task.status}` }),
+        words(task.status),
+        task.agent ? [" · for ", shown(task.agent)] : null,
+      ),
+      task.held_by
+        ? el("ul", { class: "claims" }, el("li", {}, el("span", { class: "who" }, shown(task.held_by)), " ", task.lease_until ? countdown(task.lease_until) : ""))
+        : null,
+    );
   }
 
   _fits(story, wanted) {
