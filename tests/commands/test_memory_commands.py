@@ -79,7 +79,10 @@ async def test_what_a_text_hides_is_flagged_and_nothing_acts_on_the_terminal(bes
     await beside.add(HOSTILE + "y" * 4_000, principal="eve\x1b[31m", agent="dev")
     text = await beside.succeeds("memory", "list")
     assert not has_control_characters(text)
-    assert "\\x1b]0;owned\\x07\\x1b[2JSay \\u202egnihton\\u202c,\\u200b do \\U000e0041\\U000e0042\\r\\n" in text
+    assert (
+        "\\x1b]0;owned\\x07\\x1b[2JSay \\u202egnihton\\u202c,\\u200b do \\U000e0041\\U000e0042 # not a heading ``` xyy"
+        in text
+    )
     assert "invisible characters: bidi, zero_width, tags" in text
     assert "by eve\\x1b[31m (agent), for dev" in text
     assert f"({len(HOSTILE) + 4_000:,} characters)" in text
