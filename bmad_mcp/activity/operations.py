@@ -63,9 +63,12 @@ async def activity_list(
 
 
 async def _readable(call: Call, row: Any) -> Any:
-    """The row with the names of people that its subject and its note may have."""
+    """The row with the names of people: of who called, and those that its subject and its note may have."""
+    if call.db.vault is None:
+        return row
+    row = {**row, "by": await call.db.person(row["by"])}
     noun, _, name = row["subject"].partition(" ")
-    if call.db.vault is None or noun not in ("member", "token"):
+    if noun not in ("member", "token"):
         return row
     if noun == "token":
         return {**row, "note": await call.db.person(row["note"])}

@@ -11,7 +11,8 @@ SELECT a.id, date_trunc('second', a.at) AS at, a.operation,
     CASE WHEN starts_with(a.subject, 'token ') THEN {told(_TITLE)}
         ELSE left(coalesce(a.detail ->> 'note', {_TITLE}, a.detail ->> 'summary',
             nullif(concat_ws(': ', a.detail ->> 'subject', a.detail ->> 'gate'), '')), 160) END AS note,
-    a.detail ->> 'status' AS status
+    CASE WHEN a.agent IS NULL THEN {told("a.principal")} END AS by,
+    a.detail ->> 'status' AS status, left(a.detail ->> 'section', 120) AS section
 FROM bmad_agent_activity a WHERE a.project_id = bmad_project()
 """
 # In an array, as the order by id alone would read the whole trail for a rare agent. A query of its own: under

@@ -6,13 +6,15 @@ from bmad_mcp.shapes import Aged, Out
 
 
 class ActivityItem(Out):
-    """One thing that happened."""
+    """One thing that happened; without an agent `by` says who called."""
 
     at: datetime
     operation: str
     subject: str
     agent: str | None = None
+    by: str | None = None
     status: str | None = None
+    section: str | None = None
     note: str | None = None
 
 

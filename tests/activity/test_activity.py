@@ -151,3 +151,14 @@ async def test_the_trail_of_another_project_is_not_seen(run, elsewhere):
     theirs = await perform(BY_NAME["activity_list"], {"limit": 100}, Caller(), elsewhere)
     assert "CANARY" not in theirs.model_dump_json()
     assert "task T-1" not in [item.subject for item in theirs.items]
+
+
+async def test_what_no_agent_did_says_who_called_and_an_edit_says_where(run, workspace):
+    await run("epic_create", title="Sign in")
+    await run("story_create", epic=1, title="Log in")
+    await run("agent_activate", agent="sm")
+    await run("story_update", story="1.1", expected_version=1, section="Dev Notes", text="Mind.")
+    edited, begun, made, _ = (await run("activity_list")).items
+    assert (edited.operation, edited.section, edited.agent, edited.by) == ("story_update", "Dev Notes", "sm", None)
+    assert (begun.agent, begun.by) == ("sm", None)
+    assert (made.agent, made.by, made.section) == (None, "local", None)

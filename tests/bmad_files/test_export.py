@@ -144,6 +144,18 @@ async def test_a_title_goes_into_the_v6_story_and_the_epics_document(v6_folder, 
     await agrees(opened, v6_folder, run, "3.1", "Take the order")
 
 
+async def test_an_epic_that_was_made_here_is_mended_in_its_document(folder, opened, run):
+    await import_folder(opened, folder)
+    key = (await run("epic_create", title="Acounts", goal="Who signs in.")).epic.key
+    (written,) = (await export_folder(opened, folder)).files
+    path = folder / written.path
+    path.write_text(path.read_text().replace("Acounts", "Accounts").replace("Who signs in.", "Who signs in, and how."))
+    assert (await import_folder(opened, folder)).conflicts == ()
+    found = await run("epic_get", epic=key)
+    assert (found.title, found.goal) == ("Accounts", "Who signs in, and how.")
+    assert (await export_folder(opened, folder)).files == ()
+
+
 async def test_a_title_that_both_sides_changed_is_a_conflict(folder, opened, run):
     await import_folder(opened, folder)
     await retitle(run, "2.2", title="Find products")

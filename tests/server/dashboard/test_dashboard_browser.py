@@ -75,6 +75,7 @@ async def test_a_person_works_on_the_board(browser, sample, run, database):
         assert await tab.serious() == []
         await page.keyboard.press("Escape")
         await panel.wait_for(state="hidden")
+        await page.wait_for_url("**/#board")
         assert await page.locator('[data-key="2.4"] .title').evaluate("one => one === document.activeElement")
         await page.locator('[data-key="2.4"] .claims', has_text=f"dev {task}").wait_for()
         await page.get_by_label("Held by").select_option("dev")
@@ -104,6 +105,11 @@ async def test_a_person_works_on_the_board(browser, sample, run, database):
                 await page.get_by_text("Kept in").first.wait_for()
             if name in PICTURES:
                 await tab.picture(f"dashboard-{name}")
+        # A story has an address that can be sent to somebody.
+        await page.goto(f"{served.address}/#story/2.3")
+        await page.get_by_role("dialog", name="2.3 Month calendar of tides").wait_for()
+        await page.go_back()
+        await page.get_by_role("dialog").wait_for(state="hidden")
         assert [one for one in tab.asked if not one.startswith((f"{served.address}/", "data:"))] == []
         assert tab.faults == []
 

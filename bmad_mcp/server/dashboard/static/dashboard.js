@@ -47,10 +47,20 @@ function say(text, isBad = false) {
   if (!isBad) silence = setTimeout(() => (said.replaceChildren()), ANSWER_MS);
 }
 
+// A story that is open has an address of its own, on the page of the board.
+const STORY = /^story\/(.+)$/;
+
+/** The address says which story is open; without a change of the page, so that the focus stays. */
+function addressed(key) {
+  const wanted = key === null ? "#board" : `#story/${key}`;
+  if (location.hash === wanted || (key === null && !STORY.test(location.hash.slice(1)))) return;
+  history[key === null ? "replaceState" : "pushState"](null, "", wanted);
+}
+
 class BoardPage {
   constructor(root) {
     const act = new Actions(call, () => refresh());
-    panel = new StoryPanel({ call, act, say });
+    panel = new StoryPanel({ call, act, say, address: addressed });
     this._view = new Board(root, { act, open: (key) => panel.open(key), say, find: soon });
   }
 
@@ -101,8 +111,10 @@ async function readUntilFresh() {
 }
 
 async function go() {
-  const asked = location.hash.slice(1);
+  const asked = decodeURIComponent(location.hash.slice(1));
+  const story = STORY.exec(asked)?.[1];
   const name = asked in NAMES ? asked : "board";
+  if (!story) panel?.close();
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -119,6 +131,7 @@ async function go() {
   main.setAttribute("aria-busy", "true");
   await refresh();
   main.setAttribute("aria-busy", "false");
+  if (story) await panel?.open(story);
 }
 
 function logIn(why) {

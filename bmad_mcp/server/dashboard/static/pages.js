@@ -2,7 +2,7 @@
 import { Analytics } from "./analytics.js";
 import { lines } from "./plots.js";
 import { call, fetchJson } from "./rest.js";
-import { el, figures, labelled, plain, replace, shown, table, words } from "./text.js";
+import { el, figures, labelled, named, plain, replace, shown, table, words } from "./text.js";
 import { countdown, since } from "./time.js";
 import { WorkflowMap } from "./workflow.js";
 
@@ -68,12 +68,19 @@ export class AgentsPage {
   }
 }
 
+/** Who did it: the agent, else whoever called. */
+const doer = (one) => one.agent ?? one.by;
+
 /** What was done to what: `create task T-4`, as the names of operations begin with the noun that the subject has too. */
 function deed(operation, subject) {
+  // What was refused was not done, so no thing is named.
+  if (operation === "refused") return "was refused";
   const [noun, ...verb] = operation.split("_");
   const told = String(subject ?? "");
   return (told === noun || told.startsWith(`${noun} `)) && verb.length ? verb.join(" ") : words(operation);
 }
+
+const about = (one) => (one.operation === "refused" ? String(one.subject).replace(/^operation /, "") : one.subject);
 
 export class ActivityPage {
   constructor(root) {
@@ -93,8 +100,8 @@ export class ActivityPage {
         "li",
         {},
         since(one.at),
-        el("span", { class: "who" }, one.agent ? shown(one.agent) : "–"),
-        el("span", {}, deed(one.operation, one.subject), " ", shown(one.subject), one.status ? ` → ${words(one.status)}` : ""),
+        el("span", { class: "who" }, doer(one) ? shown(doer(one)) : "–"),
+        el("span", {}, deed(one.operation, one.subject), " ", shown(about(one)), one.section ? [", ", shown(one.section)] : null, one.status ? ` → ${words(one.status)}` : ""),
         one.note ? el("q", {}, shown(one.note)) : null,
       ),
     );
@@ -216,7 +223,7 @@ export class SettingsPage {
       this._root,
       el("p", { class: "note" }, "The operator sets these as environment variables or options; nothing is changed here."),
       items.length
-        ? table("Settings of this server", ["Variable", "Value", "Meaning"], items.map((one) => [el("code", {}, shown(one.name)), one.value, one.about]))
+        ? table("Settings of this server", ["Variable", "Value", "Meaning"], items.map((one) => [el("code", {}, named(one.name)), one.value, one.about]))
         : el("p", {}, "This server does not show its settings."),
     );
   }

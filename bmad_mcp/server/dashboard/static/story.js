@@ -2,11 +2,15 @@
 import { button, el, labelled, plain, replace, shown, table, words } from "./text.js";
 import { since } from "./time.js";
 
+const TASKS = /^\W*(sub)?tasks\b/i;
+
 export class StoryPanel {
-  constructor({ call, act, say }) {
+  /** `address(key)` is told which story is open, null for none: who shows it may give that an address. */
+  constructor({ call, act, say, address }) {
     this._call = call;
     this._act = act;
     this._say = say;
+    this._address = address;
     this._key = null;
     this._agents = [];
     this._body = el("div", { class: "panel-body", data: { scroll: "panel" }, tabindex: "0" });
@@ -15,7 +19,7 @@ export class StoryPanel {
     this._dialog = el(
       "dialog",
       { class: "panel", "aria-labelledby": "story-title", on: { close: () => this._close() } },
-      el("header", {}, this._name, button("Close", () => this._dialog.close(), { class: "quiet" })),
+      el("header", {}, this._name, button("Close", () => this._dialog.close(), { class: "quiet", autofocus: address !== undefined })),
       this._said,
       this._body,
     );
@@ -25,20 +29,32 @@ export class StoryPanel {
   async open(key) {
     this._key = key;
     this._said.textContent = "";
-    await this.refresh();
-    if (this._key === key && !this._dialog.open) this._dialog.showModal();
+    const isThere = await this.refresh();
+    if (this._key !== key) return;
+    if (!isThere && !this._dialog.open) {
+      this._close();
+      return;
+    }
+    if (!this._dialog.open) this._dialog.showModal();
+    this._address?.(key);
+  }
+
+  /** Close it, if one is open. */
+  close() {
+    if (this._dialog.open) this._dialog.close();
   }
 
   /** The focus goes back to the story's card, which may have been drawn anew meanwhile. */
   _close() {
     document.querySelector(`[data-focus="open ${CSS.escape(this._key)}"]`)?.focus();
     this._key = null;
+    this._address?.(null);
   }
 
-  /** Read the open story again. */
+  /** Read the open story again; whether it could be read. */
   async refresh() {
     const key = this._key;
-    if (key === null) return;
+    if (key === null) return false;
     try {
       if (this._act && !this._agents.length) {
         this._agents = (await this._call("agent_list", { limit: 100 })).items.map((one) => one.agent);
@@ -48,13 +64,17 @@ export class StoryPanel {
       const [story, { items }] = await Promise.all([this._call("story_get", { story: key }), ready]);
       const claimable = new Set(items.map((one) => one.key));
       if (this._key === key) this._show(story, claimable);
+      return true;
     } catch (error) {
       this._say(error.message, true);
+      return false;
     }
   }
 
   _show(story, claimable) {
-    this._name.replaceChildren(el("span", { class: "key" }, plain(story.key)), " ", shown(story.title));
+    const key = plain(story.key);
+    const link = this._address ? el("a", { class: "key", href: `#story/${key}` }, key) : el("span", { class: "key" }, key);
+    this._name.replaceChildren(link, " ", shown(story.title));
     const facts = [
       ["Status", words(story.status)],
       ["Priority", story.priority],
@@ -73,8 +93,15 @@ export class StoryPanel {
       story.acceptance.length && !sections.some((one) => one.name === "Acceptance Criteria")
         ? [el("h3", {}, "Acceptance criteria"), el("ol", {}, story.acceptance.map((one) => el("li", {}, shown(one))))]
         : null,
-      sections.map((section) => [el("h3", {}, shown(section.name)), el("p", { class: "prose" }, shown(section.text))]),
+      sections.map((section) => this._section(section, story.tasks.length > 0)),
     );
+  }
+
+  /** A section; the check boxes that the tasks above came from are there for whoever wants the text. */
+  _section(section, hasTasks) {
+    const text = el("p", { class: "prose" }, shown(section.text));
+    if (!hasTasks || !TASKS.test(section.name)) return [el("h3", {}, shown(section.name)), text];
+    return el("details", { data: { focus: "task text" } }, el("summary", {}, "The tasks as the story's text has them"), text);
   }
 
   _tasks(tasks, claimable) {
@@ -95,7 +122,7 @@ export class StoryPanel {
           ),
         )
       : null;
-    return [el("h3", {}, "Tasks"), who, table("Tasks of this story", ["Task", "Status", "Held by", "Do"], rows)];
+    return [el("h3", {}, "Tasks"), who, table("Tasks of this story", ["Task", "Status", "Held by", "Do"], rows, { hasHeading: true })];
   }
 
   _choices(task, isClaimable) {

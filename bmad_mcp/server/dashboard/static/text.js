@@ -28,6 +28,16 @@ export function shown(text) {
   return isolated;
 }
 
+/** A stored name as an isolated element that may break behind its marks: `any_` `flagged_` `documents`. */
+export function named(text) {
+  const isolated = shown(text);
+  for (const node of [...isolated.childNodes].filter((one) => one.nodeType === Node.TEXT_NODE)) {
+    const parts = node.data.split(/(?<=[_/])/);
+    node.replaceWith(...parts.flatMap((part, at) => (at ? [document.createElement("wbr"), part] : [part])));
+  }
+  return isolated;
+}
+
 /** An element; `on` holds listeners, `data` data attributes, everything else attributes. Children are words of ours. */
 export function el(tag, attributes = {}, ...children) {
   const made = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -52,10 +62,13 @@ export const button = (label, listener, attributes = {}) =>
   el("button", { type: "button", ...attributes, on: { click: listener } }, label);
 
 // More columns than this become lines on a small screen; the roles stay when the style takes the table apart.
-const FEW_COLUMNS = 3;
+const FEW_COLUMNS = 2;
 
-/** A table; `columns` are headings, each row is a list of cells: text that is stored, or elements. */
-export function table(caption, columns, rows) {
+/**
+ * A table; `columns` are headings, each row is a list of cells: text that is stored, or elements. Where a heading stands
+ * above it already, its caption is for those only who hear it.
+ */
+export function table(caption, columns, rows, { hasHeading = false } = {}) {
   const cells = (row) =>
     row.map((cell, at) => el("td", { role: "cell", data: { label: columns[at] } }, cell instanceof Node ? cell : shown(cell ?? "–")));
   return el(
@@ -64,7 +77,7 @@ export function table(caption, columns, rows) {
     el(
       "table",
       { role: "table" },
-      el("caption", {}, caption),
+      el("caption", { class: hasHeading ? "heard" : undefined }, caption),
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns.map((name) => el("th", { scope: "col", role: "columnheader" }, name)))),
       el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row" }, cells(row)))),
     ),

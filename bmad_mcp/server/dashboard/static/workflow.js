@@ -1,5 +1,5 @@
 // A workflow run as a map of its stages.
-import { el, plain, replace, shown, table, words } from "./text.js";
+import { el, named, plain, replace, shown, table, words } from "./text.js";
 import { since } from "./time.js";
 
 export class WorkflowMap {
@@ -41,7 +41,7 @@ export class WorkflowMap {
   }
 
   _stage(stage) {
-    const told = (name, value) => (value ? el("p", { class: "facts" }, `${name} `, shown(value)) : null);
+    const told = (name, value) => (value ? el("p", { class: "facts" }, `${name} `, named(value)) : null);
     const name = stage.step ?? stage.action ?? stage.creates ?? stage.validates ?? stage.updates ?? stage.kind ?? "stage";
     return el(
       "li",
@@ -51,12 +51,12 @@ export class WorkflowMap {
         { class: "title" },
         el("span", { class: "key" }, String(stage.position) + (stage.iteration > 1 ? ` (round ${stage.iteration})` : "")),
         " ",
-        shown(name),
+        named(name),
       ),
       el(
         "p",
         { class: "facts" },
-        stage.agent ? [el("span", { class: "who" }, shown(stage.agent)), " "] : null,
+        stage.agent ? [el("span", { class: "who" }, named(stage.agent)), " "] : null,
         words(stage.status),
         stage.optional ? " · optional" : "",
       ),
