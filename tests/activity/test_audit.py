@@ -87,8 +87,9 @@ async def test_the_app_can_neither_change_nor_empty_the_trail(workspace, run, da
 
 
 async def test_what_is_exported_is_the_trail(workspace, run):
-    for number in range(5):
-        await run("task_create", title=f'Task, "number" {number}\nnext line', caller=Caller("=alice"))
+    await run("task_create", title="Task", caller=Caller("=alice"))
+    for number in range(4):
+        await run("task_update", task="T-1", note=f'Note, "number" {number}\nnext line', caller=Caller("=alice"))
     rows = await fetch(workspace.opened, ROWS)
     done, text = await exported(workspace.opened)
     told = [json.loads(line) for line in text.splitlines()]
@@ -98,7 +99,7 @@ async def test_what_is_exported_is_the_trail(workspace, run):
         (str(row["id"]), row["call_id"], row["subject"]) for row in rows
     ]
     assert {one["outcome"] for one in told} == {"done"}
-    assert told[0]["detail"] == {"title": 'Task, "number" 0\nnext line'}
+    assert told[1]["detail"]["note"] == 'Note, "number" 0\nnext line'
     done, text = await exported(workspace.opened, "csv")
     cells = list(csv.DictReader(io.StringIO(text, newline="")))
     assert done.rows == len(cells) == 5
