@@ -107,7 +107,9 @@ def test_every_error_has_a_code_and_a_status():
             yield from tree(child)
 
     kinds = list(tree(BmadError))
-    assert len({kind.code for kind in kinds}) == len(kinds)
+    # A kind without a code of its own is one more case of what it is derived from.
+    codes = [kind.code for kind in kinds if "code" in vars(kind)]
+    assert len(set(codes)) == len(codes)
     assert all(400 <= kind.http_status < 600 for kind in kinds)
 
 

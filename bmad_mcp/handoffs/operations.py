@@ -61,7 +61,10 @@ async def handoff_offer(
     task: TaskKey | None = None,
     story: StoryKey | None = None,
 ) -> Offer:
-    """Hand work over to another agent; a task changes hands when it is accepted. Offered again, the open offer changes."""
+    """Hand work over to another agent; a task changes hands when that one accepts.
+
+    Offered again, the open offer changes.
+    """
     question = Question(f"{to} {note[:MEMORY_CHARACTERS]}", category=MemoryCategory.AGENT_COLLABORATION, limit=MEMORIES)
     answer = await look_up(call, question, keep=False)
     row = await call.db.fetchrow(queries.OFFERED, to, call.caller.connection, number_of(task) if task else None, story)

@@ -79,7 +79,7 @@ async def test_what_is_over_waits_for_nobody(run, story, sql):
     await run("task_complete", task="T-1", lease=(await run("task_claim", agent="dev", task="T-1")).lease)
     await sql("UPDATE bmad_stories SET status = 'done' WHERE project_id = bmad_project()")
     status = await run("project_status")
-    assert [one.handoff for one in status.handoffs] == ["H-3"]
+    assert [one.key for one in status.handoffs] == ["H-3"]
     assert [one for one in status.next if "H-" in one] == ["H-3 waits for qa: handoff_accept handoff=H-3."]
     assert [one.key for one in (await run("agent_activate", agent="qa")).work.handoffs] == ["H-3"]
     assert (await run("analytics_overview")).handoffs.open_count == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from bmad_mcp.call import Caller
-from bmad_mcp.stories.advice import nothing_to_do
+from bmad_mcp.stories.advice import without_story
 from bmad_mcp.stories.context import WHOLE, compact, cut, cut_before, cut_list
 
 pytest_plugins = ("stories.fixtures",)
@@ -37,7 +37,7 @@ async def test_when_all_is_done_it_says_so(run, stories, put):
     await put("2.1", status="cancelled")
     found = await run("story_next")
     assert (found.story, found.why) == (None, "All 5 stories are done or cancelled.")
-    assert nothing_to_do("shop", epics=1, stories=1)[0] == "The only story is done or cancelled."
+    assert without_story("shop", None, None, epics=1, stories=1)[0] == "The only story is done or cancelled."
 
 
 async def test_a_task_without_a_story_is_told_with_how_to_take_it(run, session, sql):
