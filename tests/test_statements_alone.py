@@ -21,7 +21,6 @@ from bmad_mcp.operation import perform
 from bmad_mcp.telemetry.events import CallRecord, Observer, observed_by
 
 ONE_ROUND_TRIP = {
-    "story_next": {},
     "task_create": {"title": "Write the parser"},
     "task_list": {},
     "task_get": {"task": "T-1"},
@@ -71,6 +70,13 @@ async def test_a_hot_operation_is_one_round_trip(database, workspace):
             await ask(home, "task_list", limit=1)
             await ask(workspace, "task_get", task="T-1")
             assert counted.statements == 3, "a pool that begins in no project needs its BEGIN and its end"
+            await ask(home, "story_next")
+            assert counted.statements == 2, "without a story, a task beside the stories is looked for"
+            await ask(home, "epic_create", title="Parsing")
+            await ask(home, "story_create", epic="1", title="Parse")
+            await ask(home, "story_update", story="1.1", expected_version=1, status="ready")
+            await ask(home, "story_next")
+            assert counted.statements == 1
 
 
 async def test_who_has_a_pseudonym_costs_no_round_trip(database, pool):

@@ -24,6 +24,14 @@ def why(rank: int, agent: str | None) -> str:
     return WHY[rank].format(agent=agent or "anybody")
 
 
+def looks_beside(rank: int | None, agent: str | None) -> bool:
+    """Whether a task beside the story of this rank may be what comes next; without a story always."""
+    if rank is None:
+        return True
+    # Who has no session is told who works on it, whatever else there is.
+    return rank >= 4 and not (agent is None and rank <= 6)
+
+
 def next_call(
     agent: str | None, story: dict[str, Any], tasks: Sequence[StoryTask], beside: StoryTask | None = None
 ) -> str:

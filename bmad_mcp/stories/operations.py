@@ -258,9 +258,12 @@ async def story_next(call: Call) -> StoryNext:
     """The story to work on now, why, the context to do it, and what to call next."""
     row = await call.db.fetchrow(queries.NEXT, call.caller.connection)
     agent = row["asks"]
-    beside = StoryTask(**{**one, "title": cut(one["title"], TITLE)}) if (one := row["beside"]) else None
+    beside = None
+    if advice.looks_beside(row["rank"], agent):
+        more = await call.db.fetchrow(queries.BESIDE, agent)
+        beside = StoryTask(**{**one, "title": cut(one["title"], TITLE)}) if (one := more["beside"]) else None
     if row["key"] is None:
-        reason, then = advice.without_story(call.project_key, agent, beside, **row["how_much"])
+        reason, then = advice.without_story(call.project_key, agent, beside, **more["how_much"])
         told = StoryNext(story=None, why=reason, next=then)
         return told.model_copy(update={"tasks": [beside]}) if beside else told
     tasks = [StoryTask(**{**task, "title": cut(task["title"], TITLE)}) for task in row["open_tasks"] or []]

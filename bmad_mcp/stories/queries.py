@@ -262,15 +262,17 @@ _BESIDE = f"""(SELECT jsonb_strip_nulls(jsonb_build_object('key', 'T-' || b.numb
 _HOW_MUCH = """jsonb_build_object(
     'epics', (SELECT count(*) FROM bmad_epics e WHERE e.project_id = bmad_project()),
     'stories', (SELECT count(*) FROM bmad_stories s WHERE s.project_id = bmad_project()))"""
-# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it. Where it
-# leaves them no task, the one to take instead.
+# Where the story leaves an agent no task: the one to take instead, and how much there is. A statement of its own: in the
+# other it would be planned by everybody who asks.
+BESIDE = f"""
+WITH who AS MATERIALIZED (SELECT $1::text AS agent)
+SELECT {_BESIDE} AS beside, {_HOW_MUCH} AS how_much
+"""
+# In one round trip: who asks on this connection, the story that comes first for them, and what they need of it.
 NEXT = f"""
 WITH who AS MATERIALIZED ({AGENT_IN_SESSION}),
 chosen AS MATERIALIZED (SELECT key, rank FROM ({_RANKED}) AS one LIMIT 1)
-SELECT who.agent AS asks, chosen.rank, story.*,
-    CASE WHEN coalesce(chosen.rank, 4) >= 4 THEN {_BESIDE} END AS beside,
-    CASE WHEN chosen.rank IS NULL THEN {_HOW_MUCH} END AS how_much
-FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
+SELECT who.agent AS asks, chosen.rank, story.* FROM who LEFT JOIN chosen ON true LEFT JOIN LATERAL (
 SELECT s.key, s.title, s.status::text AS status, s.version, s.points, s.priority::text AS priority, e.key AS epic, e.title AS epic_title,
     s.role, s.want, s.benefit, s.acceptance, s.sections, s.gate ->> 'gate' AS gate, {TASK_PROGRESS},
     (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(o) - 'place' - 'priority' - 'number') ORDER BY

@@ -96,7 +96,8 @@ async def told(guarded, token: str, operation, key: str, value: object) -> tuple
     seen = Statements()
     with observed_by(seen):
         result = result_of(await guarded.call(token, operation.name, arguments))
-    text = re.sub(re.escape(str(value)), "KEY", result["content"][0]["text"])
+    # Not within a word: the project's own name is by chance.
+    text = re.sub(rf"(?<![\w-]){re.escape(str(value))}(?![\w-])", "KEY", result["content"][0]["text"])
     return result.get("_meta", {}).get("bmad/code", ""), text, seen.count
 
 

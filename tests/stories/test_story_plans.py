@@ -18,6 +18,7 @@ PAGE = " ORDER BY s.epic_number, s.number, s.suffix LIMIT 21"
         (queries.GET, ("1.1",)),
         (queries.STATE, ("1.1",)),
         (queries.NEXT, ("local",)),
+        (queries.BESIDE, ("dev",)),
         (queries.LIST_EPICS + " ORDER BY e.number, e.key LIMIT 21", ()),
         (queries.GET_EPIC, ("1",)),
         (queries.AGENT_IN_SESSION, ("local",)),
