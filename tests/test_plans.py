@@ -245,6 +245,7 @@ async def test_a_call_reads_as_much_of_a_large_project_as_of_a_small_one(scratch
     assert not set(COUNTS) - set(told), "what counts must be called"
 
 
+@pytest.mark.soak
 async def test_a_scan_of_the_whole_project_is_noticed(scratch_database):
     await asyncio.to_thread(scratch_database.migrate)
     project = await fill(scratch_database, SHORT)

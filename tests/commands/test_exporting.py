@@ -86,6 +86,8 @@ async def test_a_dry_run_prints_diffs_and_changes_nothing_and_the_export_then_do
     assert after[STORY] == before[STORY].replace(b"Status: Approved", b"Status: InProgress")
 
 
+# By the command; `test_sync.py` has the same without one.
+@pytest.mark.soak
 async def test_the_folder_of_another_project_is_refused_and_nothing_is_written(server_env, folder, tmp_path):
     other = add_v6_docs(tmp_path / fresh_key("other"))
     succeeds(server_env, "import", str(folder))

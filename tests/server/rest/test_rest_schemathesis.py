@@ -45,6 +45,7 @@ async def test_schemathesis_finds_no_undocumented_answer(sample, tmp_path):
         assert (await client.get("/status")).status_code == 200
 
 
+@pytest.mark.soak
 async def test_schemathesis_would_find_one(sample, tmp_path):
     async with serving(sample) as address, RestClient(address) as client:
         document = await client.json("GET", "/openapi.json")
