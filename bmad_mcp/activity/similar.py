@@ -9,13 +9,18 @@ from bmad_mcp.activity.acting import ACTING_AGENT
 from bmad_mcp.call import Call
 from bmad_mcp.errors import Conflict
 
-_KEY = f"$3::text || coalesce(' ' || {ACTING_AGENT.format(caller='$4')}, '')"
+
+def _key(of: str, connection: str) -> str:
+    """SQL of the row's key: the mark of the thing, and the agent in session on the connection."""
+    return f"{of}::text || coalesce(' ' || {ACTING_AGENT.format(caller=connection)}, '')"
+
+
 # What was made is found by the call that made it: the trail has its row of the same moment.
 MADE = f"""
 SELECT a.subject, extract(epoch FROM clock_timestamp() - i.created_at)::float8 AS seconds
 FROM mcp_idempotency i LEFT JOIN bmad_agent_activity a ON a.project_id = i.project_id AND a.at = i.created_at
     AND a.call_id = i.request_hash AND starts_with(a.subject, $5::text)
-WHERE i.project_id = bmad_project() AND i.principal = $1::text AND i.operation = $2::text AND i.key = {_KEY}
+WHERE i.project_id = bmad_project() AND i.principal = $1::text AND i.operation = $2::text AND i.key = {_key("$3", "$4")}
 ORDER BY a.id LIMIT 1
 """
 
@@ -29,7 +34,7 @@ def unless_similar(first: int) -> str:
     return f"""fresh AS (
     INSERT INTO mcp_idempotency AS i (project_id, principal, operation, key, request_hash)
     SELECT bmad_project(), {principal}::text, {operation}::text,
-        {of}::text || coalesce(' ' || {ACTING_AGENT.format(caller=connection)}, ''), {call_id}::text
+        {_key(of, connection)}, {call_id}::text
     ON CONFLICT (project_id, principal, operation, key)
     DO UPDATE SET request_hash = excluded.request_hash, created_at = excluded.created_at
     WHERE i.created_at <= clock_timestamp() - make_interval(secs => {seconds}::int)
